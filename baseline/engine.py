@@ -1,0 +1,24 @@
+"""The baseline's dictionary: how exactly N tokens are asked for, what its metrics are called."""
+
+from typing import Any
+
+from enginebench.completions import completions_body, read_completions_event
+from enginebench.dialect import Ask, Dialect
+
+
+def body(ask: Ask) -> dict[str, Any]:
+    return completions_body(ask, model="model")
+
+
+DIALECT = Dialect(
+    generate_path="/v1/completions",
+    body=body,
+    read=read_completions_event,
+    metrics={
+        "requests_running": ("baseline_requests_running",),
+        "requests_waiting": ("baseline_requests_waiting",),
+        "prompt_tokens_total": ("baseline_prompt_tokens_total",),
+        "output_tokens_total": ("baseline_output_tokens_total",),
+        "kv_used_bytes": ("baseline_kv_cache_bytes",),
+    },
+)

@@ -1,0 +1,70 @@
+"""What an engine's ``engine.py`` tells the harness: how to ask, how to read, which names.
+
+``engine.py`` defines one constant, ``DIALECT``. Everything else about an engine is in its
+``launch.yaml``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One generation wanted from an engine: this prompt, exactly this many greedy tokens."""
+
+    prompt_ids: tuple[int, ...]
+    prompt_text: str  # re-tokenizes to prompt_ids (checked when the prompt set is made)
+    output_tokens: int
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts as the engine states them; None where it does not."""
+
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None  # so far, if the engine sends usage with every event
+    cached_tokens: int | None = None  # prompt tokens served from a prefix cache
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one event of the stream said."""
+
+    text: str = ""
+    tokens: int | None = None  # tokens in this event, where the protocol fixes it
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    is_end: bool = False  # an explicit end marker such as [DONE]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one engine is spoken to."""
+
+    generate_path: str
+    body: Callable[[Ask], Mapping[str, Any]]  # the JSON body for exactly N greedy tokens
+    read: Callable[[str], Delta]  # the data of one event -> what it said
+    # Our metric name -> the engine's names for it, the first one present is read. Series of one
+    # name that differ in their labels are added up.
+    metrics: Mapping[str, tuple[str, ...]]
+    prompt_as: Literal["ids", "text"] = "ids"
+    health_path: str = "/health"
+    metrics_path: str = "/metrics"
+    version_path: str = "/version"
+
+
+#: The metric names that a dialect may map, each with its meaning and unit.
+METRIC_NAMES: Mapping[str, str] = {
+    "requests_running": "requests being generated now",
+    "requests_waiting": "requests accepted but not started",
+    "prompt_tokens_total": "prompt tokens processed since start",
+    "output_tokens_total": "tokens generated since start",
+    "kv_used_ratio": "share of the KV cache in use, 0 to 1",
+    "kv_used_bytes": "bytes of KV cache in use",
+    "preemptions_total": "requests pushed out of the KV cache since start",
+    "prefix_hit_tokens_total": "prompt tokens found in a prefix cache since start",
+    "prefix_query_tokens_total": "prompt tokens looked up in a prefix cache since start",
+}

@@ -1,0 +1,149 @@
+"""Just enough of HTTP/1.1 to know when a response has ended, and what its body was.
+
+The same reader serves twice: while tokens arrive, to learn that a response is complete and the
+connection is free again; and afterwards, to take the kept bytes apart. It never looks inside the
+body. Framing rules: RFC 9112 section 6 (chunked, content-length, or until the connection closes).
+"""
+
+MAX_HEAD_BYTES = 1 << 20
+MAX_SIZE_LINE_BYTES = 4096
+
+
+class ProtocolError(ValueError):
+    """The bytes are not an HTTP/1.1 response; the message says what was found."""
+
+
+class ResponseReader:
+    """Reads one response from successive pieces of the connection's bytes."""
+
+    __slots__ = ("_buffer", "_left", "_state", "headers", "keep_alive", "status", "trailing")
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.keep_alive = True
+        self.trailing = b""  # bytes after the response's end: the engine broke the framing
+        self._buffer = b""
+        self._left = 0  # body bytes still to come in the current chunk or content-length body
+        self._state = "head"
+
+    @property
+    def done(self) -> bool:
+        return self._state == "done"
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; return the pieces of body found in them, in order.
+
+        Raises:
+            ProtocolError: the bytes cannot be an HTTP/1.1 response.
+        """
+        self._buffer += data
+        pieces: list[bytes] = []
+        while self._step(pieces):
+            pass
+        if self.done and self._buffer:
+            self.trailing += self._buffer
+            self._buffer = b""
+        return pieces
+
+    def close(self) -> bool:
+        """The connection ended. True if the response is complete."""
+        if self._state == "until-close":
+            self._state = "done"
+        return self.done
+
+    def _step(self, pieces: list[bytes]) -> bool:
+        """Advance by one element (head, chunk line, run of body bytes); False: wait for more."""
+        if self._state == "head":
+            return self._read_head()
+        if self._state in ("length", "chunk"):
+            return self._read_body(pieces)
+        if self._state == "until-close":
+            if self._buffer:
+                pieces.append(self._buffer)
+                self._buffer = b""
+            return False
+        if self._state == "size-line":
+            return self._read_size_line()
+        if self._state == "chunk-end":
+            line = self._take_line()
+            if line:
+                raise ProtocolError(f"a chunk is longer than it said: found {line[:40]!r}")
+            self._state = "size-line" if line is not None else self._state
+            return line is not None
+        if self._state == "trailers":
+            line = self._take_line()
+            if line == b"":
+                self._state = "done"
+            return line is not None
+        return False
+
+    def _read_head(self) -> bool:
+        head, found, rest = self._buffer.partition(b"\r\n\r\n")
+        if not found:
+            if len(self._buffer) > MAX_HEAD_BYTES:
+                raise ProtocolError(f"no end of the headers within {MAX_HEAD_BYTES} bytes")
+            if not b"HTTP/1.".startswith(self._buffer[:7]):
+                raise ProtocolError(f"not an HTTP/1.1 response: {self._buffer[:40]!r}")
+            return False
+        status_line, *lines = head.decode("latin-1").split("\r\n")
+        version, _, status = status_line.partition(" ")
+        if not version.startswith("HTTP/1.") or not status[:3].isdigit():
+            raise ProtocolError(f"not an HTTP/1.1 status line: {status_line[:60]!r}")
+        self._buffer = rest
+        if status.startswith("1"):  # an interim answer (100 Continue, 103): the real one follows
+            return True
+        self.status = int(status[:3])
+        for line in lines:
+            name, _, value = line.partition(":")
+            self.headers[name.strip().lower()] = value.strip()
+        connection = self.headers.get("connection", "").lower()
+        self.keep_alive = version != "HTTP/1.0" and "close" not in connection
+        self._choose_framing()
+        return True
+
+    def _choose_framing(self) -> None:
+        if self.status in (204, 304):
+            self._state = "done"
+        elif "chunked" in self.headers.get("transfer-encoding", "").lower():
+            self._state = "size-line"
+        elif (length := self.headers.get("content-length")) is not None:
+            if not length.isdigit():
+                raise ProtocolError(f"content-length is not a number: {length[:40]!r}")
+            self._left = int(length)
+            self._state = "length" if self._left else "done"
+        else:
+            self.keep_alive = False
+            self._state = "until-close"
+
+    def _read_body(self, pieces: list[bytes]) -> bool:
+        if not self._buffer:
+            return False
+        piece = self._buffer[: self._left]
+        self._buffer = self._buffer[len(piece) :]
+        self._left -= len(piece)
+        pieces.append(piece)
+        if self._left == 0:
+            self._state = "chunk-end" if self._state == "chunk" else "done"
+        return True
+
+    def _read_size_line(self) -> bool:
+        line = self._take_line()
+        if line is None:
+            return False
+        size = line.partition(b";")[0].strip()  # chunk extensions follow the semicolon
+        try:
+            self._left = int(size, 16)
+        except ValueError:
+            raise ProtocolError(f"not a chunk size: {line[:40]!r}") from None
+        self._state = "chunk" if self._left else "trailers"
+        return True
+
+    def _take_line(self) -> bytes | None:
+        line, found, rest = self._buffer.partition(b"\r\n")
+        if found:
+            self._buffer = rest
+            return line
+        if len(self._buffer) > MAX_SIZE_LINE_BYTES:
+            raise ProtocolError(f"a framing line is longer than {MAX_SIZE_LINE_BYTES} bytes")
+        return None

@@ -1,0 +1,190 @@
+"""Engine directories: finding them, reading ``launch.yaml``, loading ``engine.py``.
+
+A directory is an engine if it holds a ``launch.yaml``; nothing registers it anywhere. The file is
+an ordinary compose file. Its ``x-native`` key says how the same engine runs as a plain process;
+the flags and environment of the service are used for both, so they stand there once.
+"""
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from enginebench.dialect import METRIC_NAMES, Dialect
+from enginebench.errors import UserError
+
+#: Set by the harness for every engine; a study cannot set them.
+HARNESS_VARIABLES = ("MODEL", "HOST", "PORT", "CPUS")
+
+_VARIABLE = re.compile(
+    r"\$(?:(?P<escaped>\$)|(?P<plain>[A-Za-z_]\w*)"
+    r"|\{(?P<name>[A-Za-z_]\w*)(?:(?P<operator>:?[-?])(?P<word>[^}]*))?\})"
+)
+
+
+class Environment(BaseModel):
+    """A Python environment that an engine needs: pip's arguments, one list a pip call."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    cpu: list[list[str]] = []
+    cuda: list[list[str]] = []
+
+
+class Native(BaseModel):
+    """How an engine runs without a container: ``command`` and then the service's flags."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    environment: Environment
+    command: Annotated[list[str], Field(min_length=1)]  # a first word "python": the environment's
+    cpu_env: dict[str, str] = {}  # set where there is no GPU
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One engine directory, read and checked."""
+
+    name: str
+    directory: Path
+    dialect: Dialect
+    native: Native | None  # None: it runs only in a container
+    flags: tuple[str, ...]  # the service's command, not yet interpolated
+    env: Mapping[str, str]  # the service's environment, not yet interpolated
+
+    @property
+    def launch_file(self) -> Path:
+        return self.directory / "launch.yaml"
+
+    @property
+    def variables(self) -> set[str]:
+        """The variables that this launch file understands."""
+        native = self.native
+        texts = [*self.flags, *self.env.values()]
+        texts += [*native.command, *native.cpu_env.values()] if native else []
+        matches = (match for text in texts for match in _VARIABLE.finditer(text))
+        return {name for match in matches if (name := match["name"] or match["plain"])}
+
+    def check_settings(self, settings: Mapping[str, Any], where: str) -> None:
+        """Refuse a setting that this engine's launch file does not use."""
+        known = sorted(self.variables - set(HARNESS_VARIABLES))
+        for name in settings:
+            if name in known:
+                continue
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise UserError(
+                f"{where}: settings.{name}: {self.launch_file} has no variable of this name; "
+                + advice
+            )
+
+
+def find_engines(root: Path) -> list[str]:
+    """The names of all engine directories below ``root``, sorted."""
+    return sorted(path.parent.name for path in root.glob("*/launch.yaml"))
+
+
+def load_engine(root: Path, name: str) -> Engine:
+    """Read one engine directory.
+
+    Raises:
+        UserError: no such engine, or its files are not as they must be.
+    """
+    known = find_engines(root)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        advice = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(
+            f"{name}: no engine of this name in {root} (a directory with launch.yaml); "
+            f"{advice}engines here: {', '.join(known) or 'none'}"
+        )
+    directory = root / name
+    file = directory / "launch.yaml"
+    try:
+        data = yaml.safe_load(file.read_text())
+        (service,) = data["services"].values()
+        flags = tuple(str(flag) for flag in service.get("command") or ())
+        env = _environment(service.get("environment") or {})
+        native = Native.model_validate(data["x-native"]) if "x-native" in data else None
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{file}: expected a compose file with one service, found: {error!r}; "
+            "see docs/adding-an-engine.md"
+        ) from None
+    except (ValidationError, ValueError) as error:
+        first = str(error).splitlines()
+        raise UserError(
+            f"{file}: expected one service and a well-formed x-native, found: "
+            f"{' '.join(line.strip() for line in first[:3])}; see docs/adding-an-engine.md"
+        ) from None
+    return Engine(name, directory, _load_dialect(directory), native, flags, env)
+
+
+def _environment(value: dict[str, Any] | list[str]) -> dict[str, str]:
+    """A service's environment; compose allows a mapping or ``NAME=value`` lines.
+
+    A name with no value means "pass it on from the caller": engines started as processes inherit
+    the caller's environment anyway.
+    """
+    if isinstance(value, list):
+        pairs = [item.partition("=") for item in value]
+        return {name: text for name, found, text in pairs if found}
+    return {name: str(text) for name, text in value.items() if text is not None}
+
+
+def _load_dialect(directory: Path) -> Dialect:
+    """Load ``engine.py`` by its path under a private name, so that a directory called like a
+    package (``vllm``) is never importable by that name."""
+    file = directory / "engine.py"
+    if not file.is_file():
+        raise UserError(
+            f"{file}: expected the engine's dialect there, found no such file; "
+            "see docs/adding-an-engine.md"
+        )
+    module_name = f"_enginebench_engine_{re.sub(r'[^A-Za-z0-9]', '_', directory.name)}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    dialect = getattr(module, "DIALECT", None)
+    if not isinstance(dialect, Dialect):
+        raise UserError(
+            f"{file}: expected a constant DIALECT of type enginebench.dialect.Dialect, "
+            f"found {type(dialect).__name__}; see docs/adding-an-engine.md"
+        )
+    unknown = sorted(set(dialect.metrics) - set(METRIC_NAMES))
+    if unknown:
+        raise UserError(
+            f"{file}: metrics: {unknown[0]!r} is none of our metric names; "
+            f"known: {', '.join(METRIC_NAMES)}"
+        )
+    return dialect
+
+
+def interpolate(text: str, values: Mapping[str, str], where: str) -> str:
+    """Replace ``${NAME}``, ``${NAME:-default}``, ``${NAME:?message}`` and ``$$`` as compose does.
+
+    Raises:
+        UserError: a required variable is not set.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        if match["escaped"]:
+            return "$"
+        name, operator = match["name"] or match["plain"], match["operator"] or ""
+        value = values.get(name)
+        is_set = value is not None and not (operator.startswith(":") and value == "")
+        if is_set:
+            return value or ""
+        if operator.endswith("-"):
+            return str(match["word"])
+        if operator.endswith("?"):
+            raise UserError(f"{where}: {name} must be set: {match['word']}")
+        return ""
+
+    return _VARIABLE.sub(replace, text)

@@ -1,0 +1,111 @@
+"""What machine this is: the facts without which a number means nothing."""
+
+import contextlib
+import os
+import platform
+import socket
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_PACKAGES = ("enginebench", "numpy", "pandas", "tokenizers", "matplotlib")
+
+
+def device() -> str:
+    """ "cuda" if NVML finds a GPU, else "cpu"."""
+    return "cuda" if gpus() else "cpu"
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Name, memory and driver of every NVIDIA GPU; empty where there is none."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no library, no driver, no permission: all mean "no GPU to measure on"
+        return []
+    try:
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        found = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            found.append(
+                {
+                    "name": pynvml.nvmlDeviceGetName(handle),
+                    "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+                    "driver": driver,
+                }
+            )
+        return found
+    finally:
+        with contextlib.suppress(Exception):
+            pynvml.nvmlShutdown()
+
+
+def cpus() -> list[int]:
+    """The processors this process may use: what every engine is given."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def cpu_list(numbers: list[int]) -> str:
+    """Processor numbers as taskset writes them: ``0-3,8``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def facts() -> dict[str, Any]:
+    """Everything about this machine that the record keeps."""
+    return {
+        "hostname_hash": format(hash_name(socket.gethostname()), "08x"),
+        "system": platform.platform(),
+        "cpu": _cpu_model(),
+        "cpus": len(cpus()),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": gpus(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def hash_name(name: str) -> int:
+    """A short mark that tells machines apart without naming them."""
+    import zlib
+
+    return zlib.crc32(name.encode())
+
+
+def git_state(root: Path) -> dict[str, Any]:
+    """The commit that ran, and whether the tree had changes; None where git cannot say."""
+
+    def git(*arguments: str) -> str | None:
+        call = ["git", "-C", str(root), *arguments]
+        try:
+            done = subprocess.run(call, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,102 @@
+"""From a study to the list of everything that will be run, before anything starts. Pure."""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from enginebench.study import Study, Variant, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One workload at one concurrency, on one started engine."""
+
+    workload: Workload
+    concurrency: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.workload.name}-c{self.concurrency}"
+
+    @property
+    def requests(self) -> int:
+        return self.workload.requests(self.concurrency)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One fresh start of one engine variant, and the cells run on it in order."""
+
+    trial: int  # from 1
+    variant: Variant
+    cells: tuple[Cell, ...]
+
+    @property
+    def id(self) -> str:
+        return f"trial{self.trial}-{self.variant.engine}-{self.variant.variant}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    launches: tuple[Launch, ...]
+
+    @property
+    def cells(self) -> int:
+        return sum(len(launch.cells) for launch in self.launches)
+
+    @property
+    def requests(self) -> int:
+        return sum(cell.requests for launch in self.launches for cell in launch.cells)
+
+    @property
+    def estimate_s(self) -> float:
+        return sum(launch_estimate_s(launch) for launch in self.launches)
+
+
+def make(study: Study) -> Plan:
+    """Expand a study. Every trial is a block in which each variant is started once; the order
+    within a block is shuffled from the seed, so that a drift of the machine favours nobody."""
+    cells = tuple(
+        Cell(workload, concurrency)
+        for workload in study.workloads
+        for concurrency in workload.concurrency
+    )
+    launches: list[Launch] = []
+    for trial in range(1, study.trials + 1):
+        order = list(study.engines)
+        random.Random(f"order/{study.seed}/{trial}").shuffle(order)
+        launches += [Launch(trial, variant, cells) for variant in order]
+    return Plan(tuple(launches))
+
+
+def launch_estimate_s(launch: Launch) -> float:
+    """Expected seconds from start to stop, by the study's hints."""
+    return launch.variant.hint.start_s + sum(cell_estimate_s(launch, cell) for cell in launch.cells)
+
+
+def cell_estimate_s(launch: Launch, cell: Cell) -> float:
+    """Expected seconds for warm-up and measurement of one cell, by the study's hints."""
+    rate = _rate_at(launch.variant.hint.tokens_per_s, cell.concurrency)
+    warmup = cell.concurrency * cell.workload.warmup_output_tokens
+    return (warmup + cell.requests * cell.workload.mean_output) / rate + 1.0
+
+
+def _rate_at(rates: dict[int, float], concurrency: int) -> float:
+    """Interpolate between the given levels on the logarithm of the concurrency."""
+    levels = sorted(rates)
+    below = max((level for level in levels if level <= concurrency), default=levels[0])
+    above = min((level for level in levels if level >= concurrency), default=levels[-1])
+    if below == above or not below <= concurrency <= above:
+        return rates[below if concurrency >= below else above]
+    share = math.log(concurrency / below) / math.log(above / below)
+    return rates[below] + share * (rates[above] - rates[below])
+
+
+def output_lengths(workload: Workload, count: int, seed: str) -> Sequence[int]:
+    """Output tokens asked of each request: fixed, or one seeded draw that all engines share."""
+    output = workload.output_tokens
+    if isinstance(output, int):
+        return [output] * count
+    draw = random.Random(f"lengths/{seed}")
+    return [draw.randint(output.min, output.max) for _ in range(count)]

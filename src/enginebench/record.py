@@ -1,0 +1,167 @@
+"""The record of a study: what is written while it runs, and how it is read back.
+
+Raw files are only ever added to; everything else is derived from them and can be deleted.
+``results/README.md`` lists every file and field.
+
+::
+
+    results/<study>/
+      study.json                    what was to be run, on what machine, with which prompts
+      events.jsonl                  each step as it happened
+      raw/<launch>/launch.json      one start of one engine: command, versions, outcome
+      raw/<launch>/server.log
+      raw/<launch>/<cell>/          cell.json  requests.jsonl  scrapes.jsonl.gz  processes.jsonl
+      derived/                      metrics_data.json  metrics_summary.csv  report.md  report.html
+"""
+
+import gzip
+import json
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from enginebench.errors import UserError
+from enginebench.secrecy import redact
+
+#: Version of the raw files' form. History:
+#: 1 (2026-11): first form.
+SCHEMA = 1
+
+
+class Writer:
+    """Writes one study's raw files. A full disk or a read-only directory is a UserError."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @classmethod
+    def create(cls, results: Path, name: str) -> "Writer":
+        """A new directory ``results/<date>-<name>``; a number is added if there is one already."""
+        day = datetime.now(UTC).date().isoformat()
+        number = 1
+        while True:
+            directory = results / f"{day}-{name}{f'-{number}' if number > 1 else ''}"
+            try:
+                directory.mkdir(parents=True)
+                return cls(directory)
+            except FileExistsError:
+                if results.exists() and not results.is_dir():
+                    raise UserError(
+                        f"{results}: expected a directory for results, found a file; "
+                        "move it or give another directory with --results"
+                    ) from None
+                number += 1
+            except OSError as error:
+                raise UserError(
+                    f"{results}: cannot write results there ({error.strerror}); "
+                    "make it writable or give another directory with --results"
+                ) from None
+
+    def launch_directory(self, launch_id: str) -> Path:
+        path = self.directory / "raw" / launch_id
+        with _friendly(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def write_json(self, path: str, value: Any) -> None:
+        """Write one JSON file, whole or not at all."""
+        text = redact(json.dumps(value, indent=2, allow_nan=False)) + "\n"
+        self._write(path, text.encode())
+
+    def write_lines(self, path: str, rows: Iterable[Any], compress: bool = False) -> None:
+        """Write one JSON-lines file, whole or not at all."""
+        text = redact("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)).encode()
+        self._write(path, gzip.compress(text, 6, mtime=0) if compress else text)
+
+    def write_text(self, path: str, text: str) -> None:
+        self._write(path, redact(text).encode())
+
+    def event(self, step: str, **fields: Any) -> None:
+        """Add one line to ``events.jsonl``."""
+        row = {"t_s": time.perf_counter(), "step": step, **fields}
+        target = self.directory / "events.jsonl"
+        with _friendly(target), target.open("a") as file:
+            file.write(redact(json.dumps(row)) + "\n")
+
+    def _write(self, path: str, content: bytes) -> None:
+        target = self.directory / path
+        part = target.with_name(target.name + ".part")
+        with _friendly(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                part.write_bytes(content)
+                part.replace(target)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+
+
+class _friendly:
+    """Turns a failed write into one line that says what is left."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise UserError(
+                f"{self._target}: cannot write ({error.strerror}); what was recorded before is "
+                "kept and readable: free some space, then run: enginebench report"
+            ) from error
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: expected a JSON file of a study's record, found: {error}; "
+            "name a directory below results/ that a study has written"
+        ) from None
+
+
+def read_lines(path: Path) -> Iterator[Any]:
+    """The rows of a JSON-lines file, plain or gzip."""
+    if path.suffix == ".gz":
+        with gzip.open(path, "rt") as file:
+            yield from (json.loads(line) for line in file)
+    else:
+        with path.open() as file:
+            yield from (json.loads(line) for line in file)
+
+
+def read_study(directory: Path) -> dict[str, Any]:
+    """A study's ``study.json``, checked for its schema.
+
+    Raises:
+        UserError: not there, or written by a newer version.
+    """
+    study: dict[str, Any] = read_json(directory / "study.json")
+    if study.get("schema") != SCHEMA:
+        raise UserError(
+            f"{directory / 'study.json'}: expected schema {SCHEMA}, found "
+            f"{study.get('schema')!r}; read it with the version of enginebench that wrote it"
+        )
+    return study
+
+
+def latest(results: Path) -> Path:
+    """The study directory that was started last.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [
+        (read_json(path).get("started_at", ""), path.parent)
+        for path in results.glob("*/study.json")
+    ]
+    if not found:
+        raise UserError(
+            f"{results}: expected a study's record, found none; run one with: make study"
+        )
+    return max(found)[1]

@@ -1,0 +1,69 @@
+"""Statistics, each with its formula. Pure.
+
+The unit of replication is the trial (one fresh start of an engine): intervals are over trials,
+never over the requests of one run, which are not independent of each other.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats as scipy_stats
+
+CONFIDENCE = 0.95
+P99_MINIMUM = 662  # samples for a p99 claim at 99 % confidence (MLPerf inference early stopping)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over trials and its interval; the ends are None with fewer than two trials."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    trials: int
+
+
+def percentile(values: Sequence[float], q: float) -> float | None:
+    """The q-th percentile (0 to 100), linear between order statistics; None if empty.
+
+    p99 is None below 662 samples: with fewer it is the maximum by another name.
+    """
+    if len(values) == 0 or (q >= 99 and len(values) < P99_MINIMUM):
+        return None
+    return float(np.percentile(np.asarray(values, dtype=np.float64), q))
+
+
+def mean_interval(values: Sequence[float]) -> Interval | None:
+    """Mean and Student-t interval: mean ± t(0.975, n-1) · s / sqrt(n). None if empty."""
+    if not values:
+        return None
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return Interval(mean, None, None, len(values))
+    s = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    t = float(scipy_stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    half = t * s / math.sqrt(len(values))
+    return Interval(mean, mean - half, mean + half, len(values))
+
+
+def ratio_interval(pairs: Sequence[tuple[float, float]]) -> Interval | None:
+    """The ratio a/b over paired trials, with the t-interval of the mean logarithm.
+
+    Pairs are the same trial block, so that what slows the whole machine cancels. Ratios are
+    averaged geometrically: then a/b and b/a tell the same story.
+    """
+    logs = [math.log(a / b) for a, b in pairs if a > 0 and b > 0]
+    found = mean_interval(logs)
+    if found is None:
+        return None
+    low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
+    return Interval(math.exp(found.mean), low, high, found.trials)
+
+
+def is_tie(ratio: Interval) -> bool | None:
+    """Whether the interval of a ratio contains 1; None if there is no interval."""
+    if ratio.low is None or ratio.high is None:
+        return None
+    return ratio.low <= 1 <= ratio.high

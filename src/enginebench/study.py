@@ -1,0 +1,218 @@
+"""A study file: what is compared, on what work, under which loads.
+
+The file is YAML; every key is checked, and a mistake is answered with the key, the file and the
+nearest key that exists. ``docs/method.md`` explains how the values are used.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from enginebench.errors import UserError
+
+Positive = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+PromptFormat = Literal["auto", "blocks", "lines", "jsonl", "sharegpt", "dialogues"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Hint(_Section):
+    """Used for the plan's time estimate only, never for a result."""
+
+    start_s: float = 30.0  # from launch to ready
+    tokens_per_s: dict[Positive, float] = {1: 40.0}  # output tokens/s by concurrency
+
+
+class Variant(_Section):
+    """One engine under one set of settings."""
+
+    engine: Name  # the name of an engine directory
+    variant: Name = "default"
+    settings: dict[str, str | int | float | bool] = {}  # variables of its launch.yaml
+    hint: Hint = Hint()
+
+    @property
+    def label(self) -> str:
+        return f"{self.engine}/{self.variant}"
+
+
+class OutputRange(_Section):
+    """Output lengths drawn evenly between both ends, the same draw for every engine."""
+
+    min: Positive
+    max: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "OutputRange":
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class Workload(_Section):
+    """What each request asks for, and the concurrency levels of a closed loop."""
+
+    name: Name
+    prompt_tokens: Positive
+    output_tokens: Positive | OutputRange
+    concurrency: Annotated[list[Positive], Field(min_length=1)]  # requests in flight
+    requests_per_stream: Positive = 2
+    min_requests: Positive = 1  # a level has the larger of this and streams x per stream
+    warmup_output_tokens: Positive = 8  # one warm-up request a stream, this many tokens
+
+    def requests(self, concurrency: int) -> int:
+        return max(self.min_requests, self.requests_per_stream * concurrency)
+
+    @property
+    def longest_output(self) -> int:
+        output = self.output_tokens
+        return output.max if isinstance(output, OutputRange) else output
+
+    @property
+    def mean_output(self) -> float:
+        output = self.output_tokens
+        return (output.min + output.max) / 2 if isinstance(output, OutputRange) else float(output)
+
+
+class Prompts(_Section):
+    path: str = "prompts.txt"
+    format: PromptFormat = "auto"
+
+
+class Price(_Section):
+    """What an hour of the machine costs."""
+
+    usd_per_hour: Annotated[float, Field(gt=0, strict=False)] = 2.93
+    source: str = "one NVIDIA L4 on demand"
+    is_stand_in: bool = False  # true: the run is not on the hardware that the price is for
+
+
+class Study(_Section):
+    """A whole study, as its file says it."""
+
+    name: Name
+    title: str = ""
+    model: str = "embedded"  # "embedded", a local path, or a Hugging Face id
+    settings: dict[str, str | int | float | bool] = {}  # launch variables for every engine
+    prompts: Prompts = Prompts()
+    engines: Annotated[list[Variant], Field(min_length=1)]
+    reference: str = ""  # engine/variant that ratios divide by; empty: the first one
+    workloads: Annotated[list[Workload], Field(min_length=1)]
+    trials: Positive = 1  # fresh starts of every engine
+    seed: Annotated[int, Field(ge=0)] = 0
+    price: Price = Price()
+    ready_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
+    request_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
+    scrape_interval_s: Annotated[float, Field(gt=0, strict=False)] = 1.0
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None  # none: a free one is chosen
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Study":
+        labels = [variant.label for variant in self.engines]
+        for kind, names in (
+            ("engine variant", labels),
+            ("workload", [workload.name for workload in self.workloads]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"the {kind} {twice[0]!r} is there twice; give each its own name")
+        if self.reference and self.reference not in labels:
+            raise ValueError(
+                f"reference {self.reference!r} is none of the variants ({', '.join(labels)})"
+            )
+        return self
+
+    @property
+    def reference_label(self) -> str:
+        return self.reference or self.engines[0].label
+
+
+def load(path: Path) -> Study:
+    """Read and check a study file.
+
+    Raises:
+        UserError: unreadable, not YAML, or a key or value that does not fit.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        known = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) or "none"
+        raise UserError(
+            f"{path}: cannot read this study file ({error.strerror}); "
+            f"study files beside it: {known}"
+        ) from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise UserError(f"{where}: expected YAML, found: {problem}; mend that line") from None
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{path}: expected a mapping with name, engines and workloads, "
+            f"found {type(data).__name__}; see studies/smoke.yaml for an example"
+        )
+    return parse(data, str(path))
+
+
+def parse(data: Mapping[str, Any], where: str) -> Study:
+    """Check a study given as plain data; ``where`` names its source in the error."""
+    try:
+        return Study.model_validate(data)
+    except ValidationError as error:
+        raise UserError(_one_line(error, where)) from None
+
+
+def _one_line(error: ValidationError, where: str) -> str:
+    """The first mistake in words, and how many more there are."""
+    problems = error.errors()
+    first = problems[0]
+    location = [part for part in first["loc"] if not _is_internal(part)]
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".")
+    if first["type"] == "extra_forbidden":
+        key = str(location[-1])
+        known = sorted(_section_at(location[:-1]).model_fields)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        text = f"{where}: {place}: unknown key {key!r}; {advice}"
+    elif first["type"] == "missing":
+        text = f"{where}: {place}: this key is required and is not there; add it"
+    else:
+        found = first["input"]
+        shown = f", found {found!r}" if not isinstance(found, dict | list) else ""
+        message = first["msg"].removeprefix("Value error, ")
+        text = f"{where}: {place or 'study'}: {message[0].lower()}{message[1:]}{shown}"
+    more = len(problems) - 1
+    return text + (f" (and {more} more)" if more else "")
+
+
+def _is_internal(part: int | str) -> bool:
+    """Pydantic names the branch of a union in the location; a reader does not know these names."""
+    return isinstance(part, str) and (part in ("OutputRange", "int", "str") or "[" in part)
+
+
+def _section_at(location: list[int | str]) -> type[_Section]:
+    section: type[_Section] = Study
+    for part in location:
+        if isinstance(part, int):
+            continue
+        found = _sections_in(section.model_fields[part].annotation)
+        section = found[0] if found else section
+    return section
+
+
+def _sections_in(annotation: Any) -> list[type[_Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, _Section):
+        return [annotation]
+    if get_origin(annotation) is None and not isinstance(annotation, UnionType):
+        return []
+    return [found for argument in get_args(annotation) for found in _sections_in(argument)]

@@ -1,0 +1,29 @@
+"""vLLM's dictionary: how exactly N tokens are asked for, and what its metrics are called."""
+
+from typing import Any
+
+from enginebench.completions import completions_body, read_completions_event
+from enginebench.dialect import Ask, Dialect
+
+
+def body(ask: Ask) -> dict[str, Any]:
+    """``min_tokens`` guards against stop conditions that ``ignore_eos`` does not cover."""
+    return completions_body(ask, model="model") | {"min_tokens": ask.output_tokens}
+
+
+DIALECT = Dialect(
+    generate_path="/v1/completions",
+    body=body,
+    read=read_completions_event,
+    metrics={
+        "requests_running": ("vllm:num_requests_running",),
+        "requests_waiting": ("vllm:num_requests_waiting",),
+        "prompt_tokens_total": ("vllm:prompt_tokens_total",),
+        "output_tokens_total": ("vllm:generation_tokens_total",),
+        # The second name is the one of vLLM 0.8 and before.
+        "kv_used_ratio": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        "preemptions_total": ("vllm:num_preemptions_total",),
+        "prefix_hit_tokens_total": ("vllm:prefix_cache_hits_total",),
+        "prefix_query_tokens_total": ("vllm:prefix_cache_queries_total",),
+    },
+)
