@@ -57,17 +57,21 @@ class Plan:
 def make(study: Study) -> Plan:
     """Expand a study. Every trial is a block in which each variant is started once; the order
     within a block is shuffled from the seed, so that a drift of the machine favours nobody."""
-    cells = tuple(
-        Cell(workload, concurrency)
-        for workload in study.workloads
-        for concurrency in workload.concurrency
-    )
     launches: list[Launch] = []
     for trial in range(1, study.trials + 1):
-        order = list(study.engines)
+        order = [v for v in study.engines if v.trials is None or trial <= v.trials]
         random.Random(f"order/{study.seed}/{trial}").shuffle(order)
-        launches += [Launch(trial, variant, cells) for variant in order]
+        launches += [Launch(trial, variant, _cells(study, variant)) for variant in order]
     return Plan(tuple(launches))
+
+
+def _cells(study: Study, variant: Variant) -> tuple[Cell, ...]:
+    return tuple(
+        Cell(workload, concurrency)
+        for workload in study.workloads
+        if not variant.workloads or workload.name in variant.workloads
+        for concurrency in workload.concurrency
+    )
 
 
 def launch_estimate_s(launch: Launch) -> float:

@@ -178,7 +178,7 @@ def wait_ready(
         tick()
         if (death := server.death()) is not None:
             raise EngineError(
-                f"{name}: {death} before it was ready; its last log lines:", server.log_tail()
+                f"{name}: {death} before it was ready; the end of its log:", server.log_tail()
             )
         try:
             answer = requests.get(server.url + dialect.health_path, timeout=5)
@@ -192,7 +192,7 @@ def wait_ready(
         time.sleep(POLL_S)
     raise EngineError(
         f"{name}: not ready within {deadline_s:g} s (ready_timeout_s); last answer: {last}; "
-        "its last log lines:",
+        "the end of its log:",
         server.log_tail(),
     )
 

@@ -182,3 +182,7 @@ def _fill(
             text += "\n\n" + draw.choice(sources)
         ids = list(tokenizer.encode(text, add_special_tokens=False).ids)
     return ids
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -37,6 +37,8 @@ class Variant(_Section):
     engine: Name  # the name of an engine directory
     variant: Name = "default"
     settings: dict[str, str | int | float | bool] = {}  # variables of its launch.yaml
+    workloads: list[Name] = []  # run only these; empty: all
+    trials: Positive | None = None  # run only the first so many trials; none: all
     hint: Hint = Hint()
 
     @property
@@ -124,6 +126,14 @@ class Study(_Section):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"the {kind} {twice[0]!r} is there twice; give each its own name")
+        known = [workload.name for workload in self.workloads]
+        for variant in self.engines:
+            for name in variant.workloads:
+                if name not in known:
+                    raise ValueError(
+                        f"{variant.label} names the workload {name!r}, "
+                        f"which is none of {', '.join(known)}"
+                    )
         if self.reference and self.reference not in labels:
             raise ValueError(
                 f"reference {self.reference!r} is none of the variants ({', '.join(labels)})"

@@ -1,0 +1,230 @@
+"""The command line: the same verbs as the Makefile."""
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from enginebench import __version__, environment, launch, machine, plan, report, study
+from enginebench.display import Display, clock
+from enginebench.errors import UserError
+from enginebench.record import Writer, latest
+from enginebench.run import prepare, run
+from enginebench.study import Study
+
+EXIT_INVALID_CELLS = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    help="A comparison study of LLM inference engines that can be trusted and rerun.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+errors = Console(stderr=True, highlight=False)
+
+StudyArgument = Annotated[
+    str,
+    typer.Argument(help="A study: a file, or the name of one in studies/ (default: by profile)"),
+]
+ResultsOption = Annotated[Path, typer.Option("--results", help="Where results are kept")]
+CacheOption = Annotated[Path, typer.Option("--cache", help="Environments and models made here")]
+RootOption = Annotated[Path, typer.Option("--root", help="Directory that holds the engines")]
+
+RESULTS = Path("results")
+CACHE = Path(".cache")
+
+
+@app.command("study")
+def study_command(
+    name: StudyArgument = "",
+    results: ResultsOption = RESULTS,
+    cache: CacheOption = CACHE,
+    root: RootOption = Path(),
+) -> None:
+    """Run a whole study, from prompts to report."""
+    file = _study_file(root, name)
+    _run_study(study.load(file), root, results, cache)
+
+
+@app.command()
+def bench(
+    engine: Annotated[str, typer.Argument(help="Name of an engine directory")],
+    name: Annotated[str, typer.Option("--study", help="Take the engine's part of this study")] = "",
+    results: ResultsOption = RESULTS,
+    cache: CacheOption = CACHE,
+    root: RootOption = Path(),
+) -> None:
+    """Run one engine: its variants in a study, or its defaults where the study has none."""
+    bench_engine(engine, name, results, cache, root)
+
+
+def bench_engine(
+    engine: str,
+    name: str = "",
+    results: Path = RESULTS,
+    cache: Path = CACHE,
+    root: Path = Path(),
+) -> None:
+    launch.load_engine(root, engine)  # a wrong name is answered before anything else
+    whole = study.load(_study_file(root, name))
+    _run_study(only(whole, engine), root, results, cache)
+
+
+def only(whole: Study, engine: str) -> Study:
+    """The part of a study that concerns one engine."""
+    variants = [v for v in whole.engines if v.engine == engine] or [study.Variant(engine=engine)]
+    kept = whole.reference if whole.reference in [v.label for v in variants] else ""
+    return whole.model_copy(
+        update={"name": f"{whole.name}-{engine}", "engines": variants, "reference": kept}
+    )
+
+
+@app.command("plan")
+def plan_command(name: StudyArgument = "", root: RootOption = Path()) -> None:
+    """Print what a study would run, and for how long, without starting anything."""
+    chosen = study.load(_study_file(root, name))
+    _print_plan(chosen, plan.make(chosen))
+
+
+@app.command("report")
+def report_command(
+    directory: Annotated[
+        Path | None, typer.Argument(help="A study's results (default: the latest)")
+    ] = None,
+    results: ResultsOption = RESULTS,
+    root: RootOption = Path(),
+) -> None:
+    """Rebuild every derived file of a study from its raw files; needs no engine."""
+    target = directory or latest(results)
+    summary = report.build(target, root)
+    report.print_table(summary, console)
+    console.print(f"report: {target / 'derived' / 'report.html'} (and report.md beside it)")
+
+
+@app.command()
+def setup(
+    names: Annotated[list[str] | None, typer.Argument(help="Engines (default: all)")] = None,
+    cache: CacheOption = CACHE,
+    root: RootOption = Path(),
+) -> None:
+    """Install the engines' own Python environments; what is there already is kept."""
+    device = machine.device()
+    for name in names or launch.find_engines(root):
+        engine = launch.load_engine(root, name)
+        if engine.native is None:
+            console.print(f"{name}: runs only in a container; nothing to install")
+        else:
+            environment.build(engine, device, cache.resolve(), console.print)
+
+
+@app.command()
+def engines(root: RootOption = Path()) -> None:
+    """List the engines found, and the settings each understands."""
+    for name in launch.find_engines(root):
+        engine = launch.load_engine(root, name)
+        known = sorted(engine.variables - set(launch.HARNESS_VARIABLES))
+        console.print(f"[bold]{name}[/]  settings: {', '.join(known) or 'none'}")
+
+
+def _study_file(root: Path, name: str) -> Path:
+    """A study by its path or name; with no name, the one for this machine, saying why."""
+    if not name:
+        gpus = machine.gpus()
+        wanted = root / "studies" / ("gpu.yaml" if gpus else "cpu.yaml")
+        if gpus and not wanted.exists():
+            raise UserError(
+                f"{wanted}: found {gpus[0]['name']}, but there is no study for a GPU yet; "
+                "write one, or run the CPU study with STUDY=cpu"
+            )
+        console.print(
+            f"profile {wanted.stem}: {'found ' + gpus[0]['name'] if gpus else 'no GPU found'}; "
+            f"engines run as processes; study {wanted}"
+        )
+        return wanted
+    path = Path(name)
+    return path if path.suffix in (".yaml", ".yml") else root / "studies" / f"{name}.yaml"
+
+
+def _print_plan(chosen: Study, made: plan.Plan) -> None:
+    console.print(
+        f"{chosen.name}: {len(made.launches)} engine starts, {made.cells} cells, "
+        f"{made.requests} requests; about {clock(made.estimate_s)}"
+    )
+    for item in made.launches:
+        levels = ", ".join(cell.id for cell in item.cells)
+        seconds = clock(plan.launch_estimate_s(item))
+        console.print(f"  trial {item.trial}  {item.variant.label:24} {levels}  (about {seconds})")
+
+
+def _run_study(chosen: Study, root: Path, results: Path, cache: Path) -> None:
+    prepared = prepare(chosen, root.resolve(), cache.resolve())
+    _print_plan(chosen, prepared.plan)
+    writer = Writer.create(results, chosen.name)
+    try:
+        with Display(console, prepared.plan.estimate_s, prepared.plan.cells) as show:
+            outcome = run(prepared, writer, show)
+    except KeyboardInterrupt:
+        errors.print(
+            "interrupted: the engine was stopped; what was recorded is kept: "
+            f"enginebench report {writer.directory}"
+        )
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    summary = report.build(writer.directory, root)
+    report.print_table(summary, console)
+    console.print(f"report: {writer.directory / 'derived' / 'report.html'} (report.md beside it)")
+    if outcome.failed_starts:
+        raise UserError(
+            f"{len(outcome.failed_starts)} engine starts failed; the report has the logs"
+        )
+    if summary.invalid:
+        raise typer.Exit(EXIT_INVALID_CELLS)
+
+
+def bench_script(file: Path) -> None:
+    """All that an engine's ``metrics.py`` does: ``enginebench bench`` for its own directory."""
+    directory = file.resolve().parent
+
+    def command(
+        name: Annotated[str, typer.Option("--study", help="Take its part of this study")] = "",
+        results: ResultsOption = RESULTS,
+        cache: CacheOption = CACHE,
+    ) -> None:
+        bench_engine(directory.name, name, results, cache, directory.parent)
+
+    run_cli(lambda: typer.run(command))
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt  # the same orderly way out as Ctrl-C
+
+
+def run_cli(command: object) -> None:
+    """Call a command; a user's mistake becomes one line and exit code 2."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        assert callable(command)
+        command()
+    except UserError as error:
+        errors.print(f"enginebench: {error.message}", markup=False, soft_wrap=True)
+        for line in error.details:
+            errors.print(f"    {line}", markup=False, soft_wrap=True)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def main() -> None:
+    run_cli(app)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    console.print(__version__)

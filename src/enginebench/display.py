@@ -1,0 +1,145 @@
+"""What the person sees while a study runs: a live view on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from enginebench.load import Live as LoadLive
+
+REFRESH_PER_S = 4
+
+
+@dataclass(slots=True)
+class _CellView:
+    label: str
+    requests: int
+    live: LoadLive
+    started_s: float = field(default_factory=time.perf_counter)
+
+    def tokens_per_s(self) -> float:
+        """Pieces received per second: about the tokens, which are only counted afterwards."""
+        return self.live.pieces / max(time.perf_counter() - self.started_s, 1e-9)
+
+
+class Display:
+    """One study's progress. Use as a context manager; every method may be called without it."""
+
+    def __init__(self, console: Console, total_estimate_s: float = 0.0, cells: int = 0) -> None:
+        self.console = console
+        self._total_s = total_estimate_s
+        self._cells = cells
+        self._cells_done = 0
+        self._estimated_done_s = 0.0
+        self._started_s = self._last_done_s = time.perf_counter()
+        self._stage = "starting"
+        self._cell: _CellView | None = None
+        self._warning = ""
+        self._live = Live(self, console=console, refresh_per_second=REFRESH_PER_S, transient=True)
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def stage(self, text: str) -> None:
+        """A new step has begun."""
+        self._stage = text
+        self._cell = None
+        if not self.console.is_terminal:
+            self._line(text)
+
+    def cell(self, label: str, requests: int, live: LoadLive) -> None:
+        """A cell's measured requests have begun."""
+        self._stage = f"measuring {label}"
+        self._cell = _CellView(label, requests, live)
+
+    def cell_done(self, label: str, summary: str, estimate_s: float) -> None:
+        self._cells_done += 1
+        self._cell = None
+        self._advance(estimate_s)
+        self._line(f"{label}: {summary}")
+
+    def start_done(self, estimate_s: float) -> None:
+        self._advance(estimate_s)
+
+    def skip(self, cells: int, estimate_s: float) -> None:
+        """These cells will not be run."""
+        self._cells_done += cells
+        self._advance(estimate_s)
+
+    def warn(self, text: str, details: Sequence[str] = ()) -> None:
+        self._warning = text
+        self.console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
+        for line in details:
+            self.console.print(f"    {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def _advance(self, estimate_s: float) -> None:
+        self._estimated_done_s += estimate_s
+        self._last_done_s = time.perf_counter()
+
+    def _line(self, text: str) -> None:
+        elapsed = f"{time.perf_counter() - self._started_s:6.0f} s"
+        self.console.print(
+            f"{elapsed}  [{self._cells_done}/{self._cells}] {text}"
+            f"  (about {clock(self.left_s())} left)",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def left_s(self) -> float:
+        """Estimated seconds left: the plan's estimate, scaled by how it has held so far."""
+        done_s = self._estimated_done_s
+        pace = (self._last_done_s - self._started_s) / done_s if done_s > 0 else 1.0
+        since_s = time.perf_counter() - self._last_done_s
+        return max((self._total_s - done_s) * pace - since_s, 0.0)
+
+    def __rich__(self) -> RenderableType:
+        share = min(self._estimated_done_s / self._total_s, 1.0) if self._total_s else 0.0
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            ProgressBar(total=1.0, completed=share, width=30),
+            f"cell {min(self._cells_done + 1, self._cells)} of {self._cells}",
+            f"about {clock(self.left_s())} left",
+            Text(self._stage, style="bold"),
+        )
+        rows: list[RenderableType] = [head]
+        if (view := self._cell) is not None:
+            body = Table.grid(padding=(0, 2))
+            done = view.live.requests_done
+            body.add_row(
+                ProgressBar(total=view.requests, completed=done, width=30),
+                f"{done}/{view.requests} requests",
+                f"{view.live.in_flight} in flight",
+                f"≈ {view.tokens_per_s():.0f} tokens/s",
+            )
+            rows.append(body)
+        if self._warning:
+            rows.append(Text(f"last warning: {self._warning}", style="yellow"))
+        return Group(*rows)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people say them: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

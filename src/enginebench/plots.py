@@ -1,0 +1,123 @@
+"""The figures of a report, from its groups. The same groups give the same bytes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from enginebench.stats import Interval
+
+mpl.use("Agg")
+
+# Okabe and Ito's palette: told apart with every common kind of colour blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = "osD^vPX*"
+STYLE: Any = {
+    "svg.hashsalt": "enginebench",  # otherwise every build has other ids
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+}
+SIZE_INCHES = (7.2, 4.0)
+LABEL_GAP = 13.0  # points between two labels at the lines' ends
+
+Point = tuple[str, int, Interval | None]  # variant, requests in flight, the figure
+
+
+def line_plot(
+    points: Sequence[Point],
+    order: Sequence[str],
+    title: str,
+    unit: str,
+    *,
+    log: bool,
+) -> Figure | None:
+    """A figure against concurrency, one line a variant, labelled at its end; None if it is empty.
+
+    Args:
+        points: one workload's values, in ``unit``.
+        order: all variants of the study, so that a variant has one colour throughout.
+        log: logarithmic value axis; otherwise it starts at zero.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=SIZE_INCHES)
+        ends = []
+        for index, label in enumerate(order):
+            line = [(x, found) for name, x, found in points if name == label and found]
+            if line:
+                _line(axes, line, index)
+                ends.append((line[-1][0], line[-1][1].mean, label, COLOURS[index % 8]))
+        if not ends:
+            plt.close(figure)
+            return None
+        _axes(axes, sorted({x for _, x, _ in points}), unit, log)
+        axes.set_title(title, loc="left", fontweight="bold")
+        figure.tight_layout()
+        _end_labels(figure, axes, ends)
+        return figure
+
+
+def _line(axes: Axes, points: Sequence[tuple[int, Interval]], index: int) -> None:
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    x = [concurrency for concurrency, _ in points]
+    axes.plot(x, [v.mean for _, v in points], color=colour, marker=marker, markersize=5)
+    for concurrency, found in points:
+        if found.low is not None and found.high is not None and found.low > 0:
+            axes.vlines(concurrency, found.low, found.high, color=colour, alpha=0.4, linewidth=4)
+
+
+def _axes(axes: Axes, levels: Sequence[int], unit: str, log: bool) -> None:
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(list(levels)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axes.set_xlabel("requests in flight")
+    axes.set_ylabel(unit)
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    else:
+        axes.set_ylim(bottom=0)
+    if len(levels) == 1:
+        axes.set_xlim(levels[0] / 2, levels[0] * 2)
+
+
+def _end_labels(figure: Figure, axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write each line's name beside its end, moved apart where they would overlap."""
+    scale = 72 / figure.dpi
+    placed: list[tuple[float, float, float, str, str]] = []
+    lowest = float("-inf")
+    for x, y, label, colour in sorted(ends, key=lambda end: end[1]):
+        at = float(axes.transData.transform((x, y))[1]) * scale
+        lowest = max(at, lowest + LABEL_GAP)
+        placed.append((x, y, lowest - at, label, colour))
+    for x, y, shift, label, colour in placed:
+        axes.annotate(
+            label,
+            (x, y),
+            xytext=(9, shift - 3),
+            textcoords="offset points",
+            color=colour,
+            annotation_clip=False,
+            fontsize=9,
+        )
+    figure.subplots_adjust(right=0.76)
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Write PNG and SVG, without a date or a version in them."""
+    with plt.rc_context(STYLE):
+        figure.savefig(stem.with_suffix(".png"), dpi=144, metadata={"Software": None})
+        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+    plt.close(figure)

@@ -1,0 +1,243 @@
+"""The report: tables, figures and sentences, all from a summary. Rebuilt from raw at any time."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.console import Console
+from rich.table import Table
+
+from enginebench import launch, plots, sentences
+from enginebench.dialect import Dialect
+from enginebench.errors import UserError
+from enginebench.stats import Interval, is_tie
+from enginebench.summarize import Group, Summary, summarize
+
+NOT_MEASURED = "–"
+GIB = 1 << 30
+
+#: (file stem, figure, its unit as shown, factor from SI, title, logarithmic)
+FIGURES = (
+    ("throughput", "output_tokens_per_s", "output tokens/s", 1, "Throughput", False),
+    ("ttft", "ttft_s_p50", "milliseconds, p50", 1e3, "Time to first token", True),
+    ("tpot", "tpot_s_p50", "milliseconds, p50", 1e3, "Time per output token", False),
+    ("cost", "usd_per_million_output_tokens", "USD per million output tokens", 1, "Cost", True),
+)
+
+#: (heading, figure, factor from SI, digits after the point)
+COLUMNS = (
+    ("output tokens/s", "output_tokens_per_s", 1, 1),
+    ("TTFT p50 ms", "ttft_s_p50", 1e3, 0),
+    ("TTFT p95 ms", "ttft_s_p95", 1e3, 0),
+    ("TPOT p50 ms", "tpot_s_p50", 1e3, 1),
+    ("ITL p99 ms", "itl_s_p99", 1e3, 1),
+    ("E2E p50 s", "e2e_s_p50", 1, 2),
+    ("requests/s", "requests_per_s", 1, 2),
+    ("USD/M output", "usd_per_million_output_tokens", 1, 2),
+    ("memory GiB", "memory_peak_bytes", 1 / GIB, 2),
+)
+
+
+def build(directory: Path, root: Path) -> Summary:
+    """Write every derived file of a study below ``directory/derived``; return the summary."""
+    summary = summarize(directory, _dialects(directory, root))
+    derived = directory / "derived"
+    try:
+        (derived / "figures").mkdir(parents=True, exist_ok=True)
+        _write_data(summary, derived)
+        figures = _write_figures(summary, derived / "figures")
+        values = _values(summary, directory, figures)
+        for name in ("report.md", "report.html"):
+            (derived / name).write_text(_render(name, values))
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or derived}: cannot write the report ({error.strerror}); the raw "
+            f"record is kept: free some space, then run: enginebench report {directory}"
+        ) from error
+    return summary
+
+
+def _dialects(directory: Path, root: Path) -> dict[str, Dialect]:
+    """The dialects of the study's engines; one whose directory is gone is left out."""
+    from enginebench.record import read_study
+
+    names = {variant["engine"] for variant in read_study(directory)["study"]["engines"]}
+    here = set(launch.find_engines(root))
+    return {name: launch.load_engine(root, name).dialect for name in sorted(names & here)}
+
+
+def _write_data(summary: Summary, derived: Path) -> None:
+    data = {
+        "study": summary.study["study"]["name"],
+        "reference": summary.reference,
+        "cells": [asdict(cell) | {"is_valid": cell.is_valid} for cell in summary.cells],
+        "groups": [asdict(group) for group in summary.groups],
+    }
+    text = json.dumps(data, indent=1, allow_nan=False, default=list)
+    (derived / "metrics_data.json").write_text(text + "\n")
+    rows = [_csv_row(group) for group in summary.groups]
+    pd.DataFrame(rows).to_csv(derived / "metrics_summary.csv", index=False)
+
+
+def _csv_row(group: Group) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "engine": group.engine,
+        "variant": group.variant,
+        "workload": group.workload,
+        "concurrency": group.concurrency,
+        "trials_valid": group.trials_valid,
+        "trials_planned": group.trials_planned,
+    }
+    for name, found in (*group.figures.items(), ("ratio_to_reference", group.ratio)):
+        row[name] = found.mean if found else None
+        row[f"{name}_low"] = found.low if found else None
+        row[f"{name}_high"] = found.high if found else None
+    return row
+
+
+def _labels(summary: Summary) -> list[str]:
+    return list(dict.fromkeys(group.label for group in summary.groups))
+
+
+def _write_figures(summary: Summary, directory: Path) -> list[dict[str, str]]:
+    """Draw one figure a quantity for each workload that has more than one level."""
+    written = []
+    for workload in summary.study["study"]["workloads"]:
+        if len(workload["concurrency"]) < 2:
+            continue
+        groups = [g for g in summary.groups if g.workload == workload["name"]]
+        for stem, name, unit, factor, title, log in FIGURES:
+            figure = plots.line_plot(
+                [(g.label, g.concurrency, scaled(g.figures[name], factor)) for g in groups],
+                _labels(summary),
+                f"{title}, workload {workload['name']}",
+                unit,
+                log=log,
+            )
+            if figure is not None:
+                path = directory / f"{workload['name']}-{stem}"
+                plots.save(figure, path)
+                svg = path.with_suffix(".svg").read_text()
+                caption = f"{title} against requests in flight, workload {workload['name']}"
+                written.append(
+                    {
+                        "png": f"figures/{path.name}.png",
+                        "svg": svg[svg.index("<svg") :],
+                        "caption": caption,
+                    }
+                )
+    return written
+
+
+def scaled(found: Interval | None, factor: float) -> Interval | None:
+    """The same interval in another unit."""
+    if found is None:
+        return None
+    low, high = (None if end is None else end * factor for end in (found.low, found.high))
+    return Interval(found.mean * factor, low, high, found.trials)
+
+
+def number(value: float | None, digits: int) -> str:
+    return NOT_MEASURED if value is None else f"{value:,.{digits}f}"
+
+
+def ratio_text(group: Group, reference: str) -> str:
+    """How many times the reference, with interval; ties are called ties."""
+    ratio = group.ratio
+    if group.label == reference:
+        return "1"
+    if ratio is None:
+        return NOT_MEASURED
+    text = f"{ratio.mean:.2f}×"
+    if ratio.low is not None and ratio.high is not None:
+        text += f" [{ratio.low:.2f}, {ratio.high:.2f}]"
+        text += " tie" if is_tie(ratio) else ""
+    return text
+
+
+def tables(summary: Summary) -> list[dict[str, Any]]:
+    """One table a workload: headings, and a row a (level, variant)."""
+    made = []
+    for workload in summary.study["study"]["workloads"]:
+        rows = []
+        for group in summary.groups:
+            if group.workload != workload["name"]:
+                continue
+            cells = [
+                number(found.mean if found else None, digits)
+                for _, name, factor, digits in COLUMNS
+                for found in [scaled(group.figures[name], factor)]
+            ]
+            verdict = f"{group.trials_valid} of {group.trials_planned}"
+            ratio = ratio_text(group, summary.reference)
+            rows.append(
+                {
+                    "cells": [group.label, str(group.concurrency), cells[0], ratio, *cells[1:]],
+                    "verdict": verdict,
+                    "is_valid": group.trials_valid == group.trials_planned,
+                }
+            )
+        headings = ["engine/variant", "in flight", COLUMNS[0][0], "× reference"]
+        headings += [heading for heading, *_ in COLUMNS[1:]]
+        made.append({"workload": workload, "headings": [*headings, "valid trials"], "rows": rows})
+    return made
+
+
+def _values(
+    summary: Summary, directory: Path, figures: Sequence[Mapping[str, str]]
+) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "facts": summary.study,
+        "study": summary.study["study"],
+        "directory": directory.name,
+        "answers": sentences.answers(summary),
+        "limits": sentences.limits(summary),
+        "tables": tables(summary),
+        "figures": figures,
+        "engines": sentences.engine_facts(summary),
+        "invalid": summary.invalid,
+    }
+
+
+def _render(name: str, values: Mapping[str, Any]) -> str:
+    environment = Environment(
+        loader=PackageLoader("enginebench"),
+        autoescape=name.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["gib"] = lambda value: f"{value / GIB:.1f} GiB"
+    return environment.get_template(f"{name}.jinja").render(values)
+
+
+def print_table(summary: Summary, console: Console) -> None:
+    """The result on a terminal: the columns that fit, and what is invalid."""
+    shown = (0, 1, 2, 3, 4, 6, 10)  # variant, level, throughput, ratio, TTFT p50, TPOT p50, cost
+    for made in tables(summary):
+        workload = made["workload"]
+        table = Table(
+            title=f"{workload['name']}: {workload['prompt_tokens']} tokens in, "
+            f"{sentences.output_text(workload)} out",
+            title_justify="left",
+        )
+        for index in shown:
+            heading = made["headings"][index]
+            table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=not index)
+        table.add_column("valid", justify="right")
+        for row in made["rows"]:
+            style = None if row["is_valid"] else "red"
+            table.add_row(*(row["cells"][i] for i in shown), row["verdict"], style=style)
+        console.print(table)
+    for cell in summary.invalid:
+        console.print(
+            f"invalid: {cell.label} {cell.workload}-c{cell.concurrency}, trial {cell.trial}: "
+            + "; ".join(cell.problems),
+            markup=False,
+            soft_wrap=True,
+        )

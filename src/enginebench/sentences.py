@@ -1,0 +1,144 @@
+"""The sentences of a report: each is made from the summary, or does not appear."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from enginebench.stats import is_tie
+from enginebench.summarize import Group, Summary
+
+RATE = "output_tokens_per_s"
+
+
+def output_text(workload: Mapping[str, Any]) -> str:
+    output = workload["output_tokens"]
+    return f"{output['min']} to {output['max']}" if isinstance(output, dict) else f"{output}"
+
+
+def answers(summary: Summary) -> list[str]:
+    """What the study found, a sentence for each workload at its highest level."""
+    found = []
+    for workload in summary.study["study"]["workloads"]:
+        level = max(workload["concurrency"])
+        groups = [
+            group
+            for group in summary.groups
+            if (group.workload, group.concurrency) == (workload["name"], level)
+            and group.figures[RATE] is not None
+        ]
+        if groups:
+            found.append(_answer(summary, workload["name"], level, groups))
+    return found or ["No cell of this study is valid, so it says nothing about the engines."]
+
+
+def _answer(summary: Summary, workload: str, level: int, groups: list[Group]) -> str:
+    ranked = sorted(groups, key=lambda group: -_rate(group))
+    best = ranked[0]
+    in_flight = "one request" if level == 1 else f"{level} requests"
+    text = f"With {in_flight} in flight ({workload}), {best.label} is first with "
+    text += f"{_rate(best):.0f} output tokens/s"
+    if best.label != summary.reference and best.ratio is not None:
+        text += f", {best.ratio.mean:.1f} times {summary.reference}"
+        if best.ratio.low is not None and best.ratio.high is not None:
+            text += (
+                f" (95 % interval {best.ratio.low:.1f} to {best.ratio.high:.1f}, "
+                f"{best.ratio.trials} trials)"
+            )
+            text += ", which is a tie" if is_tie(best.ratio) else ""
+        else:
+            text += " (one trial, so no interval)"
+    rest = [f"{group.label} {_rate(group):.0f}" for group in ranked[1:]]
+    return text + (f"; then {', '.join(rest)}." if rest else ".")
+
+
+def _rate(group: Group) -> float:
+    found = group.figures[RATE]
+    assert found is not None
+    return found.mean
+
+
+def limits(summary: Summary) -> list[str]:
+    """What a reader must know before quoting these numbers: only what is true of this study."""
+    facts, study = summary.study, summary.study["study"]
+    found = []
+    if not summary.finished:
+        found.append("The study was interrupted: cells that were not run are listed as invalid.")
+    if summary.invalid:
+        found.append(
+            f"{len(summary.invalid)} of {len(summary.cells)} cells are invalid; no figure here "
+            "includes them."
+        )
+    if facts["model"]["has_random_weights"]:
+        found.append(
+            "The model has random weights, so its text is gibberish. Speed does not depend on "
+            "what the weights say; its size and shape are real, but small."
+        )
+    if study["price"]["is_stand_in"]:
+        found.append(
+            f"The price ({study['price']['usd_per_hour']} USD per hour, "
+            f"{study['price']['source']}) is a declared stand-in: the study did not run on that "
+            "hardware. Costs compare the engines with each other and mean nothing as dollars."
+        )
+    single = sorted({g.label for g in summary.groups if g.trials_planned == 1})
+    if single:
+        found.append(f"One trial only, so no interval over fresh starts: {', '.join(single)}.")
+    if facts["device"] == "cpu":
+        found.append(
+            "Engines, load generator and sampler share the same CPU cores: each takes time from "
+            "the others, the same for every engine."
+        )
+    fewest = min((c.figures["requests"] for c in summary.cells if c.figures), default=0)
+    if fewest < 30:
+        found.append(
+            f"The smallest cell has {fewest} requests: its percentiles are close to single "
+            "observations. p99 of a figure is given only from 662 samples on."
+        )
+    dtypes = sorted({str(d) for d in _dtypes(summary) if d is not None})
+    if len(dtypes) > 1:
+        found.append(
+            f"Variants ran in different dtypes ({', '.join(dtypes)}). Which is fast depends on "
+            "the CPU or GPU: compare engines within one dtype, or each engine's best."
+        )
+    return found
+
+
+def _dtypes(summary: Summary) -> list[Any]:
+    return [facts["settings"].get("DTYPE") for facts in summary.launches.values()]
+
+
+def engine_facts(summary: Summary) -> list[dict[str, Any]]:
+    """What ran: one entry a variant, from its first start."""
+    made = []
+    for label in dict.fromkeys(plan["label"] for plan in summary.study["plan"]):
+        starts = [
+            summary.launches[plan["id"]]
+            for plan in summary.study["plan"]
+            if plan["label"] == label and plan["id"] in summary.launches
+        ]
+        if starts:
+            ready = [s["ready_s"] for s in starts if s.get("ready_s") is not None]
+            made.append(
+                {
+                    "label": label,
+                    "version": _version_text(starts[0].get("version")),
+                    "settings": starts[0]["settings"],
+                    "command": _portable(starts[0]["command"]),
+                    "env": starts[0]["env"],
+                    "ready": ", ".join(f"{seconds:.0f}" for seconds in ready) or "never",
+                }
+            )
+    return made
+
+
+def _version_text(version: Any) -> str:
+    if isinstance(version, dict):
+        return ", ".join(f"{name} {value}" for name, value in version.items())
+    return "not stated" if version is None else str(version)
+
+
+def _portable(command: list[str]) -> str:
+    """The command without the directories of the machine it ran on."""
+    return " ".join(
+        f"{name}={value.rsplit('/', 1)[-1]}" if found else word.rsplit("/", 1)[-1]
+        for word in command
+        for name, found, value in [word.partition("=")]
+    )
