@@ -77,7 +77,9 @@ def _counters(rows: Sequence[Row], first: Mapping[str, Any], last: Mapping[str, 
         ("prompt_tokens_total", "prompt_tokens"),
     ):
         grown = prometheus.difference(first, last, counter)
-        seen = sum(row[field] or 0 for row in rows)
+        if any(row[field] is None for row in rows):
+            continue  # the engine does not say: there is nothing to compare with
+        seen = sum(row[field] for row in rows)
         if grown is not None and grown != seen:
             found.append(f"the engine's {counter} grew by {grown:.0f}, the client counted {seen}")
     hits = prometheus.difference(first, last, "prefix_hit_tokens_total")

@@ -37,14 +37,16 @@ def read_completions_event(data: str) -> Delta:
         return Delta(error=f"an event is not JSON: {data[:200]}")
     if not isinstance(event, dict):
         return Delta(error=f"an event is not a JSON object: {data[:200]}")
-    if error := event.get("error"):
-        return Delta(error=_error_text(error))
-    choice: dict[str, Any] = next(iter(event.get("choices") or []), {})
-    return Delta(
-        text=choice.get("text") or "",
-        usage=_usage(event.get("usage")),
-        finish_reason=choice.get("finish_reason"),
-    )
+    if event.get("error") is not None:
+        return Delta(error=_error_text(event["error"]))
+    try:
+        (choice,) = event.get("choices") or [{}]
+        text, reason = choice.get("text") or "", choice.get("finish_reason")
+        if isinstance(text, str):
+            return Delta(text=text, usage=_usage(event.get("usage")), finish_reason=reason)
+    except (TypeError, ValueError, AttributeError):
+        pass
+    return Delta(error=f"an event has not the form of a completion: {data[:200]}")
 
 
 def _error_text(error: object) -> str:

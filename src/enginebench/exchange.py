@@ -100,9 +100,11 @@ def _read_events(record: RequestRecord, dialect: Dialect, body: list[tuple[float
         tokens = delta.tokens
         if delta.usage is not None:
             _note_usage(record, delta.usage)
-            if delta.usage.output_tokens is not None:
-                tokens = delta.usage.output_tokens - tokens_so_far
-                tokens_so_far = delta.usage.output_tokens
+            total = delta.usage.output_tokens
+            # A total after events of unknown size says nothing about this event.
+            if total is not None and None not in record.event_tokens:
+                tokens = total - tokens_so_far
+                tokens_so_far = total
         elif tokens is not None:
             tokens_so_far += tokens
         if delta.text or tokens:

@@ -5,6 +5,13 @@ connection is free again; and afterwards, to take the kept bytes apart. It never
 body. Framing rules: RFC 9112 section 6 (chunked, content-length, or until the connection closes).
 """
 
+import re
+
+# Python's own int() and isdigit() accept signs, underscores and other scripts' digits.
+_STATUS = re.compile(r"[1-9][0-9]{2}(?![0-9])")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+
 MAX_HEAD_BYTES = 1 << 20
 MAX_SIZE_LINE_BYTES = 4096
 
@@ -88,7 +95,7 @@ class ResponseReader:
             return False
         status_line, *lines = head.decode("latin-1").split("\r\n")
         version, _, status = status_line.partition(" ")
-        if not version.startswith("HTTP/1.") or not status[:3].isdigit():
+        if not version.startswith("HTTP/1.") or not _STATUS.match(status):
             raise ProtocolError(f"not an HTTP/1.1 status line: {status_line[:60]!r}")
         self._buffer = rest
         if status.startswith("1"):  # an interim answer (100 Continue, 103): the real one follows
@@ -108,7 +115,7 @@ class ResponseReader:
         elif "chunked" in self.headers.get("transfer-encoding", "").lower():
             self._state = "size-line"
         elif (length := self.headers.get("content-length")) is not None:
-            if not length.isdigit():
+            if not _LENGTH.fullmatch(length):
                 raise ProtocolError(f"content-length is not a number: {length[:40]!r}")
             self._left = int(length)
             self._state = "length" if self._left else "done"
@@ -132,10 +139,9 @@ class ResponseReader:
         if line is None:
             return False
         size = line.partition(b";")[0].strip()  # chunk extensions follow the semicolon
-        try:
-            self._left = int(size, 16)
-        except ValueError:
-            raise ProtocolError(f"not a chunk size: {line[:40]!r}") from None
+        if not _CHUNK_SIZE.fullmatch(size):
+            raise ProtocolError(f"not a chunk size: {line[:40]!r}")
+        self._left = int(size, 16)
         self._state = "chunk" if self._left else "trailers"
         return True
 

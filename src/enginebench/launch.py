@@ -8,6 +8,7 @@ the flags and environment of the service are used for both, so they stand there 
 import difflib
 import importlib.util
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,10 +109,17 @@ def load_engine(root: Path, name: str) -> Engine:
     try:
         data = yaml.safe_load(file.read_text())
         (service,) = data["services"].values()
-        flags = tuple(str(flag) for flag in service.get("command") or ())
+        command = service.get("command") or ()
+        flags = tuple(shlex.split(command) if isinstance(command, str) else map(str, command))
         env = _environment(service.get("environment") or {})
         native = Native.model_validate(data["x-native"]) if "x-native" in data else None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise UserError(
+            f"{file}{f':{mark.line + 1}' if mark else ''}: expected YAML, found: "
+            f"{getattr(error, 'problem', None) or error}; mend that line"
+        ) from None
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{file}: expected a compose file with one service, found: {error!r}; "
             "see docs/adding-an-engine.md"

@@ -34,7 +34,8 @@ class Launch:
 
     @property
     def id(self) -> str:
-        return f"trial{self.trial}-{self.variant.engine}-{self.variant.variant}"
+        # Names hold no underscore, so two launches never share an id.
+        return f"trial{self.trial}_{self.variant.engine}_{self.variant.variant}"
 
 
 @dataclass(frozen=True, slots=True)

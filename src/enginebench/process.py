@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ POLL_S = 0.25
 STOP_GRACE_S = 15.0
 LOG_TAIL_LINES = 15
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _LIBC = ctypes.CDLL(None)  # loaded here: little is safe between fork and exec
 
 
@@ -149,7 +150,7 @@ def start(engine: Engine, command: Command, directory: Path) -> Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is ours to handle; the whole group is ours to end
-                preexec_fn=_die_with_parent,
+                preexec_fn=_in_child,
             )
         except OSError as error:
             raise EngineError(
@@ -159,8 +160,23 @@ def start(engine: Engine, command: Command, directory: Path) -> Server:
     return Server(engine, command, process, log, time.perf_counter())
 
 
-def _die_with_parent() -> None:
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM until the block has ended.
+
+    An interrupt that arrives while a process is being forked is lost (Python ignores what its
+    at-fork hooks raise); one that arrives while an engine is being stopped would leave it running.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _in_child() -> None:
     """If the harness is killed outright, the kernel ends the engine too."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

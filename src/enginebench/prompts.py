@@ -91,7 +91,8 @@ def _json_items(text: str) -> list[Any]:
     if text.lstrip().startswith("["):
         items = json.loads(text)
         return list(items)
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    # Not splitlines(): JSON strings may hold U+2028 and its like as they are.
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 def _jsonl(text: str) -> Iterable[str]:

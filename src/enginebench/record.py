@@ -14,7 +14,9 @@ Raw files are only ever added to; everything else is derived from them and can b
       derived/                      metrics_data.json  metrics_summary.csv  report.md  report.html
 """
 
+import contextlib
 import gzip
+import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from enginebench.errors import UserError
-from enginebench.secrecy import redact
+from enginebench.secrecy import redact_values
 
 #: Version of the raw files' form. History:
 #: 1 (2026-11): first form.
@@ -39,25 +41,25 @@ class Writer:
     @classmethod
     def create(cls, results: Path, name: str) -> "Writer":
         """A new directory ``results/<date>-<name>``; a number is added if there is one already."""
-        day = datetime.now(UTC).date().isoformat()
-        number = 1
-        while True:
-            directory = results / f"{day}-{name}{f'-{number}' if number > 1 else ''}"
-            try:
-                directory.mkdir(parents=True)
-                return cls(directory)
-            except FileExistsError:
-                if results.exists() and not results.is_dir():
-                    raise UserError(
-                        f"{results}: expected a directory for results, found a file; "
-                        "move it or give another directory with --results"
-                    ) from None
-                number += 1
-            except OSError as error:
-                raise UserError(
-                    f"{results}: cannot write results there ({error.strerror}); "
-                    "make it writable or give another directory with --results"
-                ) from None
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+            day = datetime.now(UTC).date().isoformat()
+            for number in itertools.count(1):
+                directory = results / f"{day}-{name}{f'-{number}' if number > 1 else ''}"
+                with contextlib.suppress(FileExistsError):
+                    directory.mkdir()
+                    return cls(directory)
+            raise AssertionError("unreachable: numbers do not end")
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(
+                f"{results}: expected a directory for results, found something else of that name; "
+                "move it or give another directory with --results"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"{results}: cannot write results there ({error.strerror}); "
+                "make it writable or give another directory with --results"
+            ) from None
 
     def launch_directory(self, launch_id: str) -> Path:
         path = self.directory / "raw" / launch_id
@@ -67,23 +69,22 @@ class Writer:
 
     def write_json(self, path: str, value: Any) -> None:
         """Write one JSON file, whole or not at all."""
-        text = redact(json.dumps(value, indent=2, allow_nan=False)) + "\n"
+        text = json.dumps(redact_values(value), indent=2, allow_nan=False) + "\n"
         self._write(path, text.encode())
 
     def write_lines(self, path: str, rows: Iterable[Any], compress: bool = False) -> None:
         """Write one JSON-lines file, whole or not at all."""
-        text = redact("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)).encode()
+        text = "".join(
+            json.dumps(redact_values(row), allow_nan=False) + "\n" for row in rows
+        ).encode()
         self._write(path, gzip.compress(text, 6, mtime=0) if compress else text)
-
-    def write_text(self, path: str, text: str) -> None:
-        self._write(path, redact(text).encode())
 
     def event(self, step: str, **fields: Any) -> None:
         """Add one line to ``events.jsonl``."""
         row = {"t_s": time.perf_counter(), "step": step, **fields}
         target = self.directory / "events.jsonl"
         with _friendly(target), target.open("a") as file:
-            file.write(redact(json.dumps(row)) + "\n")
+            file.write(json.dumps(redact_values(row), allow_nan=False) + "\n")
 
     def _write(self, path: str, content: bytes) -> None:
         target = self.directory / path

@@ -196,8 +196,10 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
     }
     show.stage(f"{item.variant.label}, trial {item.trial}: starting the engine")
     writer.event("up", launch=item.id)
-    server = process.start(engine, command, directory)
+    server: process.Server | None = None
     try:
+        with process.signals_held():
+            server = process.start(engine, command, directory)
         first = prepared.work[item.cells[0].id].warmup[0]
         facts["ready_s"] = process.wait_ready(server, first, study.ready_timeout_s)
         facts["version"] = _version(server)
@@ -210,7 +212,9 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         facts["failure"] = {"message": error.message, "log_tail": list(error.details)}
         raise
     finally:
-        process.stop(server)
+        if server is not None:
+            with process.signals_held():
+                process.stop(server)
         writer.event("down", launch=item.id)
         writer.write_json(f"raw/{item.id}/launch.json", facts)
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-SECRET_WORDS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+SECRET_WORDS = {"TOKEN", "KEY", "APIKEY", "SECRET", "PASSWORD", "PASSWD"}
 SHORTEST = 6  # a shorter value would blank out ordinary text
 MASK = "***"
 
@@ -14,7 +16,7 @@ def values() -> list[str]:
     found = {
         value
         for name, value in os.environ.items()
-        if any(word in name.upper() for word in SECRET_WORDS) and len(value) >= SHORTEST
+        if SECRET_WORDS & set(name.upper().split("_")) and len(value) >= SHORTEST
     }
     return sorted(found, key=len, reverse=True)
 
@@ -23,6 +25,17 @@ def redact(text: str) -> str:
     for value in values():
         text = text.replace(value, MASK)
     return text
+
+
+def redact_values(value: Any) -> Any:
+    """Redact every string in plain data, before it becomes JSON and its quotes are escaped."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {redact_values(key): redact_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_values(item) for item in value]
+    return value
 
 
 def redact_file(path: Path) -> None:

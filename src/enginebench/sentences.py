@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from enginebench.stats import is_tie
-from enginebench.summarize import Group, Summary
+from enginebench.summarize import Group, Summary, paired_ratio
 
 RATE = "output_tokens_per_s"
 
@@ -47,7 +47,28 @@ def _answer(summary: Summary, workload: str, level: int, groups: list[Group]) ->
         else:
             text += " (one trial, so no interval)"
     rest = [f"{group.label} {_rate(group):.0f}" for group in ranked[1:]]
-    return text + (f"; then {', '.join(rest)}." if rest else ".")
+    text += f"; then {', '.join(rest)}." if rest else "."
+    return text + (_lead(summary, best, ranked[1]) if rest else "")
+
+
+def _lead(summary: Summary, best: Group, second: Group) -> str:
+    """Whether the first place is one: the best two, paired by trial."""
+    here = [
+        cell
+        for cell in summary.cells
+        if (cell.workload, cell.concurrency) == (best.workload, best.concurrency)
+    ]
+    ratio = paired_ratio(
+        [cell for cell in here if cell.label == best.label],
+        [cell for cell in here if cell.label == second.label],
+    )
+    tie = None if ratio is None else is_tie(ratio)
+    if ratio is None or tie is None:
+        return " Fewer than two trials have both of the first two, so their order is not tested."
+    interval = f"ratio {ratio.mean:.2f}, 95 % interval {ratio.low:.2f} to {ratio.high:.2f}"
+    if tie:
+        return f" {best.label} and {second.label} cannot be ranked ({interval})."
+    return f" The lead over {second.label} holds ({interval})."
 
 
 def _rate(group: Group) -> float:

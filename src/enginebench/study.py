@@ -11,7 +11,16 @@ from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from enginebench.errors import UserError
 
@@ -27,8 +36,11 @@ class _Section(BaseModel):
 class Hint(_Section):
     """Used for the plan's time estimate only, never for a result."""
 
-    start_s: float = 30.0  # from launch to ready
-    tokens_per_s: dict[Positive, float] = {1: 40.0}  # output tokens/s by concurrency
+    start_s: Annotated[float, Field(ge=0, strict=False)] = 30.0  # from launch to ready
+    # Output tokens/s by concurrency.
+    tokens_per_s: Annotated[
+        dict[Positive, Annotated[float, Field(gt=0, strict=False)]], Field(min_length=1)
+    ] = {1: 40.0}
 
 
 class Variant(_Section):
@@ -59,16 +71,30 @@ class OutputRange(_Section):
         return self
 
 
+def _output_kind(value: Any) -> str:
+    return "range" if isinstance(value, dict | OutputRange) else "length"
+
+
 class Workload(_Section):
     """What each request asks for, and the concurrency levels of a closed loop."""
 
     name: Name
     prompt_tokens: Positive
-    output_tokens: Positive | OutputRange
+    output_tokens: Annotated[
+        Annotated[Positive, Tag("length")] | Annotated[OutputRange, Tag("range")],
+        Discriminator(_output_kind),
+    ]
     concurrency: Annotated[list[Positive], Field(min_length=1)]  # requests in flight
     requests_per_stream: Positive = 2
     min_requests: Positive = 1  # a level has the larger of this and streams x per stream
     warmup_output_tokens: Positive = 8  # one warm-up request a stream, this many tokens
+
+    @field_validator("concurrency")
+    @classmethod
+    def _different(cls, levels: list[int]) -> list[int]:
+        if len(set(levels)) != len(levels):
+            raise ValueError(f"a level is there twice in {levels}; each is run once a trial")
+        return levels
 
     def requests(self, concurrency: int) -> int:
         return max(self.min_requests, self.requests_per_stream * concurrency)
@@ -152,7 +178,11 @@ def load(path: Path) -> Study:
         UserError: unreadable, not YAML, or a key or value that does not fit.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{path}: expected UTF-8 text, found other bytes; save it as UTF-8"
+        ) from None
     except OSError as error:
         known = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) or "none"
         raise UserError(
@@ -161,10 +191,10 @@ def load(path: Path) -> Study:
         ) from None
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or "not YAML"
+        problem = getattr(error, "problem", None) or error
         raise UserError(f"{where}: expected YAML, found: {problem}; mend that line") from None
     if not isinstance(data, dict):
         raise UserError(
@@ -184,9 +214,10 @@ def parse(data: Mapping[str, Any], where: str) -> Study:
 
 def _one_line(error: ValidationError, where: str) -> str:
     """The first mistake in words, and how many more there are."""
-    problems = error.errors()
+    # A misspelt key is often the reason why another one is missing: say it first.
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
-    location = [part for part in first["loc"] if not _is_internal(part)]
+    location = _readable(first["loc"])
     place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".")
     if first["type"] == "extra_forbidden":
         key = str(location[-1])
@@ -205,9 +236,14 @@ def _one_line(error: ValidationError, where: str) -> str:
     return text + (f" (and {more} more)" if more else "")
 
 
-def _is_internal(part: int | str) -> bool:
-    """Pydantic names the branch of a union in the location; a reader does not know these names."""
-    return isinstance(part, str) and (part in ("OutputRange", "int", "str") or "[" in part)
+def _readable(loc: tuple[int | str, ...]) -> list[int | str]:
+    """A location without the branches of unions, which pydantic names and a reader cannot know."""
+    location = list(loc)
+    if "settings" in location:
+        return location[: location.index("settings") + 2]
+    if "output_tokens" in location:
+        del location[location.index("output_tokens") + 1 : location.index("output_tokens") + 2]
+    return location
 
 
 def _section_at(location: list[int | str]) -> type[_Section]:

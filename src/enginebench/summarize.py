@@ -3,7 +3,7 @@
 A pure function of the record: the same raw files give the same summary, anywhere, any time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,9 +203,7 @@ def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
         name: stats.mean_interval([v for c in valid if (v := c.figures.get(name)) is not None])
         for name in AVERAGED
     }
-    name = "output_tokens_per_s"
-    by_trial = {cell.trial: cell.figures[name] for cell in against if cell.is_valid}
-    pairs = [(c.figures[name], by_trial[c.trial]) for c in valid if c.trial in by_trial]
+    ratio = paired_ratio(members, against)
     first = members[0]
     return Group(
         first.label,
@@ -216,5 +214,15 @@ def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
         len(valid),
         len(members),
         figures,
-        stats.ratio_interval(pairs),
+        ratio,
     )
+
+
+def paired_ratio(members: Iterable[CellRow], against: Iterable[CellRow]) -> Interval | None:
+    """Output tokens/s of one variant over another's at the same level, paired by trial."""
+    rates = [
+        {cell.trial: cell.figures["output_tokens_per_s"] for cell in cells if cell.is_valid}
+        for cells in (members, against)
+    ]
+    pairs = [(rates[0][trial], rates[1][trial]) for trial in rates[0].keys() & rates[1].keys()]
+    return stats.ratio_interval(sorted(pairs))

@@ -1,0 +1,5 @@
+"""``python -m enginebench``."""
+
+from enginebench.cli import main
+
+main()

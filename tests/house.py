@@ -1,0 +1,91 @@
+"""A small house for tests: engine directories with doubles, prompts, a study."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+
+ENGINE = """
+from enginebench.completions import completions_body, read_completions_event
+from enginebench.dialect import Dialect
+
+DIALECT = Dialect(
+    generate_path="/v1/completions",
+    body=lambda ask: completions_body(ask, model="model"),
+    read=read_completions_event,
+    metrics={
+        "prompt_tokens_total": ("double_prompt_tokens_total",),
+        "output_tokens_total": ("double_output_tokens_total",),
+    },
+)
+"""
+
+
+def add_engine(root: Path, name: str) -> Path:
+    """An engine directory whose server is a double."""
+    directory = root / name
+    directory.mkdir(parents=True)
+    (directory / "engine.py").write_text(ENGINE)
+    shutil.copy(TESTS / "double_server.py", directory / "server.py")
+    (directory / "requirements.txt").write_text("")
+    launch = {
+        "services": {
+            name: {
+                "command": [
+                    "--model=${MODEL}",
+                    "--port=${PORT}",
+                    "--behaviour=${BEHAVIOUR:-normal}",
+                ]
+            }
+        },
+        "x-native": {
+            "environment": {"name": "double", "cpu": [["-r", "requirements.txt"]]},
+            "command": ["python", "server.py"],
+        },
+    }
+    (directory / "launch.yaml").write_text(yaml.safe_dump(launch))
+    return directory
+
+
+def make_house(root: Path, *engines: str) -> Path:
+    for name in engines:
+        add_engine(root, name)
+    shutil.copy(ROOT / "prompts.txt", root / "prompts.txt")
+    (root / "studies").mkdir()
+    return root
+
+
+def study(*engines: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A study of doubles: two workloads, three cells, a few dozen requests."""
+    return {
+        "name": "test",
+        "engines": list(engines),
+        "workloads": [
+            {
+                "name": "alone",
+                "prompt_tokens": 24,
+                "output_tokens": 6,
+                "concurrency": [1],
+                "warmup_output_tokens": 2,
+            },
+            {
+                "name": "many",
+                "prompt_tokens": 24,
+                "output_tokens": 5,
+                "concurrency": [2, 4],
+                "warmup_output_tokens": 2,
+            },
+        ],
+        "scrape_interval_s": 0.05,
+        "ready_timeout_s": 20,
+    } | changes
+
+
+def write_study(root: Path, data: dict[str, Any]) -> Path:
+    path = root / "studies" / f"{data['name']}.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path

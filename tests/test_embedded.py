@@ -1,0 +1,115 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from enginebench import embedded
+
+
+def header(model):
+    """The safetensors header, and where the tensors start in the file."""
+    with (model / "model.safetensors").open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        return json.loads(file.read(size)), 8 + size
+
+
+def tensor(model, name):
+    """A tensor's raw 16-bit values."""
+    tensors, start = header(model)
+    first, last = tensors[name]["data_offsets"]
+    with (model / "model.safetensors").open("rb") as file:
+        file.seek(start + first)
+        raw = file.read(last - first)
+    return np.frombuffer(raw, "<u2").reshape(tensors[name]["shape"])
+
+
+def floats(raw):
+    return (raw.astype("<u4") << 16).view("<f4")
+
+
+def test_the_same_prompts_give_the_same_bytes(embedded_model, sources, tmp_path):
+    again = embedded.make(sources, tmp_path)
+    names = sorted(path.name for path in embedded_model.iterdir())
+    assert names == sorted(path.name for path in again.iterdir())
+    assert again.name == embedded_model.name
+    for name in names:
+        assert (again / name).read_bytes() == (embedded_model / name).read_bytes(), name
+
+
+def test_a_model_that_is_there_is_not_made_again(embedded_model, sources, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(embedded, "_write", refuse)
+    assert embedded.make(sources, embedded_model.parent) == embedded_model
+    with pytest.raises(AssertionError):
+        embedded.make([*sources, "one more"], embedded_model.parent)
+
+
+def test_an_interrupted_making_leaves_no_model(tmp_path, monkeypatch):
+    def fail(directory, _):
+        (directory / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedded, "_write", fail)
+    with pytest.raises(KeyboardInterrupt):
+        embedded.make(["text"], tmp_path)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_the_weights_are_one_gapless_safetensors_file(embedded_model):
+    tensors, start = header(embedded_model)
+    tensors.pop("__metadata__")
+    assert start % 8 == 0
+    end = 0
+    for entry in sorted(tensors.values(), key=lambda entry: entry["data_offsets"]):
+        assert entry["dtype"] == "BF16"
+        assert entry["data_offsets"][0] == end
+        end += 2 * math.prod(entry["shape"])
+        assert entry["data_offsets"][1] == end
+    assert (embedded_model / "model.safetensors").stat().st_size == start + end
+    assert 100e6 < end / 2 < 120e6  # parameters
+
+
+def test_the_config_fits_the_tensors(embedded_model):
+    config = json.loads((embedded_model / "config.json").read_text())
+    tensors, _ = header(embedded_model)
+    assert (config["num_attention_heads"], config["num_key_value_heads"]) == (12, 4)
+    assert config["num_attention_heads"] * config["head_dim"] == config["hidden_size"] == 768
+    layer = "model.layers.15.self_attn"
+    assert tensors[f"{layer}.q_proj.weight"]["shape"] == [12 * 64, 768]
+    assert tensors[f"{layer}.k_proj.weight"]["shape"] == [4 * 64, 768]
+    assert tensors["lm_head.weight"]["shape"] == [config["vocab_size"], 768]
+    assert f"model.layers.{config['num_hidden_layers']}.mlp.up_proj.weight" not in tensors
+    assert (
+        config["vocab_size"]
+        == Tokenizer.from_file(str(embedded_model / "tokenizer.json")).get_vocab_size()
+    )
+
+
+def test_special_tokens_and_parts_of_characters_are_never_generated(embedded_model):
+    tokenizer = Tokenizer.from_file(str(embedded_model / "tokenizer.json"))
+    loud = tensor(embedded_model, "lm_head.weight").any(axis=1)
+    for name in ("<|begin|>", "<|end|>", "<|pad|>"):
+        assert not loud[tokenizer.token_to_id(name)], name
+    config = json.loads((embedded_model / "config.json").read_text())
+    assert not loud[config["eos_token_id"]]
+    for token_id in range(tokenizer.get_vocab_size()):
+        text = tokenizer.decode([token_id])
+        assert loud[token_id] == (text != "" and "\ufffd" not in text), (token_id, text)
+    assert loud.sum() > 3800
+
+
+def test_the_noise_has_the_spread_of_a_fresh_model(embedded_model):
+    projection = floats(tensor(embedded_model, "model.layers.3.mlp.down_proj.weight"))
+    assert float(projection.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(projection.std()) == pytest.approx(1 / math.sqrt(2048), rel=0.01)
+    assert set(floats(tensor(embedded_model, "model.norm.weight"))) == {1.0}
+
+
+def test_there_is_a_chat_template(embedded_model):
+    config = json.loads((embedded_model / "tokenizer_config.json").read_text())
+    assert "messages" in config["chat_template"]
+    assert "add_generation_prompt" in config["chat_template"]

@@ -1,0 +1,199 @@
+import dataclasses
+import json
+
+import pytest
+from conftest import ROOT
+from fake_server import HEAD, LAST_CHUNK, answer, event, sse
+
+from enginebench import exchange
+from enginebench.dialect import Ask, Delta
+from enginebench.launch import load_engine
+from enginebench.load import Exchange
+
+DIALECT = load_engine(ROOT, "vllm").dialect
+ASK = Ask((1, 2, 3, 4, 5), "five tokens", 3)
+
+
+def read(*pieces, fault=None, dialect=DIALECT):
+    """The record of pieces that arrived at 1, 2, 3 ... seconds."""
+    timed = [(float(time_s), piece) for time_s, piece in enumerate(pieces, 1)]
+    took = Exchange(7, planned_s=0.25, sent_s=0.5, pieces=timed, end_s=9.0, fault=fault)
+    return exchange.read(
+        took, dialect, ASK, phase="measured", request_id="r7", prompt_sha256="ab12"
+    )
+
+
+def test_a_whole_answer_is_read_token_by_token():
+    record = read(*answer("r7", 3))
+    assert record.error is None
+    assert (record.planned_s, record.sent_s, record.headers_s, record.end_s) == (0.25, 0.5, 1, 9)
+    assert (record.event_s, record.event_tokens, record.event_chars) == (
+        [2, 3, 4],
+        [1] * 3,
+        [5] * 3,
+    )
+    assert record.text == "r7.1 r7.2 r7.3 "
+    assert (record.prompt_tokens, record.output_tokens, record.cached_tokens) == (5, 3, None)
+    assert (record.finish_reason, record.status) == ("length", 200)
+    assert (record.index, record.phase, record.request_id) == (7, "measured", "r7")
+    assert (record.prompt_tokens_asked, record.output_tokens_asked) == (5, 3)
+    assert record.prompt_sha256 == "ab12"
+
+
+def test_where_the_answer_is_split_changes_nothing_but_the_times():
+    whole = read(b"".join(answer("r7", 3)))
+    raw = b"".join(answer("r7", 3))
+    for cut in range(1, len(raw)):
+        record = read(raw[:cut], raw[cut:])
+        assert record.event_tokens == whole.event_tokens
+        assert dataclasses.replace(record, event_s=[], headers_s=1.0) == dataclasses.replace(
+            whole, event_s=[]
+        )
+
+
+def test_several_tokens_in_one_event_are_counted_from_its_usage():
+    record = read(HEAD, event("a", 1), event("bcde", 5), event("f", 6, "length") + LAST_CHUNK)
+    assert record.event_tokens == [1, 4, 1]
+    assert record.event_chars == [1, 4, 1]
+    assert record.output_tokens == 6
+
+
+def test_an_event_with_neither_text_nor_tokens_is_no_event():
+    record = read(HEAD, event("", 0), event("a", 1), event("", 1, "length") + LAST_CHUNK)
+    assert (record.event_s, record.event_tokens) == ([3], [1])
+    assert record.finish_reason == "length"
+
+
+def test_a_token_that_shows_nothing_is_kept_with_no_characters():
+    record = read(HEAD, event("", 1), event("ab", 2, "length") + LAST_CHUNK)
+    assert (record.event_s, record.event_tokens, record.event_chars) == ([2, 3], [1, 1], [0, 2])
+
+
+def test_without_usage_tokens_are_unknown_not_zero():
+    record = read(HEAD, event("a"), event("b", finish="length") + LAST_CHUNK)
+    assert record.error is None
+    assert record.event_tokens == [None, None]
+    assert (record.prompt_tokens, record.output_tokens) == (None, None)
+
+
+def test_a_count_that_comes_only_at_the_end_is_not_put_on_one_event():
+    usage = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+    record = read(HEAD, event("a"), event("b", finish="length"), sse(usage) + LAST_CHUNK)
+    assert record.output_tokens == 2
+    assert (record.event_s, record.event_tokens) == ([2, 3], [None, None])
+
+
+def test_a_dialect_that_fixes_the_tokens_of_an_event_needs_no_usage():
+    def one_token(data):
+        return dataclasses.replace(DIALECT.read(data), tokens=1)
+
+    usage = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+    record = read(
+        HEAD,
+        event("a"),
+        event("b", finish="length"),
+        sse(usage) + LAST_CHUNK,
+        dialect=dataclasses.replace(DIALECT, read=one_token),
+    )
+    assert (record.event_s, record.event_tokens, record.output_tokens) == ([2, 3], [1, 1], 2)
+
+
+def test_cached_prompt_tokens_are_noted():
+    usage = {"prompt_tokens_details": {"cached_tokens": 4}}
+    record = read(HEAD, event("a", 1, "length", **usage) + LAST_CHUNK)
+    assert record.cached_tokens == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        ({"message": "out of memory", "code": 500}, "the engine reported: out of memory"),
+        ("out of memory", "the engine reported: out of memory"),
+        ({"code": 500}, "the engine reported: {'code': 500}"),
+    ],
+)
+def test_an_error_inside_a_200_is_an_error(error, says):
+    record = read(HEAD, event("a", 1), sse({"error": error}) + LAST_CHUNK)
+    assert (record.status, record.error, record.text) == (200, says, "a")
+
+
+def test_the_first_error_is_the_one_that_is_kept():
+    pieces = [HEAD, sse({"error": "first"}), sse({"error": "second"}) + LAST_CHUNK]
+    assert read(*pieces).error == "the engine reported: first"
+    assert read(*pieces, fault="timed out").error == "timed out"
+
+
+@pytest.mark.parametrize("data", ["{half", "[1]", "5"])
+def test_an_event_that_is_not_a_json_object_is_an_error(data):
+    record = read(HEAD, sse(data), event("a", 1, "length") + LAST_CHUNK)
+    assert record.error.startswith("the engine reported: an event is not ")
+    assert data in record.error
+
+
+@pytest.mark.parametrize(
+    "value", [{"choices": [None]}, {"choices": 5}, {"choices": ["a"]}, {"usage": 5}]
+)
+def test_an_event_of_another_shape_is_an_error_not_an_exception(value):
+    record = read(HEAD, sse(value), event("a", 1, "length") + LAST_CHUNK)
+    assert record.error is not None
+
+
+def test_an_http_error_is_kept_with_its_body():
+    body = json.dumps({"error": "prompt too long"}).encode()
+    head = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % len(body)
+    record = read(head + body)
+    assert (record.status, record.error) == (400, 'HTTP 400: {"error": "prompt too long"}')
+    assert (record.event_s, record.text) == ([], "")
+
+
+def test_a_long_error_body_is_cut():
+    record = read(b"HTTP/1.1 500 Oops\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000)
+    assert record.error == "HTTP 500: " + "x" * 2000
+
+
+def test_a_stream_without_a_finish_reason_is_an_error():
+    record = read(HEAD, event("a", 1) + LAST_CHUNK)
+    assert record.error == "the stream ended without a finish reason"
+
+
+def test_the_fault_of_an_early_close_is_kept_and_so_is_what_came_before_it():
+    record = read(HEAD, event("a", 1), fault="the engine closed the connection before the end")
+    assert record.error == "the engine closed the connection before the end"
+    assert (record.text, record.output_tokens, record.event_s) == ("a", 1, [2])
+
+
+def test_bytes_after_the_end_are_an_error():
+    record = read(*answer("r7", 3), b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    assert record.error.startswith("bytes after the end of the answer: b'HTTP/1.1 400")
+    assert record.output_tokens == 3
+
+
+def test_what_is_not_http_is_an_error():
+    record = read(b"SSH-2.0-OpenSSH_9.6\r\n")
+    assert record.error == "not an HTTP/1.1 response: b'SSH-2.0-OpenSSH_9.6\\r\\n'"
+    assert record.status is None
+
+
+def test_a_request_that_was_never_sent_has_no_times():
+    took = Exchange(0, fault="cannot connect: refused")
+    record = exchange.read(
+        took, DIALECT, ASK, phase="warmup", request_id="w0", prompt_sha256="ab12"
+    )
+    assert (record.sent_s, record.headers_s, record.end_s, record.status) == (None,) * 4
+    assert record.error == "cannot connect: refused"
+
+
+def test_a_record_goes_through_json_unchanged():
+    record = read(*answer("r7", 3))
+    assert exchange.RequestRecord(**json.loads(json.dumps(record.to_json()))) == record
+
+
+def test_the_end_marker_says_nothing_else():
+    assert DIALECT.read(" [DONE] ") == Delta(is_end=True)
+
+
+def test_a_completions_body_asks_for_exactly_so_many_greedy_tokens():
+    body = DIALECT.body(ASK)
+    assert (body["prompt"], body["max_tokens"], body["ignore_eos"]) == ([1, 2, 3, 4, 5], 3, True)
+    assert (body["temperature"], body["stream"]) == (0, True)
+    assert body["stream_options"]["include_usage"] is True

@@ -1,0 +1,184 @@
+import sys
+
+import pytest
+from conftest import ROOT
+
+from enginebench import launch
+from enginebench.errors import UserError
+
+LAUNCH = """\
+services:
+  one:
+    command: ["--model=${MODEL}", "--port=${PORT:-8000}", "--mode=${MODE:-naive}"]
+    environment: {THREADS: $THREADS, EMPTY: null}
+x-native:
+  environment: {name: one, cpu: [[numpy]]}
+  command: [python, server.py]
+  cpu_env: {CACHE: "${CACHE_GIB:-1} $$HOME"}
+"""
+ENGINE = """\
+from enginebench.dialect import Dialect
+DIALECT = Dialect("/generate", dict, str, {"requests_running": ("running",)})
+"""
+BARE = "services: {one: {image: x}}\n"
+
+
+def put(root, name="one", launch_file=LAUNCH, code=ENGINE):
+    (root / name).mkdir()
+    (root / name / "launch.yaml").write_text(launch_file)
+    if code is not None:
+        (root / name / "engine.py").write_text(code)
+    return root
+
+
+def refusal(root, name="one"):
+    with pytest.raises(UserError) as caught:
+        launch.load_engine(root, name)
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+VALUES = {"A": "1", "EMPTY": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("plain", "plain"),
+        ("$$A", "$A"),
+        ("$$${A}", "$1"),
+        ("$A-$A", "1-1"),
+        ("${A}B", "1B"),
+        ("${NO}", ""),
+        ("${A:-d}", "1"),
+        ("${NO:-d}", "d"),
+        ("${EMPTY:-d}", "d"),
+        ("${NO-d}", "d"),
+        ("${EMPTY-d}", ""),
+        ("${NO:-}", ""),
+        ("${NO:-a:b=-c}", "a:b=-c"),
+        ("${A:?set it}", "1"),
+        ("${EMPTY?set it}", ""),
+        ("$1 costs 5$", "$1 costs 5$"),
+    ],
+)
+def test_variables_are_filled_in_as_compose_does(text, result):
+    assert launch.interpolate(text, VALUES, "x") == result
+
+
+@pytest.mark.parametrize("text", ["${NO:?say which}", "${NO?say which}", "${EMPTY:?say which}"])
+def test_a_required_variable_that_is_not_set_is_named(text):
+    with pytest.raises(UserError, match=r"^one/launch\.yaml: (NO|EMPTY) must be set: say which$"):
+        launch.interpolate(text, VALUES, "one/launch.yaml")
+
+
+def test_every_directory_with_a_launch_file_is_an_engine(tmp_path):
+    assert launch.find_engines(tmp_path) == []
+    for name in ("two", "one"):
+        put(tmp_path, name)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "launch.yaml").touch()
+    assert launch.find_engines(tmp_path) == ["one", "two"]
+
+
+@pytest.mark.parametrize("name", launch.find_engines(ROOT))
+def test_every_engine_of_this_repository_loads(name):
+    engine = launch.load_engine(ROOT, name)
+    assert {"MODEL", "PORT"} <= engine.variables
+    assert engine.name == name
+
+
+def test_an_engine_is_read_from_its_two_files(tmp_path):
+    engine = launch.load_engine(put(tmp_path), "one")
+    assert engine.flags == ("--model=${MODEL}", "--port=${PORT:-8000}", "--mode=${MODE:-naive}")
+    assert engine.env == {"THREADS": "$THREADS"}
+    assert engine.native.command == ["python", "server.py"]
+    assert engine.dialect.metrics == {"requests_running": ("running",)}
+    assert engine.variables == {"MODEL", "PORT", "MODE", "THREADS", "CACHE_GIB"}
+
+
+def test_an_engine_named_like_a_package_hides_no_package(tmp_path):
+    launch.load_engine(put(tmp_path, "numpy"), "numpy")
+    import numpy
+
+    assert hasattr(numpy, "ndarray")
+    assert str(tmp_path) not in " ".join(sys.path)
+
+
+def test_an_environment_may_be_a_list_of_lines(tmp_path):
+    lines = "services: {one: {environment: [A=1, B=x=y, HF_TOKEN]}}\n"
+    engine = launch.load_engine(put(tmp_path, launch_file=lines), "one")
+    assert engine.env == {"A": "1", "B": "x=y"}
+    assert engine.native is None
+
+
+def test_an_unknown_engine_gets_the_nearest_and_the_list(tmp_path):
+    put(put(tmp_path), "two")
+    assert "did you mean 'one'? engines here: one, two" in refusal(tmp_path, "onee")
+    assert refusal(tmp_path, "zzzzz").endswith(
+        "(a directory with launch.yaml); engines here: one, two"
+    )
+
+
+@pytest.mark.parametrize(
+    ("launch_file", "says"),
+    [
+        ("services: {one: {}, two: {}}\n", "expected one service"),
+        ("services: {}\n", "expected one service"),
+        ("", "expected a compose file with one service"),
+        ("services: [\n", "launch.yaml:2: expected YAML, found: expected the node content"),
+        ("services: [one]\n", "expected a compose file with one service"),
+        ("image: x\n", "expected a compose file with one service, found: KeyError('services')"),
+        (f"{BARE}x-native: {{command: [a]}}\n", "well-formed x-native, found: 1 validation error"),
+        (f"{BARE}x-native: {{comand: [a]}}\n", "well-formed x-native, found: 3 validation errors"),
+    ],
+)
+def test_a_launch_file_of_another_form_is_refused(tmp_path, launch_file, says):
+    found = refusal(put(tmp_path, launch_file=launch_file))
+    assert found.startswith(f"{tmp_path / 'one' / 'launch.yaml'}:")
+    assert says in found
+
+
+def test_a_command_written_as_a_string_is_split_into_words_or_refused(tmp_path):
+    text = "services: {one: {command: --model=a --fast}}\n"
+    try:
+        engine = launch.load_engine(put(tmp_path, launch_file=text), "one")
+    except UserError:
+        return
+    assert engine.flags == ("--model=a", "--fast")
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (None, "expected the engine's dialect there, found no such file"),
+        ("DIALECT = {'generate_path': '/g'}\n", "found dict"),
+        ("dialect = 1\n", "expected a constant DIALECT of type enginebench.dialect.Dialect"),
+        (ENGINE.replace("requests_running", "running"), "metrics: 'running' is none of our metric"),
+    ],
+)
+def test_an_engine_file_without_a_good_dialect_is_refused(tmp_path, code, says):
+    found = refusal(put(tmp_path, code=code))
+    assert found.startswith(f"{tmp_path / 'one' / 'engine.py'}: ")
+    assert says in found
+
+
+def test_a_setting_that_the_launch_file_uses_is_accepted(tmp_path):
+    engine = launch.load_engine(put(tmp_path), "one")
+    engine.check_settings({"MODE": "fast", "CACHE_GIB": 4}, "my.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("MODES", "did you mean 'MODE'?"),
+        ("ZZZZZZ", "known: CACHE_GIB, MODE, THREADS"),
+        ("PORT", "known: CACHE_GIB, MODE, THREADS"),  # the harness sets it
+    ],
+)
+def test_a_setting_that_the_launch_file_does_not_use_is_named(tmp_path, name, advice):
+    engine = launch.load_engine(put(tmp_path), "one")
+    with pytest.raises(UserError) as caught:
+        engine.check_settings({name: 1}, "my.yaml")
+    assert caught.value.message.startswith(f"my.yaml: settings.{name}: {engine.launch_file} has no")
+    assert caught.value.message.endswith(advice)

@@ -1,0 +1,115 @@
+"""The directory called vllm must never answer to `import vllm`, and dependencies point one way."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from house import ROOT
+
+ENGINES = sorted(path.parent for path in ROOT.glob("*/launch.yaml"))
+FIXED_NAMES = ["baseline", "tgi", "vllm", "trtllm", "results", "compose"]
+
+
+def scripts():
+    return [path for directory in ENGINES for path in sorted(directory.glob("*.py"))]
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+
+
+def test_the_top_level_names_are_there():
+    for name in [*FIXED_NAMES, "prompts.txt", "Makefile", "README.md"]:
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("name", FIXED_NAMES)
+def test_no_engine_directory_is_a_package(name):
+    assert not (ROOT / name / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("flags", [["-P"], []], ids=["safe path", "the Makefile's variable"])
+def test_vllm_found_from_the_root_is_never_our_directory(flags):
+    code = (
+        "import importlib.util; spec = importlib.util.find_spec('vllm'); "
+        "print(spec and [spec.origin, *(spec.submodule_search_locations or [])])"
+    )
+    env = {"PATH": "/usr/bin:/bin", "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(ROOT / "vllm") not in done.stdout
+
+
+def test_the_makefile_closes_the_path_for_everything_it_starts():
+    text = (ROOT / "Makefile").read_text()
+    assert re.search(r"^export PYTHONSAFEPATH := 1$", text, re.M)
+    assert re.search(r"^unexport PYTHONPATH$", text, re.M)
+
+
+def test_the_tests_themselves_do_not_see_our_directory():
+    spec = importlib.util.find_spec("vllm")
+    assert spec is None or str(ROOT) not in str(spec.submodule_search_locations)
+    assert not (ROOT / "conftest.py").exists()
+    assert not (ROOT / "tests" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("path", scripts(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_no_engine_script_is_named_like_a_module(path):
+    assert path.stem not in sys.stdlib_module_names
+    assert importlib.util.find_spec(path.stem) is None
+
+
+@pytest.mark.parametrize("path", scripts(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_engine_scripts_import_the_package_and_the_standard_library_only(path):
+    if path.name == "server.py":  # it runs in the engine's own environment
+        assert not any(name.startswith("enginebench") for name in imported(path))
+        return
+    roots = {name.partition(".")[0] for name in imported(path)}
+    assert roots <= {"enginebench", *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")), ids=lambda path: path.name)
+def test_the_package_names_no_engine(path):
+    names = {directory.name for directory in ENGINES} | {"tgi", "trtllm"}
+    # Strings and names count, prose in comments and docstrings does not.
+    tree = ast.parse(path.read_text())
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in docstrings:
+                assert node.value.lower() not in names, (path, node.lineno)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None) or node.names[0].name
+            assert module.partition(".")[0] not in names
+
+
+@pytest.mark.parametrize("directory", ENGINES, ids=lambda path: path.name)
+def test_every_engine_directory_has_the_same_files(directory):
+    for name in ("README.md", "launch.yaml", "engine.py", "metrics.py"):
+        assert (directory / name).is_file(), f"{directory.name}/{name}"
+
+
+def test_a_fresh_shell_in_the_root_imports_the_package(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", "import enginebench; print(enginebench.__file__)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert Path(done.stdout.strip()).is_relative_to(ROOT / "src")

@@ -1,0 +1,95 @@
+import pytest
+
+from enginebench import measure
+
+
+def row(**changes):
+    """Planned at 9, sent at 10; tokens at 11, 12 and 16, the last two in one event."""
+    return {
+        "planned_s": 9.0,
+        "sent_s": 10.0,
+        "event_s": [11.0, 12.0, 16.0],
+        "event_tokens": [1, 1, 2],
+        "event_chars": [3, 2, 7],
+        "output_tokens": 4,
+        "prompt_tokens": 100,
+        "error": None,
+        **changes,
+    }
+
+
+NEVER_ANSWERED = row(event_s=[], event_tokens=[], event_chars=[], output_tokens=None, error="x")
+
+
+def test_the_latencies_of_a_request():
+    times = measure.request_times(row())
+    assert times.ttft_s == 1
+    assert times.ttft_planned_s == 2
+    assert times.e2e_s == 6
+    assert times.tpot_s == pytest.approx(5 / 3)  # 16 - 11, over the 3 tokens after the first
+    assert times.itl_s == (1, 2, 2)  # the gap of 4 is shared by its two tokens
+
+
+def test_tokens_in_the_first_event_have_no_gap():
+    assert measure.request_times(row(event_tokens=[3, 1, 1])).itl_s == (1, 4)
+
+
+def test_the_first_token_is_the_first_that_shows_text():
+    times = measure.request_times(row(event_chars=[0, 2, 7]))
+    assert (times.ttft_s, times.ttft_planned_s) == (2, 3)
+    assert times.tpot_s == pytest.approx(4 / 3)
+
+
+def test_an_event_of_unknown_size_gives_no_gap():
+    assert measure.request_times(row(event_tokens=[1, None, 2])).itl_s == (2, 2)
+    assert measure.request_times(row(event_tokens=[None] * 3)).itl_s == ()
+
+
+@pytest.mark.parametrize("tokens", [1, None])
+def test_one_token_or_an_unknown_number_has_no_time_per_token(tokens):
+    times = measure.request_times(row(output_tokens=tokens))
+    assert times.tpot_s is None
+    assert times.e2e_s == 6
+
+
+@pytest.mark.parametrize(
+    "unmeasured", [NEVER_ANSWERED, row(sent_s=None), row(event_chars=[0, 0, 0])]
+)
+def test_what_a_request_never_reached_is_none_not_zero(unmeasured):
+    assert measure.request_times(unmeasured) == measure.RequestTimes(None, None, None, None, ())
+
+
+def test_the_window_of_a_cell_is_from_first_sent_to_last_token():
+    late = row(sent_s=14.0, event_s=[15.0, 20.0], event_tokens=[1, 5], event_chars=[1, 1])
+    figures = measure.cell_figures([late | {"output_tokens": 6}, row()])
+    assert figures["window_s"] == 10  # 10 to 20
+    assert figures["output_tokens"] == 10
+    assert figures["prompt_tokens"] == 200
+    assert figures["output_tokens_per_s"] == 1
+    assert figures["requests_per_s"] == pytest.approx(0.2)
+    assert figures["ttft_s_mean"] == 1  # 1 and 1
+    assert figures["e2e_s_mean"] == 6  # 6 and 6
+    assert figures["ttft_planned_s_p50"] == 4  # 2 and 6
+    assert figures["itl_s_mean"] == pytest.approx((1 + 2 + 2 + 5) / 8)
+    assert figures["tpot_s_p50"] == pytest.approx((5 / 3 + 1) / 2)
+
+
+def test_a_failed_request_is_counted_as_failed():
+    figures = measure.cell_figures([row(), NEVER_ANSWERED])
+    assert (figures["requests"], figures["requests_failed"]) == (2, 1)
+    assert figures["requests_per_s"] == pytest.approx(1 / 6)
+    assert figures["ttft_s_mean"] == 1  # over the one that has it
+
+
+@pytest.mark.parametrize("rows", [[], [NEVER_ANSWERED]])
+def test_a_cell_without_an_answer_has_no_figures(rows):
+    figures = measure.cell_figures(rows)
+    assert (figures["requests"], figures["output_tokens"]) == (len(rows), 0)
+    unmeasured = {name for name, value in figures.items() if value is None}
+    assert {"window_s", "output_tokens_per_s", "requests_per_s", "ttft_s_mean"} <= unmeasured
+    assert {"itl_s_p50", "tpot_s_p90", "e2e_s_p95", "ttft_planned_s_p99"} <= unmeasured
+
+
+def test_a_p99_of_few_requests_is_none():
+    assert measure.cell_figures([row()] * 661)["ttft_s_p99"] is None
+    assert measure.cell_figures([row()] * 662)["ttft_s_p99"] == 1

@@ -1,0 +1,127 @@
+import pytest
+
+from enginebench import plan, study
+
+
+def make(**changes):
+    data = {
+        "name": "small",
+        "engines": [
+            {"engine": "slow", "hint": {"start_s": 10, "tokens_per_s": {1: 10.0}}},
+            {
+                "engine": "fast",
+                "workloads": ["many"],
+                "hint": {"start_s": 60, "tokens_per_s": {1: 40.0, 16: 200.0}},
+            },
+            {"engine": "fast", "variant": "once", "trials": 1},
+        ],
+        "workloads": [
+            {"name": "one", "prompt_tokens": 8, "output_tokens": 20, "concurrency": [1]},
+            {
+                "name": "many",
+                "prompt_tokens": 8,
+                "output_tokens": {"min": 10, "max": 30},
+                "concurrency": [4, 16],
+                "requests_per_stream": 3,
+            },
+        ],
+        "trials": 3,
+    }
+    found = study.parse(data | changes, "x")
+    return found, plan.make(found)
+
+
+def test_every_trial_starts_each_variant_once():
+    _, made = make()
+    labels = {trial: [] for trial in (1, 2, 3)}
+    for launch in made.launches:
+        labels[launch.trial].append(launch.variant.label)
+    assert sorted(labels[1]) == ["fast/default", "fast/once", "slow/default"]
+    assert sorted(labels[2]) == sorted(labels[3]) == ["fast/default", "slow/default"]
+    assert [launch.trial for launch in made.launches] == [1, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_launch_runs_its_workloads_at_every_concurrency():
+    _, made = make()
+    cells = {launch.variant.label: [cell.id for cell in launch.cells] for launch in made.launches}
+    assert cells["slow/default"] == cells["fast/once"] == ["one-c1", "many-c4", "many-c16"]
+    assert cells["fast/default"] == ["many-c4", "many-c16"]
+
+
+def test_cells_and_requests_are_counted():
+    _, made = make()
+    assert made.cells == 3 * 3 + 3 * 2 + 1 * 3
+    # one-c1: 2 requests, many-c4: 12, many-c16: 48
+    assert made.requests == 3 * 62 + 3 * 60 + 1 * 62
+
+
+def test_ids_are_all_different():
+    _, made = make()
+    ids = [launch.id for launch in made.launches]
+    assert len(set(ids)) == 7
+    assert "trial2_fast_default" in ids
+
+
+def test_launches_of_different_variants_have_different_ids():
+    _, made = make(
+        engines=[{"engine": "a-b", "variant": "c"}, {"engine": "a", "variant": "b-c"}], trials=1
+    )
+    assert len({launch.id for launch in made.launches}) == 2
+
+
+def order(seed):
+    return [launch.variant.label for launch in make(seed=seed)[1].launches]
+
+
+def test_the_order_follows_from_the_seed_alone():
+    assert order(1) == order(1)
+    assert len({tuple(order(seed)) for seed in range(10)}) > 1
+
+
+def test_the_order_differs_between_trials_too():
+    variants = [{"engine": "fast", "variant": name} for name in "abcde"]
+    launches = make(engines=variants, trials=4)[1].launches
+    orders = {tuple(v.variant.label for v in launches[i : i + 5]) for i in (0, 5, 10, 15)}
+    assert len(orders) > 1
+    assert {tuple(sorted(found)) for found in orders} == {tuple(f"fast/{n}" for n in "abcde")}
+
+
+@pytest.mark.parametrize(
+    ("label", "estimate_s"),
+    [
+        # start, then (streams * 8 warm-up tokens + requests * mean length) / rate + 1 for each cell
+        (
+            "slow/default",
+            10 + (8 + 2 * 20) / 10 + 1 + (32 + 12 * 20) / 10 + 1 + (128 + 960) / 10 + 1,
+        ),
+        # 4 is halfway from 1 to 16 on a logarithm: rate 120
+        ("fast/default", 60 + (32 + 240) / 120 + 1 + (128 + 960) / 200 + 1),
+    ],
+)
+def test_estimates_are_from_the_hints(label, estimate_s):
+    _, made = make()
+    launch = next(launch for launch in made.launches if launch.variant.label == label)
+    assert plan.launch_estimate_s(launch) == pytest.approx(estimate_s)
+
+
+def test_the_estimate_of_a_plan_is_the_sum_of_its_launches():
+    _, made = make()
+    assert made.estimate_s == pytest.approx(sum(map(plan.launch_estimate_s, made.launches)))
+
+
+@pytest.mark.parametrize(("concurrency", "rate"), [(1, 50.0), (2, 50.0), (4, 75.0), (9, 100.0)])
+def test_beyond_the_given_levels_a_rate_stays_as_it_is(concurrency, rate):
+    workload = {"name": "w", "prompt_tokens": 8, "output_tokens": 100, "concurrency": [concurrency]}
+    hint = {"start_s": 0, "tokens_per_s": {2: 50.0, 8: 100.0}}
+    _, made = make(engines=[{"engine": "e", "hint": hint}], workloads=[workload], trials=1)
+    assert made.estimate_s == pytest.approx(concurrency * (8 + 2 * 100) / rate + 1)
+
+
+def test_output_lengths_are_drawn_once_for_all_engines():
+    found, _ = make()
+    fixed, drawn = found.workloads
+    assert list(plan.output_lengths(fixed, 3, "any")) == [20, 20, 20]
+    lengths = plan.output_lengths(drawn, 300, "a")
+    assert set(lengths) == set(range(10, 31))
+    assert lengths == plan.output_lengths(drawn, 300, "a")
+    assert lengths != plan.output_lengths(drawn, 300, "b")

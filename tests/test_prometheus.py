@@ -1,0 +1,80 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enginebench import prometheus
+from enginebench.dialect import Dialect
+
+PAGE = """\
+# HELP run Requests running.
+# TYPE run gauge
+run{model="a",rank="0"} 2.0
+run{model="a",rank="1"} 3.0
+# TYPE made counter
+made_total{model="a"} 1e3
+# TYPE kv gauge
+kv NaN
+# TYPE wait histogram
+wait_bucket{le="1.0"} 4
+wait_bucket{le="+Inf"} 6
+wait_sum 9.5
+wait_count 6
+"""
+METRICS = {
+    "requests_running": ("run",),
+    "requests_waiting": ("queue",),
+    "output_tokens_total": ("generated_total", "made_total"),
+    "kv_used_ratio": ("kv",),
+}
+DIALECT = Dialect("/generate", dict, str, METRICS)
+
+
+def test_a_page_is_read_into_our_names():
+    assert prometheus.read(PAGE, DIALECT) == {
+        "requests_running": 5.0,  # both ranks
+        "requests_waiting": None,  # not on the page
+        "output_tokens_total": 1000.0,  # by its second name
+        "kv_used_ratio": None,  # not a number is no measurement
+    }
+
+
+def test_the_first_name_that_is_present_is_read_even_if_it_is_zero():
+    page = "generated_total 0\nmade_total 5\n"
+    assert prometheus.read(page, DIALECT)["output_tokens_total"] == 0.0
+
+
+@pytest.mark.parametrize("page", [None, "", "<html><body>404</body></html>", '{"error": 1}'])
+def test_a_metric_that_is_absent_is_none_not_zero(page):
+    assert prometheus.read(page, DIALECT) == dict.fromkeys(METRICS)
+
+
+def test_a_histogram_gives_its_sum_and_count():
+    samples = prometheus.parse(PAGE)
+    assert (samples["wait_sum"], samples["wait_count"]) == (9.5, 6)
+
+
+def test_a_broken_page_gives_what_precedes_the_break():
+    assert prometheus.parse('run 1\nmade_total 2\nkv{model="a\nrest 4\n') == {
+        "run": 1.0,
+        "made_total": 2.0,
+    }
+
+
+@given(st.text(st.sampled_from('ab_{}"\\=, 1.#+e\n:'), max_size=30))
+def test_no_page_is_an_exception(text):
+    assert isinstance(prometheus.parse(text), dict)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "grown"),
+    [
+        ({"x": 3.0}, {"x": 10.0}, 7.0),
+        ({"x": 3.0}, {"x": 3.0}, 0.0),
+        ({"x": 10.0}, {"x": 3.0}, None),  # reset
+        ({"x": None}, {"x": 3.0}, None),
+        ({}, {"x": 3.0}, None),
+        ({"x": 3.0}, {}, None),
+    ],
+)
+def test_a_counter_grows_or_says_nothing(first, last, grown):
+    assert prometheus.difference(first, last, "x") == grown

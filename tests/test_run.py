@@ -1,0 +1,313 @@
+"""Whole studies against doubles, in real processes: order of steps, failures, cleaning up."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from house import add_engine, make_house, study, write_study
+
+from enginebench import record
+
+GOOD = {"engine": "alpha"}
+LAUNCH = ["up", "ready", *["warm", "load", "record"] * 3, "down"]
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """Environments and the embedded model, made once for all tests here."""
+    path = tmp_path_factory.mktemp("cache")
+    house = make_house(tmp_path_factory.mktemp("first"), "alpha")
+    done = enginebench("setup", "--root", house, "--cache", path, cwd=house)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def enginebench(*arguments, cwd, start=subprocess.run, **options):
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    command = [sys.executable, "-m", "enginebench", *map(str, arguments)]
+    return start(command, cwd=cwd, **options)
+
+
+@pytest.fixture
+def house(tmp_path):
+    return make_house(tmp_path, "alpha", "beta")
+
+
+def run(house, cache, data, **options):
+    file = write_study(house, data)
+    return enginebench("study", file, "--root", house, "--cache", cache, cwd=house, **options)
+
+
+def result(house):
+    return record.latest(house / "results")
+
+
+def steps(house):
+    return [row["step"] for row in record.read_lines(result(house) / "events.jsonl")]
+
+
+def derived(house):
+    return json.loads((result(house) / "derived" / "metrics_data.json").read_text())
+
+
+def problems(house, engine):
+    cells = [cell for cell in derived(house)["cells"] if cell["engine"] == engine]
+    return [" ".join(cell["problems"]) for cell in cells]
+
+
+def engines_left(house):
+    """Processes of a double started from this house."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(house) in word for word in process.info["cmdline"] or [])
+    ]
+
+
+def test_a_study_runs_every_step_in_order_and_every_cell_counts(house, cache):
+    done = run(house, cache, study(GOOD, {"engine": "beta"}, trials=2))
+    assert done.returncode == 0, done.stderr
+    assert steps(house) == [*LAUNCH * 4, "finished"]
+    data = derived(house)
+    assert len(data["cells"]) == 12
+    assert all(cell["is_valid"] for cell in data["cells"])
+    for path in (result(house) / "raw").glob("*/*/requests.jsonl"):
+        rows = [row for row in record.read_lines(path) if row["phase"] == "measured"]
+        assert rows
+        assert all(row["output_tokens"] == row["output_tokens_asked"] for row in rows)
+        assert all(row["error"] is None for row in rows)
+    assert engines_left(house) == []
+
+
+def test_every_engine_and_trial_gets_the_same_prompts_and_none_twice(house, cache):
+    run(house, cache, study(GOOD, {"engine": "beta"}, trials=2))
+    seen = {}
+    for path in sorted((result(house) / "raw").glob("*/*/requests.jsonl")):
+        hashes = [row["prompt_sha256"] for row in record.read_lines(path)]
+        assert len(set(hashes)) == len(hashes)
+        seen.setdefault(path.parent.name, set()).add(tuple(hashes))
+    assert len(seen) == 3
+    assert all(len(versions) == 1 for versions in seen.values())
+
+
+def test_the_report_is_rebuilt_from_raw_to_the_same_bytes(house, cache):
+    run(house, cache, study(GOOD, {"engine": "beta"}))
+    folder = result(house) / "derived"
+    before = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert {"report.md", "report.html", "metrics_data.json", "metrics_summary.csv"} <= {
+        str(path) for path in before
+    }
+    shutil.rmtree(folder)
+    done = enginebench("report", "--root", house, cwd=house)
+    assert done.returncode == 0, done.stderr
+    after = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert after == before
+
+
+def test_a_directory_placed_beside_the_others_is_an_engine(house, cache):
+    copy = house / "gamma"
+    shutil.copytree(house / "alpha", copy)
+    launch = (copy / "launch.yaml").read_text()
+    (copy / "launch.yaml").write_text(launch.replace("BEHAVIOUR:-normal", "BEHAVIOUR:-early-end"))
+    assert "gamma" in enginebench("engines", "--root", house, cwd=house).stdout
+    done = run(house, cache, study(GOOD, {"engine": "gamma"}))
+    assert done.returncode == 1
+    assert "gamma/default" in (result(house) / "derived" / "report.md").read_text()
+    assert all(text == "" for text in problems(house, "alpha"))
+    assert all("did not make exactly the tokens" in text for text in problems(house, "gamma"))
+
+
+def test_an_engine_that_dies_while_loading_is_shown_with_its_log_and_the_next_one_runs(
+    house, cache
+):
+    bad = {"engine": "alpha", "settings": {"BEHAVIOUR": "dies-loading"}}
+    done = run(house, cache, study(bad, {"engine": "beta"}))
+    assert done.returncode == 2
+    assert "exit code 3 before it was ready" in done.stdout
+    assert "fatal: the weights are not what they should be" in done.stdout
+    assert all("not run: alpha" in text for text in problems(house, "alpha"))
+    assert all(text == "" for text in problems(house, "beta"))
+    assert engines_left(house) == []
+
+
+def test_an_engine_that_never_gets_ready_ends_at_its_deadline_with_the_last_answer(house, cache):
+    bad = {"engine": "alpha", "settings": {"BEHAVIOUR": "never-ready"}}
+    done = run(house, cache, study(bad, ready_timeout_s=2))
+    assert done.returncode == 2
+    assert "not ready within 2 s" in done.stdout
+    assert "HTTP 503 from /health" in done.stdout
+    assert engines_left(house) == []
+
+
+def test_an_engine_that_dies_in_a_cell_leaves_an_invalid_cell_and_the_study_goes_on(house, cache):
+    bad = {"engine": "alpha", "settings": {"BEHAVIOUR": "dies-in-cell"}}
+    done = run(house, cache, study(bad, {"engine": "beta"}))
+    assert done.returncode == 1
+    cells = [cell for cell in derived(house)["cells"] if cell["engine"] == "alpha"]
+    assert all("exit code 9" in cell["problems"][0] for cell in cells)
+    assert "fatal: out of something" in cells[0]["log_tail"]
+    assert all(text == "" for text in problems(house, "beta"))
+    report = (result(house) / "derived" / "report.md").read_text()
+    assert "## Invalid cells" in report and "exit code 9" in report
+
+
+def test_a_port_in_use_is_one_line_that_names_the_port(house, cache):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        done = run(house, cache, study(GOOD, port=port))
+    assert done.returncode == 2
+    assert f"port {port}: expected a free port" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def wait_for_step(house, step, seconds=30):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        files = list(house.glob("results/*/events.jsonl"))
+        if files and f'"{step}"' in files[0].read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no step {step!r} within {seconds} s")
+
+
+@pytest.mark.parametrize("step", ["up", "ready", "load"])
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_study_stops_its_engine_and_keeps_its_record(house, cache, step, sign):
+    many = study(GOOD, trials=50)
+    process = run(house, cache, many, start=subprocess.Popen)
+    wait_for_step(house, step)
+    process.send_signal(sign)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert engines_left(house) == []
+    done = enginebench("report", "--root", house, cwd=house)
+    assert done.returncode == 0, done.stderr
+    assert any("not run: the study ended before this cell" in t for t in problems(house, "alpha"))
+
+
+def test_an_engine_does_not_outlive_a_harness_that_was_killed(house, cache):
+    process = run(house, cache, study(GOOD, trials=50), start=subprocess.Popen)
+    wait_for_step(house, "ready")
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while engines_left(house) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert engines_left(house) == []
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_recorded(house, cache):
+    """A limit on the size of files stands in for the disk: the same OSError at the same place."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+
+    big = study(GOOD)
+    big["workloads"][1]["requests_per_stream"] = 12  # its requests.jsonl outgrows the limit
+    done = run(house, cache, big, preexec_fn=limit)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "cannot write" in line and "kept and readable" in line
+    kept = list((result(house) / "raw").glob("*/alone-c1/requests.jsonl"))
+    assert len(kept) == 1 and len(list(record.read_lines(kept[0]))) == 3
+    assert engines_left(house) == []
+    assert enginebench("report", "--root", house, cwd=house).returncode == 0
+
+
+def test_a_results_directory_that_cannot_be_written_is_one_line(house, cache):
+    (house / "results").write_text("a file in the way")
+    done = run(house, cache, study(GOOD))
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "expected a directory for results, found something else" in line
+
+
+def test_a_token_in_the_environment_is_in_no_file_and_no_output(house, cache):
+    secret = "hf_" + "x7Kq" * 6
+    env = os.environ | {"HF_TOKEN": secret}
+    done = run(house, cache, study(GOOD), env=env)
+    assert done.returncode == 0, done.stderr
+    assert secret not in done.stdout + done.stderr
+    logs = list(result(house).rglob("server.log"))
+    assert "***" in logs[0].read_text()  # the double prints the token it was given
+    for path in result(house).rglob("*"):
+        assert path.is_dir() or secret.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"engines": [{"engine": "alpah"}]}, r"alpah: no engine.*did you mean 'alpha'"),
+        ({"trails": 2}, r"unknown key 'trails'; did you mean 'trials'"),
+        ({"trials": "two"}, r"test.yaml: trials: .*found 'two'"),
+        ({"prompts": {"path": "empty.txt"}}, r"empty.txt: expected at least one prompt"),
+        ({"prompts": {"path": "nowhere.txt"}}, r"nowhere.txt: expected a file of prompts"),
+        ({"model": "./nowhere"}, r"model: expected .*found './nowhere'"),
+        ({"settings": {"BEHAVIOR": "x"}}, r"settings.BEHAVIOR: no engine of this study"),
+        (
+            {"engines": [{"engine": "alpha", "settings": {"BEHAVIOR": "x"}}]},
+            r"settings.BEHAVIOR: .*did you mean 'BEHAVIOUR'",
+        ),
+        (
+            {
+                "workloads": [
+                    {"name": "w", "prompt_tokens": 1, "output_tokens": 1, "concurrency": [4000]}
+                ]
+            },
+            r"prompt_tokens: expected \d+ different prompts of exactly 1 tokens",
+        ),
+        (
+            {
+                "workloads": [
+                    {"name": "w", "prompt_tokens": 9000, "output_tokens": 1, "concurrency": [1]}
+                ]
+            },
+            r"workload w: expected prompt and output to fit the model's context of 4096",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(house, cache, change, expected):
+    (house / "empty.txt").write_text("\n")
+    done = run(house, cache, study(GOOD) | change)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert re.search(expected, line), line
+    assert not (house / "results").exists()
+
+
+def test_an_engine_whose_environment_is_missing_says_how_to_get_it(house, tmp_path):
+    done = run(house, tmp_path / "no-cache", study(GOOD))
+    assert done.returncode == 2
+    assert "enginebench setup alpha" in done.stderr
+
+
+def test_one_engine_is_benched_with_its_part_of_a_study(house, cache):
+    write_study(house, study({"engine": "alpha", "variant": "a"}, {"engine": "beta"}))
+    done = enginebench(
+        "bench", "beta", "--study", "test", "--root", house, "--cache", cache, cwd=house
+    )
+    assert done.returncode == 0, done.stderr
+    assert {cell["label"] for cell in derived(house)["cells"]} == {"beta/default"}
+
+
+def test_an_engine_that_the_study_does_not_name_is_benched_with_its_defaults(house, cache):
+    add_engine(house, "delta")
+    write_study(house, study(GOOD))
+    done = enginebench(
+        "bench", "delta", "--study", "test", "--root", house, "--cache", cache, cwd=house
+    )
+    assert done.returncode == 0, done.stderr
+    assert {cell["label"] for cell in derived(house)["cells"]} == {"delta/default"}

@@ -1,0 +1,77 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enginebench.sse import events
+
+STREAM = (
+    ": hello\nid: 1\ndata: one\n\nevent: x\ndata: two\ndata: and more\n\n\ndata:  é\n\ndata: end"
+)
+DATA = ["one", "two\nand more", " é", "end"]
+
+
+def read(*pieces):
+    return [data for _, data in events(enumerate(pieces))]
+
+
+def stamped(*pieces):
+    return list(events((float(time_s), piece) for time_s, piece in enumerate(pieces)))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_may_end_in_lf_crlf_or_cr(end):
+    raw = STREAM.replace("\n", end).encode()
+    assert read(raw) == DATA
+    assert read(*(bytes([byte]) for byte in raw)) == DATA
+    for cut in range(len(raw) + 1):
+        assert read(raw[:cut], raw[cut:]) == DATA, cut
+
+
+@pytest.mark.parametrize(
+    ("raw", "data"),
+    [
+        (b"", []),
+        (b"\n\n\n", []),
+        (b": only a comment\n\n", []),
+        (b"event: ping\nid: 7\nretry: 9\n\n", []),
+        (b"data:\n\n", [""]),
+        (b"data:x\n\n", ["x"]),
+        (b"data:   x \n\n", ["  x "]),
+        (b"database: x\n\n", []),
+        (b"data: a: b\n\n", ["a: b"]),
+        (b"data: \xff\n\n", ["\ufffd"]),
+    ],
+)
+def test_only_data_fields_make_events(raw, data):
+    assert read(raw) == data
+
+
+def test_an_event_is_stamped_with_the_piece_that_completed_it():
+    assert stamped(b"data: a\n", b"\n") == [(1.0, "a")]
+    assert stamped(b"da", b"ta: a\n\nda", b"ta: b", b"\n\n") == [(1.0, "a"), (3.0, "b")]
+
+
+def test_events_that_come_together_have_the_same_time():
+    assert stamped(b"", b"data: a\n\ndata: b\n\n") == [(1.0, "a"), (1.0, "b")]
+
+
+def test_a_comment_after_an_event_does_not_move_its_time():
+    assert stamped(b"data: a\n\n", b": ping\n\n") == [(0.0, "a")]
+
+
+@pytest.mark.parametrize("tail", [b"", b"\n", b"\r\n"])
+def test_a_last_event_without_its_empty_line_is_read(tail):
+    assert stamped(b"data: a\n\n", b"data: b" + tail) == [(0.0, "a"), (1.0, "b")]
+
+
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=12)
+
+
+@given(st.lists(text, max_size=5), st.sampled_from(["\n", "\r\n", "\r"]), st.data())
+def test_any_events_in_any_pieces_are_read_back(data, end, more):
+    raw = "".join(f"data: {value}{end}{end}" for value in data).encode()
+    cuts = sorted(more.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
+    edges = [0, *cuts, len(raw)]
+    assert read(*(raw[a:b] for a, b in itertools.pairwise(edges))) == data
