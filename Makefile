@@ -15,6 +15,10 @@ export PYTHONSAFEPATH := 1
 unexport PYTHONPATH
 export WANDB_DIR := results
 
+# Tokens reach engines through the environment only; .env.example says which there are.
+-include .env
+export HF_TOKEN
+
 .DEFAULT_GOAL := help
 .PHONY: help setup study plan report test test-engines lint bench-server clean $(ENGINES:%=bench-%)
 

@@ -1,0 +1,236 @@
+"""Real engines, as processes in their own environments: `make test-engines` (minutes)."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import requests
+from house import ROOT, write_study
+
+from enginebench import environment, launch, load, machine, model, process, prompts, record
+from enginebench.dialect import Ask
+from enginebench.exchange import read
+
+pytestmark = pytest.mark.engine
+
+CACHE = ROOT / ".cache"
+
+
+@pytest.fixture(scope="session")
+def found(sources):
+    return model.resolve("embedded", sources, CACHE / "models")
+
+
+@pytest.fixture(scope="session")
+def asks(found, sources):
+    tokenizer = prompts.load_tokenizer(found.path)
+    made = prompts.make_set(tokenizer, sources, 32, 8, "engines")
+    return [Ask(prompt.ids, prompt.text, 12) for prompt in made]
+
+
+def started(engine, found, directory, **settings):
+    settings = {"MODEL": str(found.path), "CPUS": machine.cpu_list(machine.cpus())} | settings
+    command = process.resolve(engine, settings, machine.device(), CACHE, process.choose_port(None))
+    return process.start(engine, command, directory)
+
+
+@pytest.fixture(scope="module", params=["naive", "static"])
+def baseline(request, found, asks, tmp_path_factory):
+    engine = launch.load_engine(ROOT, "baseline")
+    environment.build(engine, machine.device(), CACHE, print)
+    directory = tmp_path_factory.mktemp("baseline")
+    server = started(
+        engine,
+        found,
+        directory,
+        MODE=request.param,
+        DTYPE="float32",
+        MAX_BATCH=4,
+        MAX_MODEL_LEN=128,
+    )
+    try:
+        process.wait_ready(server, asks[0], 300)
+        yield server
+    finally:
+        process.stop(server)
+
+
+def complete(server, **body):
+    body = {"model": "model", "temperature": 0} | body
+    return requests.post(server.url + "/v1/completions", json=body, timeout=120)
+
+
+def drive(server, asks, concurrency):
+    dialect = server.engine.dialect
+    bodies = [
+        load.post(server.address, dialect.generate_path, dialect.body(ask), str(index))
+        for index, ask in enumerate(asks)
+    ]
+    answers = load.run_closed_loop(server.address, bodies, concurrency, 120)
+    return [
+        read(answer, dialect, ask, phase="measured", request_id="", prompt_sha256="")
+        for answer, ask in zip(answers, asks, strict=True)
+    ]
+
+
+def metric(server, name):
+    text = requests.get(server.url + "/metrics", timeout=10).text
+    (line,) = [line for line in text.splitlines() if line.startswith(name + " ")]
+    return float(line.split()[1])
+
+
+def test_the_baseline_streams_every_token_in_an_event_of_its_own(baseline, asks):
+    records = drive(baseline, asks, 4)
+    assert [record.error for record in records] == [None] * 8
+    assert all(record.event_tokens == [1] * 12 for record in records)
+    assert all(record.output_tokens == 12 for record in records)
+    assert all(record.prompt_tokens == 32 for record in records)
+    assert all(record.finish_reason == "length" for record in records)
+
+
+def test_the_baseline_answers_text_ids_streamed_or_whole_alike(baseline, asks):
+    ask = asks[0]
+    by_ids = complete(baseline, prompt=list(ask.prompt_ids), max_tokens=12, ignore_eos=True).json()
+    by_text = complete(baseline, prompt=ask.prompt_text, max_tokens=12, ignore_eos=True).json()
+    (streamed,) = drive(baseline, [ask], 1)
+    assert by_ids["choices"] == by_text["choices"]
+    assert by_ids["choices"][0]["text"] == streamed.text
+    assert by_ids["usage"] == {"prompt_tokens": 32, "completion_tokens": 12, "total_tokens": 44}
+
+
+def test_members_of_a_batch_get_the_answer_they_would_get_alone(baseline, asks):
+    short = Ask(asks[1].prompt_ids[:20], "", 5)
+    alone = [drive(baseline, [ask], 1)[0].text for ask in (asks[0], short, asks[2])]
+    together = drive(baseline, [asks[0], short, asks[2]], 3)
+    assert [record.text for record in together] == alone
+    assert [record.output_tokens for record in together] == [12, 5, 12]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"prompt": "a", "max_tokens": 0}, "max_tokens must be a positive integer"),
+        ({"prompt": [], "max_tokens": 1}, "prompt must be a string or a non-empty list"),
+        ({"prompt": [10**9], "max_tokens": 1}, "outside the vocabulary"),
+        ({"prompt": "a", "max_tokens": 4000}, "exceed the context of 128"),
+        ({"prompt": "a", "max_tokens": 1, "temperature": 1}, "only greedy decoding"),
+    ],
+)
+def test_the_baseline_refuses_what_it_cannot_do(baseline, body, says):
+    answer = complete(baseline, **body)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]["message"]
+
+
+def test_the_baseline_counts_what_it_did_and_frees_its_cache(baseline, asks):
+    before = metric(baseline, "baseline_output_tokens_total")
+    drive(baseline, asks, 4)
+    assert metric(baseline, "baseline_output_tokens_total") - before == 8 * 12
+    assert metric(baseline, "baseline_requests_running") == 0
+    assert metric(baseline, "baseline_kv_cache_bytes") == 0
+
+
+def test_a_client_that_leaves_frees_the_model(baseline, asks):
+    body = {
+        "model": "model",
+        "prompt": list(asks[0].prompt_ids),
+        "max_tokens": 90,
+        "ignore_eos": True,
+        "stream": True,
+    }
+    before = metric(baseline, "baseline_output_tokens_total")
+    with requests.post(baseline.url + "/v1/completions", json=body, stream=True, timeout=60) as r:
+        next(r.iter_content(64))
+    deadline = time.monotonic() + 20
+    while metric(baseline, "baseline_requests_running") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert metric(baseline, "baseline_output_tokens_total") - before < 90
+
+
+def house_of_real_engines(path):
+    for name in ("baseline", "vllm", "compose"):
+        shutil.copytree(ROOT / name, path / name)
+    shutil.copy(ROOT / "prompts.txt", path)
+    (path / "studies").mkdir()
+    return path
+
+
+def small_study(*engines):
+    workload = {"name": "small", "prompt_tokens": 32, "output_tokens": 24, "concurrency": [4]}
+    return {
+        "name": "small",
+        "engines": list(engines),
+        "settings": {"MAX_MODEL_LEN": 256, "DTYPE": "bfloat16"},
+        "workloads": [workload, workload | {"name": "again"}],
+    }
+
+
+def enginebench(house, study):
+    file = write_study(house, study)
+    command = [sys.executable, "-m", "enginebench", "study", str(file), "--root", str(house)]
+    return subprocess.Popen(
+        [*command, "--cache", str(CACHE)],
+        cwd=house,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def cells(house):
+    directory = record.latest(house / "results")
+    return directory, json.loads((directory / "derived" / "metrics_data.json").read_text())["cells"]
+
+
+def test_a_copy_of_vllm_under_another_name_with_another_flag_is_an_engine(tmp_path):
+    house = house_of_real_engines(tmp_path)
+    shutil.copytree(house / "vllm", house / "sixth")
+    file = house / "sixth" / "launch.yaml"
+    changed = file.read_text().replace("MAX_NUM_SEQS:-256", "MAX_NUM_SEQS:-2")
+    assert changed != file.read_text()
+    file.write_text(changed)
+    running = enginebench(house, small_study({"engine": "sixth"}))
+    output, _ = running.communicate(timeout=400)
+    assert running.returncode == 0, output
+    directory, found = cells(house)
+    assert [cell["label"] for cell in found] == ["sixth/default"] * 2
+    assert all(cell["is_valid"] for cell in found)
+    assert all(cell["figures"]["requests_running_peak"] <= 2 for cell in found)
+    assert "sixth/default" in (directory / "derived" / "report.html").read_text()
+
+
+def test_vllm_killed_in_a_cell_leaves_an_invalid_cell_and_the_next_engine_runs(tmp_path):
+    house = house_of_real_engines(tmp_path)
+    study = small_study({"engine": "vllm"}, {"engine": "baseline", "settings": {"MODE": "static"}})
+    study["workloads"][0]["output_tokens"] = 200  # long enough to be killed in
+    running = enginebench(house, study)
+    wait_for_load_of(house, "vllm")
+    time.sleep(0.5)
+    for process_ in psutil.process_iter(["cmdline"]):
+        if "vllm.entrypoints.openai.api_server" in (process_.info["cmdline"] or []):
+            os.kill(process_.pid, signal.SIGKILL)
+    output, _ = running.communicate(timeout=400)
+    assert running.returncode == 1, output
+    _, found = cells(house)
+    killed = [cell for cell in found if cell["engine"] == "vllm"]
+    assert "killed by SIGKILL" in killed[0]["problems"][0]
+    assert killed[0]["log_tail"]
+    assert not any(cell["is_valid"] for cell in killed)
+    assert all(cell["is_valid"] for cell in found if cell["engine"] == "baseline")
+
+
+def wait_for_load_of(house, engine, seconds=300):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for file in house.glob("results/*/events.jsonl"):
+            rows = list(record.read_lines(file))
+            if rows and rows[-1]["step"] == "load" and f"_{engine}_" in rows[-1]["launch"]:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"{engine} began no cell within {seconds} s")
