@@ -2,14 +2,25 @@
 
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import typer
 from rich.console import Console
 
-from enginebench import __version__, environment, launch, machine, plan, report, study
+from enginebench import (
+    __version__,
+    environment,
+    launch,
+    machine,
+    plan,
+    published,
+    report,
+    roofline,
+    study,
+)
 from enginebench.display import Display, clock
 from enginebench.errors import UserError
 from enginebench.record import Writer, latest
@@ -106,6 +117,36 @@ def report_command(
     summary = report.build(target, root)
     report.print_table(summary, console)
     console.print(f"report: {target / 'derived' / 'report.html'} (and report.md beside it)")
+
+
+@app.command("check")
+def check_command(
+    file: Annotated[Path, typer.Argument(help="CSV: model, gpu, batch, in, out, latency or ...")],
+    precision: Annotated[str, typer.Option(help="Where a row states none")] = "float16",
+    counts: Annotated[
+        Literal["output", "total"], typer.Option(help="What a throughput counts, without latency")
+    ] = "output",
+) -> None:
+    """Say which rows of a published table the hardware makes impossible, and by how much."""
+    if roofline.dtype_name(precision) is None:
+        known = ", ".join(roofline.DTYPE_BYTES)
+        raise UserError(f"--precision: expected one of {known}, found {precision!r}")
+    checked = published.check_file(file, precision, counts)
+    for row in checked:
+        if row.verdict == "impossible":
+            name = f"{row.row['model']}, batch {row.row['batch']}"
+            console.print(
+                f"line {row.line}: impossible: {name}: {row.reason}", markup=False, soft_wrap=True
+            )
+    tally = {
+        name: [r for r in checked if r.verdict == name] for name in get_args(published.Verdict)
+    }
+    console.print(", ".join(f"{len(rows)} {name}" for name, rows in tally.items()), markup=False)
+    reasons = Counter(row.reason for row in tally["not checked"])
+    for reason, count in reasons.most_common(10):
+        console.print(f"  not checked: {count} rows: {reason}", markup=False, soft_wrap=True)
+    if tally["impossible"]:
+        raise typer.Exit(EXIT_INVALID_CELLS)
 
 
 @app.command()
