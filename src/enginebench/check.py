@@ -1,88 +1,303 @@
-"""Whether a cell counts: the same work was done, and the counts agree. Pure.
+"""Whether a cell counts: the same work was done, the counts agree, and physics allows it. Pure.
 
-A cell is valid or invalid with reasons. Invalid cells are shown, never dropped.
+A cell is *valid*, *suspect* (something needs an explanation) or *invalid* (something is wrong),
+with reasons and what to do next. Invalid cells are shown, never dropped, and in no average.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
 
 from enginebench import prometheus
 from enginebench.measure import Row
 
+Verdict = Literal["valid", "suspect", "invalid"]
 
-def problems(
-    rows: Sequence[Row],
-    asked: int,
-    first: Mapping[str, Any],
-    last: Mapping[str, Any],
-) -> list[str]:
-    """Why a cell's measured requests do not count; empty: they do.
+EMPTY_TAIL = 3  # tokens of one unfinished character may show nothing; more of them is padding
+CLOCK_SLACK_S = 0.05  # plus a thousandth: what two clocks may differ over a cell
+CLOCK_SLACK_RATIO = 1e-3
+MEASURED_SLACK = 1.1  # a measured ceiling is itself off by a little
 
-    Args:
-        rows: the measured requests.
-        asked: how many there should be.
-        first, last: our metrics, read right before and right after the requests.
-    """
-    found: list[str] = []
+#: The checks in the order of the report's parity table.
+CHECKS: Mapping[str, str] = {
+    "complete": "every planned request was recorded and ended without an error",
+    "output": "exactly the output tokens asked for",
+    "prompt": "exactly the prompt tokens sent",
+    "finish": "ended by length, not by a stop",
+    "stream": "streamed tokens add up to the usage",
+    "text": "the text has about as many tokens as the usage says",
+    "different": "different prompts, different answers",
+    "cache": "no prompt token from a cache",
+    "counters": "the engine's counters grew by what the client saw",
+    "clock": "times are in order and two clocks agree",
+    "physics": "not faster than the hardware allows",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with a cell."""
+
+    check: str  # a key of CHECKS
+    verdict: Verdict  # what it makes of the cell
+    text: str
+    failed: int | None = None  # requests that failed it, where it is about requests
+    advice: str = ""  # what to do next
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How much of what the hardware allows was reached, 0 to 1; None where it is not known."""
+
+    throughput: float | None = None  # least time for the cell's work / its window
+    decode: float | None = None  # least time of a decoding step / shortest TPOT
+    prefill: float | None = None  # least time of the prompt / shortest TTFT
+    is_measured: bool = False  # the ceiling was measured, so it is itself off by a little
+
+
+def verdict(findings: Sequence[Finding]) -> Verdict:
+    found = {finding.verdict for finding in findings}
+    return "invalid" if "invalid" in found else "suspect" if "suspect" in found else "valid"
+
+
+def requests_findings(rows: Sequence[Row], asked: int) -> Iterator[Finding]:
+    """What the cell's measured requests say by themselves."""
     if len(rows) != asked:
-        found.append(f"{len(rows)} requests were recorded, {asked} were planned")
+        yield Finding("complete", "invalid", f"{len(rows)} requests were recorded, {asked} planned")
     errors = [row["error"] for row in rows if row["error"] is not None]
     if errors:
-        first_line = errors[0].splitlines()[0] if errors[0] else "no reason given"
-        found.append(f"{len(errors)} of {len(rows)} requests failed; the first: {first_line}")
+        first = errors[0].splitlines()[0] if errors[0] else "no reason given"
+        yield Finding(
+            "complete",
+            "invalid",
+            f"{len(errors)} of {len(rows)} requests failed; the first: {first}",
+            len(errors),
+            "read the engine's server.log beside the cell",
+        )
     finished = [row for row in rows if row["error"] is None]
-    found += _count(
-        finished,
-        lambda row: row["output_tokens"] != row["output_tokens_asked"],
-        "did not make exactly the tokens asked for",
-    )
-    found += _count(
-        finished,
-        lambda row: row["prompt_tokens"] not in (None, row["prompt_tokens_asked"]),
-        "had another prompt length at the engine than was sent",
-    )
-    found += _count(
-        finished,
+    for check, is_bad, what, advice in _REQUEST_CHECKS:
+        bad = sum(bool(is_bad(row)) for row in finished)
+        if bad:
+            text = f"{bad} of {len(finished)} requests {what}"
+            yield Finding(check, "invalid", text, bad, advice)
+    yield from _text_findings(finished)
+    yield from _difference_findings(rows, finished)
+
+
+def _output_error(row: Row) -> int | None:
+    made = row["output_tokens"]
+    return None if made is None else made - row["output_tokens_asked"]
+
+
+def _prompt_error(row: Row) -> int | None:
+    seen = row["prompt_tokens"]
+    return None if seen is None else seen - row["prompt_tokens_asked"]
+
+
+def _empty_tail(row: Row) -> int:
+    """Tokens after the last one that showed any text."""
+    tail = 0
+    for tokens, chars in zip(
+        reversed(row["event_tokens"]), reversed(row["event_chars"]), strict=True
+    ):
+        if chars:
+            break
+        tail += tokens or 0
+    return tail
+
+
+def _is_out_of_order(row: Row) -> bool:
+    times = [row["planned_s"], row["sent_s"], row["headers_s"], *row["event_s"], row["end_s"]]
+    known = [time_s for time_s in times if time_s is not None]
+    return any(later < earlier for earlier, later in pairwise(known))
+
+
+_REQUEST_CHECKS: tuple[tuple[str, Callable[[Row], Any], str, str], ...] = (
+    (
+        "output",
+        lambda row: _output_error(row) is None,
+        "did not say how many tokens they made",
+        "make the engine send usage (engine.py, stream_options)",
+    ),
+    (
+        "output",
+        lambda row: (_output_error(row) or 0) < 0,
+        "did not make exactly the tokens asked for: they stopped early",
+        "make the engine ignore the end of sequence",
+    ),
+    (
+        "output",
+        lambda row: (_output_error(row) or 0) > 0,
+        "did not make exactly the tokens asked for: they made too many",
+        "check max_tokens in engine.py",
+    ),
+    (
+        "prompt",
+        lambda row: _prompt_error(row) is None,
+        "did not say how long their prompt was",
+        "make the engine send usage (engine.py, stream_options)",
+    ),
+    (
+        "prompt",
+        lambda row: (_prompt_error(row) or 0) > 0,
+        "had a longer prompt at the engine than was sent (a second BOS?)",
+        "send token ids, or text without special tokens",
+    ),
+    (
+        "prompt",
+        lambda row: (_prompt_error(row) or 0) < 0,
+        "had a shorter prompt at the engine than was sent (silently cut?)",
+        "raise the engine's longest length",
+    ),
+    (
+        "finish",
         lambda row: row["finish_reason"] != "length",
         "ended for another reason than their length",
-    )
-    found += _count(
-        finished,
+        "make the engine ignore stop conditions",
+    ),
+    (
+        "stream",
         lambda row: (
             None not in row["event_tokens"] and sum(row["event_tokens"]) != row["output_tokens"]
         ),
         "streamed another number of tokens than their usage says",
-    )
-    found += _count(
-        finished, lambda row: bool(row["cached_tokens"]), "had prompt tokens served from a cache"
-    )
-    hashes = {row["prompt_sha256"] for row in rows}
-    if len(hashes) != len(rows):
-        found.append(f"{len(rows)} requests had only {len(hashes)} different prompts")
-    if not errors:
-        found += _counters(finished, first, last)
-    return found
+        "check how engine.py counts the tokens of an event",
+    ),
+    (
+        "text",
+        lambda row: _empty_tail(row) > EMPTY_TAIL,
+        "ended in tokens that show nothing (padding counted as output?)",
+        "look at `text` in requests.jsonl",
+    ),
+    (
+        "cache",
+        lambda row: row["cached_tokens"],
+        "had prompt tokens served from a cache",
+        "turn the prefix cache off in launch.yaml",
+    ),
+    (
+        "clock",
+        _is_out_of_order,
+        "have times that are not in order",
+        "measure again; a clock was set or a machine was paused",
+    ),
+)
 
 
-def _count(rows: Sequence[Row], is_bad: Any, what: str) -> list[str]:
-    bad = sum(bool(is_bad(row)) for row in rows)
-    return [f"{bad} of {len(rows)} requests {what}"] if bad else []
+def _text_findings(rows: Sequence[Row]) -> Iterator[Finding]:
+    """Usage against our own count of the text's tokens.
+
+    The count need not be equal: text may be cut into other tokens than it was made of. More than
+    the usage can only come of a usage that is too low; less than half is too little to be chance.
+    """
+    counted = [
+        (row["text_tokens"], row["output_tokens"])
+        for row in rows
+        if row.get("text_tokens") is not None and row["output_tokens"]
+    ]
+    more = sum(text > 1.05 * usage + 2 for text, usage in counted)
+    less = sum(text < 0.5 * usage for text, usage in counted)
+    if more:
+        text = f"{more} of {len(rows)} requests have more text than their usage says tokens"
+        yield Finding("text", "invalid", text, more, "do not trust this engine's usage")
+    if less:
+        text = f"{less} of {len(rows)} requests have text for less than half of their usage"
+        yield Finding("text", "suspect", text, less, "look at `text` in requests.jsonl")
+    unknown = sum(None in row["event_tokens"] for row in rows)
+    if unknown:
+        text = f"{unknown} of {len(rows)} requests have events of unknown size: no ITL for them"
+        yield Finding("stream", "suspect", text, unknown, "ask for usage with every event")
 
 
-def _counters(rows: Sequence[Row], first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str]:
-    """The engine's own counters must have grown by what the client saw; absent ones are skipped."""
-    found = []
-    for counter, field in (
-        ("output_tokens_total", "output_tokens"),
-        ("prompt_tokens_total", "prompt_tokens"),
-    ):
-        grown = prometheus.difference(first, last, counter)
-        if any(row[field] is None for row in rows):
-            continue  # the engine does not say: there is nothing to compare with
-        seen = sum(row[field] for row in rows)
-        if grown is not None and grown != seen:
-            found.append(f"the engine's {counter} grew by {grown:.0f}, the client counted {seen}")
+def _difference_findings(rows: Sequence[Row], finished: Sequence[Row]) -> Iterator[Finding]:
+    prompts = {row["prompt_sha256"] for row in rows}
+    if len(prompts) != len(rows):
+        text = f"{len(rows)} requests had only {len(prompts)} different prompts"
+        yield Finding("different", "invalid", text)
+    texts = Counter(row["text"] for row in finished if row["text"])
+    same = sum(count for count in texts.values() if count > 1)
+    if len(finished) > 1 and same == len(finished) and len(texts) == 1:
+        text = f"all {same} answers are the same although their prompts differ"
+        yield Finding("different", "suspect", text, same, "is something answering from a cache?")
+
+
+def warmup_findings(rows: Sequence[Row]) -> Iterator[Finding]:
+    """A warm-up that failed has warmed nothing."""
+    bad = sum(row["error"] is not None for row in rows)
+    if bad:
+        text = f"{bad} of {len(rows)} warm-up requests failed"
+        advice = "look at them in requests.jsonl"
+        yield Finding("complete", "suspect", text, bad, advice)
+
+
+def counter_findings(
+    rows: Sequence[Row], first: Mapping[str, Any], last: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """The engine's own counters, read right before and after the requests.
+
+    A metric that the dialect does not map is not in ``first`` and is skipped; one that is mapped
+    and was not read is None, and then the cell is suspect.
+    """
+    unread = [name for name in ("output_tokens_total", "prefix_hit_tokens_total") if name in first]
+    unread = [name for name in unread if first[name] is None or last.get(name) is None]
+    if unread:
+        text = f"the engine's counters could not be read: {', '.join(unread)}"
+        yield Finding("counters", "suspect", text, None, "look at scrapes.jsonl.gz of the cell")
+    finished = [row for row in rows if row["error"] is None]
+    if len(finished) == len(rows):
+        for counter, field in (
+            ("output_tokens_total", "output_tokens"),
+            ("prompt_tokens_total", "prompt_tokens"),
+        ):
+            grown = prometheus.difference(first, last, counter)
+            if grown is None or any(row[field] is None for row in finished):
+                continue
+            seen = sum(row[field] for row in finished)
+            if grown != seen:
+                text = f"the engine's {counter} grew by {grown:.0f}, the client counted {seen}"
+                yield Finding(
+                    "counters", "invalid", text, None, "is anybody else using this engine?"
+                )
     hits = prometheus.difference(first, last, "prefix_hit_tokens_total")
     if hits:
-        found.append(f"{hits:.0f} prompt tokens came from a prefix cache that should be off")
-    return found
+        text = f"{hits:.0f} prompt tokens came from a prefix cache that should be off"
+        yield Finding("cache", "invalid", text, None, "turn the prefix cache off in launch.yaml")
+
+
+def clock_findings(
+    started: Mapping[str, float] | None, ended: Mapping[str, float] | None
+) -> Iterator[Finding]:
+    """The monotonic and the wall clock, both read at the two ends of the cell (t_s, wall_s)."""
+    if not started or not ended:
+        return
+    monotonic_s = ended["t_s"] - started["t_s"]
+    wall_s = ended["wall_s"] - started["wall_s"]
+    if abs(wall_s - monotonic_s) > CLOCK_SLACK_S + CLOCK_SLACK_RATIO * monotonic_s:
+        text = f"by one clock the cell took {monotonic_s:.3f} s, by the other {wall_s:.3f} s"
+        yield Finding("clock", "suspect", text, None, "measure again; a clock was set or jumped")
+
+
+def load_findings(in_flight_mean: float | None, concurrency: int) -> Iterator[Finding]:
+    """Little's law: requests in flight on average (rate x time in system) never exceed the load."""
+    if in_flight_mean is not None and in_flight_mean > concurrency * 1.001:
+        text = (
+            f"rate x time in system says {in_flight_mean:.2f} requests were in flight, "
+            f"at most {concurrency} were sent at once (Little's law)"
+        )
+        yield Finding("clock", "invalid", text, None, "the times of this cell cannot be right")
+
+
+def physics_findings(shares: Shares) -> Iterator[Finding]:
+    """Nothing beats its ceiling."""
+    for what, share in (
+        ("the cell as a whole", shares.throughput),
+        ("decoding", shares.decode),
+        ("prefill", shares.prefill),
+    ):
+        if share is not None and share > 1:
+            is_close = shares.is_measured and share <= MEASURED_SLACK
+            text = f"{what} is {share:.2f} times as fast as the hardware allows"
+            advice = "were all tokens made, and with the weights the study names?"
+            yield Finding("physics", "suspect" if is_close else "invalid", text, None, advice)

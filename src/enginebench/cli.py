@@ -26,6 +26,7 @@ from enginebench.errors import UserError
 from enginebench.record import Writer, latest
 from enginebench.run import prepare, run
 from enginebench.study import Study
+from enginebench.summarize import Summary
 
 EXIT_INVALID_CELLS = 1
 EXIT_USER_ERROR = 2
@@ -48,6 +49,10 @@ ResultsOption = Annotated[Path, typer.Option("--results", help="Where results ar
 CacheOption = Annotated[Path, typer.Option("--cache", help="Environments and models made here")]
 RootOption = Annotated[Path, typer.Option("--root", help="Directory that holds the engines")]
 
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="A suspect cell also makes the exit code 1")
+]
+
 RESULTS = Path("results")
 CACHE = Path(".cache")
 
@@ -58,10 +63,11 @@ def study_command(
     results: ResultsOption = RESULTS,
     cache: CacheOption = CACHE,
     root: RootOption = Path(),
+    strict: StrictOption = False,
 ) -> None:
     """Run a whole study, from prompts to report."""
     file = _study_file(root, name)
-    _run_study(study.load(file), root, results, cache)
+    _run_study(study.load(file), root, results, cache, strict)
 
 
 @app.command()
@@ -71,9 +77,10 @@ def bench(
     results: ResultsOption = RESULTS,
     cache: CacheOption = CACHE,
     root: RootOption = Path(),
+    strict: StrictOption = False,
 ) -> None:
     """Run one engine: its variants in a study, or its defaults where the study has none."""
-    bench_engine(engine, name, results, cache, root)
+    bench_engine(engine, name, results, cache, root, strict)
 
 
 def bench_engine(
@@ -82,10 +89,11 @@ def bench_engine(
     results: Path = RESULTS,
     cache: Path = CACHE,
     root: Path = Path(),
+    strict: bool = False,
 ) -> None:
     launch.load_engine(root, engine)  # a wrong name is answered before anything else
     whole = study.load(_study_file(root, name))
-    _run_study(only(whole, engine), root, results, cache)
+    _run_study(only(whole, engine), root, results, cache, strict)
 
 
 def only(whole: Study, engine: str) -> Study:
@@ -111,12 +119,15 @@ def report_command(
     ] = None,
     results: ResultsOption = RESULTS,
     root: RootOption = Path(),
+    strict: StrictOption = False,
 ) -> None:
     """Rebuild every derived file of a study from its raw files; needs no engine."""
     target = directory or latest(results)
     summary = report.build(target, root)
     report.print_table(summary, console)
     console.print(f"report: {target / 'derived' / 'report.html'} (and report.md beside it)")
+    if strict:
+        _exit_by_verdict(summary, strict)
 
 
 @app.command("check")
@@ -204,7 +215,7 @@ def _print_plan(chosen: Study, made: plan.Plan) -> None:
         console.print(f"  trial {item.trial}  {item.variant.label:24} {levels}  (about {seconds})")
 
 
-def _run_study(chosen: Study, root: Path, results: Path, cache: Path) -> None:
+def _run_study(chosen: Study, root: Path, results: Path, cache: Path, strict: bool) -> None:
     prepared = prepare(chosen, root.resolve(), cache.resolve())
     _print_plan(chosen, prepared.plan)
     writer = Writer.create(results, chosen.name)
@@ -224,7 +235,11 @@ def _run_study(chosen: Study, root: Path, results: Path, cache: Path) -> None:
         raise UserError(
             f"{len(outcome.failed_starts)} engine starts failed; the report has the logs"
         )
-    if summary.invalid:
+    _exit_by_verdict(summary, strict)
+
+
+def _exit_by_verdict(summary: Summary, strict: bool) -> None:
+    if summary.invalid or (strict and summary.suspect):
         raise typer.Exit(EXIT_INVALID_CELLS)
 
 
@@ -236,8 +251,9 @@ def bench_script(file: Path) -> None:
         name: Annotated[str, typer.Option("--study", help="Take its part of this study")] = "",
         results: ResultsOption = RESULTS,
         cache: CacheOption = CACHE,
+        strict: StrictOption = False,
     ) -> None:
-        bench_engine(directory.name, name, results, cache, directory.parent)
+        bench_engine(directory.name, name, results, cache, directory.parent, strict)
 
     run_cli(lambda: typer.run(command))
 

@@ -31,6 +31,7 @@ class RequestRecord:
     event_chars: list[int] = field(default_factory=list)  # characters of text in it
     end_s: float | None = None  # end of the answer
     text: str = ""
+    text_tokens: int | None = None  # tokens of the text by our own tokenizer
     prompt_tokens: int | None = None  # as the engine counts them
     output_tokens: int | None = None
     cached_tokens: int | None = None

@@ -62,6 +62,12 @@ def inter_token_s(row: Row) -> tuple[float, ...]:
     return tuple(gaps)
 
 
+def _in_flight_mean(times: Sequence[RequestTimes], window_s: float | None) -> float | None:
+    """Little's law, L = λ · W: arrival rate times mean time in system, over the window."""
+    in_system = [t.e2e_s for t in times if t.e2e_s is not None]
+    return math.fsum(in_system) / window_s if window_s and in_system else None
+
+
 def cell_figures(rows: Sequence[Row]) -> dict[str, Any]:
     """The figures of a cell's measured requests; None is "not measured".
 
@@ -82,6 +88,7 @@ def cell_figures(rows: Sequence[Row]) -> dict[str, Any]:
         "window_s": window_s,
         "output_tokens_per_s": tokens / window_s if window_s else None,
         "requests_per_s": finished / window_s if window_s else None,
+        "in_flight_mean": _in_flight_mean(times, window_s),
     }
     samples = {
         "ttft_s": [t.ttft_s for t in times if t.ttft_s is not None],
@@ -90,6 +97,8 @@ def cell_figures(rows: Sequence[Row]) -> dict[str, Any]:
         "itl_s": [gap for t in times for gap in t.itl_s],
         "e2e_s": [t.e2e_s for t in times if t.e2e_s is not None],
     }
+    figures["ttft_s_min"] = min(samples["ttft_s"], default=None)
+    figures["tpot_s_min"] = min(samples["tpot_s"], default=None)
     for name, values in samples.items():
         figures[f"{name}_mean"] = math.fsum(values) / len(values) if values else None
         for q in PERCENTILES:

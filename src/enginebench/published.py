@@ -8,15 +8,12 @@ scaling over several, no overhead at all. A row that passes is not impossible; i
 import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from enginebench import roofline
+from enginebench import ceilings, roofline
 from enginebench.errors import UserError
-from enginebench.roofline import Ceiling, Shape, UnknownShape
+from enginebench.roofline import Shape, UnknownShape
 
 Verdict = Literal["impossible", "possible", "not checked"]
 Counts = Literal["output", "total"]
@@ -73,7 +70,7 @@ def check_file(path: Path, precision: str, counts: Counts) -> list[Checked]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(f"{path}: expected a CSV file, found none ({reason})") from None
-    devices, models = _table("devices.yaml"), _table("models.yaml")
+    devices, models = ceilings.table("devices.yaml"), ceilings.table("models.yaml")
     return [_check_row(line, row, devices, models, precision, counts) for line, row in rows]
 
 
@@ -98,26 +95,6 @@ def _pick(row: Mapping[str, Any], headings: Mapping[str, str]) -> dict[str, str]
     return {"input": both, "output": both} | picked
 
 
-def _table(name: str) -> list[dict[str, Any]]:
-    text = resources.files("enginebench").joinpath("data", name).read_text()
-    table: list[dict[str, Any]] = yaml.safe_load(text)
-    return table
-
-
-def ceiling_of(device: str) -> Ceiling | None:
-    """The data-sheet ceiling of a device by its name; None if it is not in our table."""
-    return _ceiling(device, _table("devices.yaml"))
-
-
-def _ceiling(device: str, devices: Iterable[Mapping[str, Any]]) -> Ceiling | None:
-    name = device.lower().replace("-", " ").replace("max1550", "max 1550")
-    for entry in devices:
-        if entry["pattern"] in name:
-            flops = {dtype: float(rate) for dtype, rate in entry["flops"].items()}
-            return Ceiling(device, float(entry["bandwidth"]), flops, entry["source"])
-    return None
-
-
 def _shape(model: str, models: Iterable[Mapping[str, Any]]) -> Shape | None:
     name = model.lower().replace("meta-", "")
     return next((roofline.shape(entry) for entry in models if entry["pattern"] in name), None)
@@ -135,7 +112,7 @@ def _check_row(
         return Checked(line, row, "not checked", reason)
 
     dtype = roofline.dtype_name(row.get("precision") or precision)
-    ceiling = _ceiling(row["gpu"], devices)
+    ceiling = ceilings.data_sheet(row["gpu"], devices)
     try:
         model = _shape(row["model"], models)
         batch, prompt, output = (int(float(row[name])) for name in ("batch", "input", "output"))

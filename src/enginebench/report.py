@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from enginebench import launch, plots, sentences
+from enginebench.check import CHECKS
 from enginebench.dialect import Dialect
 from enginebench.errors import UserError
 from enginebench.stats import Interval, is_tie
-from enginebench.summarize import Group, Summary, summarize
+from enginebench.summarize import CellRow, Group, Summary, summarize
 
 NOT_MEASURED = "–"
 GIB = 1 << 30
@@ -39,6 +40,7 @@ COLUMNS = (
     ("requests/s", "requests_per_s", 1, 2),
     ("USD/M output", "usd_per_million_output_tokens", 1, 2),
     ("memory GiB", "memory_peak_bytes", 1 / GIB, 2),
+    ("% of ceiling", "ceiling_share", 100, 0),
 )
 
 
@@ -74,13 +76,18 @@ def _write_data(summary: Summary, derived: Path) -> None:
     data = {
         "study": summary.study["study"]["name"],
         "reference": summary.reference,
-        "cells": [asdict(cell) | {"is_valid": cell.is_valid} for cell in summary.cells],
+        "cells": [_cell_data(cell) for cell in summary.cells],
         "groups": [asdict(group) for group in summary.groups],
     }
     text = json.dumps(data, indent=1, allow_nan=False, default=list)
     (derived / "metrics_data.json").write_text(text + "\n")
     rows = [_csv_row(group) for group in summary.groups]
     pd.DataFrame(rows).to_csv(derived / "metrics_summary.csv", index=False)
+
+
+def _cell_data(cell: CellRow) -> dict[str, Any]:
+    verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
+    return asdict(cell) | verdict
 
 
 def _csv_row(group: Group) -> dict[str, Any]:
@@ -187,6 +194,23 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
     return made
 
 
+def parity(summary: Summary) -> list[dict[str, Any]]:
+    """Variant × check: how many requests (or cells) failed it; None where it was not checked."""
+    rows = []
+    for label in _labels(summary):
+        cells = [cell for cell in summary.cells if cell.label == label]
+        row: dict[str, int | None] = {}
+        for check in CHECKS:
+            found = [f for cell in cells for f in cell.findings if f.check == check]
+            row[check] = sum(1 if f.failed is None else f.failed for f in found)
+        if all(cell.figures.get("ceiling_share") is None for cell in cells):
+            row["physics"] = None
+        if not any(cell.figures.get("counters_checked") for cell in cells):
+            row["counters"] = None
+        rows.append({"label": label, "checks": row})
+    return rows
+
+
 def _values(
     summary: Summary, directory: Path, figures: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
@@ -201,6 +225,9 @@ def _values(
         "figures": figures,
         "engines": sentences.engine_facts(summary),
         "invalid": summary.invalid,
+        "suspect": summary.suspect,
+        "parity": parity(summary),
+        "checks": CHECKS,
     }
 
 
@@ -218,7 +245,7 @@ def _render(name: str, values: Mapping[str, Any]) -> str:
 
 def print_table(summary: Summary, console: Console) -> None:
     """The result on a terminal: the columns that fit, and what is invalid."""
-    shown = (0, 1, 2, 3, 4, 6, 10)  # variant, level, throughput, ratio, TTFT p50, TPOT p50, cost
+    shown = (0, 1, 2, 3, 4, 6, 10, 12)  # variant, level, rate, ratio, TTFT, TPOT, cost, ceiling
     for made in tables(summary):
         workload = made["workload"]
         table = Table(
@@ -234,10 +261,10 @@ def print_table(summary: Summary, console: Console) -> None:
             style = None if row["is_valid"] else "red"
             table.add_row(*(row["cells"][i] for i in shown), row["verdict"], style=style)
         console.print(table)
-    for cell in summary.invalid:
+    for cell in (*summary.invalid, *summary.suspect):
         console.print(
-            f"invalid: {cell.label} {cell.workload}-c{cell.concurrency}, trial {cell.trial}: "
-            + "; ".join(cell.problems),
+            f"{cell.verdict}: {cell.label} {cell.workload}-c{cell.concurrency}, "
+            f"trial {cell.trial}: " + "; ".join(cell.problems),
             markup=False,
             soft_wrap=True,
         )

@@ -1,8 +1,8 @@
 """Running a study: the one place where all parts are wired together, in the order of the flow."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,18 @@ from typing import Any
 import requests
 from tokenizers import Tokenizer
 
-from enginebench import environment, exchange, launch, load, machine, model, plan, process, prompts
+from enginebench import (
+    ceilings,
+    environment,
+    exchange,
+    launch,
+    load,
+    machine,
+    model,
+    plan,
+    process,
+    prompts,
+)
 from enginebench.dialect import Ask
 from enginebench.display import Display
 from enginebench.errors import EngineError, UserError
@@ -42,6 +53,7 @@ class Prepared:
     plan: Plan
     engines: Mapping[str, Engine]
     model: model.Model
+    tokenizer: Tokenizer
     work: Mapping[str, Work]  # by cell id
     device: str
     cache: Path
@@ -66,9 +78,11 @@ def prepare(study: Study, root: Path, cache: Path) -> Prepared:
         engine.check_settings(variant.settings, f"study {study.name}, {variant.label}")
     _check_shared_settings(study, engines)
     device = machine.device()
-    for engine in engines.values():
-        if engine.native is not None:
-            environment.python(engine, device, cache)
+    pythons = [
+        environment.python(engine, device, cache)
+        for engine in engines.values()
+        if engine.native is not None
+    ]
     source = Path(study.prompts.path)
     source = source if source.is_absolute() else root / source
     texts = prompts.read_sources(source, study.prompts.format)
@@ -79,14 +93,16 @@ def prepare(study: Study, root: Path, cache: Path) -> Prepared:
     for cell in {cell.id: cell for item in made.launches for cell in item.cells}.values():
         _check_context(cell, found)
         work[cell.id] = _make_work(study, cell, tokenizer, texts)
+    ceiling = ceilings.here(machine.gpus(), pythons, len(machine.cpus()))
     facts = {
         "schema": SCHEMA,
         "study": study.model_dump(mode="json"),
         "started_at": datetime.now(UTC).isoformat(),
-        "clock": {"wall_s": time.time(), "t_s": time.perf_counter()},
+        "clock": _clocks(),
         "runner": "process",
         "device": device,
         "machine": machine.facts(),
+        "ceiling": None if ceiling is None else asdict(ceiling),
         "git": machine.git_state(root),
         "prompts": {
             "path": study.prompts.path,
@@ -102,7 +118,7 @@ def prepare(study: Study, root: Path, cache: Path) -> Prepared:
         },
         "plan": [_launch_facts(item) for item in made.launches],
     }
-    return Prepared(study, made, engines, found, work, device, cache, facts)
+    return Prepared(study, made, engines, found, tokenizer, work, device, cache, facts)
 
 
 def _check_shared_settings(study: Study, engines: Mapping[str, Engine]) -> None:
@@ -192,6 +208,7 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         "settings": settings,
         "command": list(command.argv),
         "env": dict(command.env),
+        "dtype": _flag(command.argv, "--dtype"),
         "python": str(environment.directory(engine, prepared.device, prepared.cache).name),
     }
     show.stage(f"{item.variant.label}, trial {item.trial}: starting the engine")
@@ -217,6 +234,12 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
                 process.stop(server)
         writer.event("down", launch=item.id)
         writer.write_json(f"raw/{item.id}/launch.json", facts)
+
+
+def _flag(argv: Sequence[str], name: str) -> str | None:
+    """The value of a command line flag, ``--name=value`` or ``--name value``."""
+    words = [part for word in argv for part in word.split("=", 1)]
+    return words[words.index(name) + 1] if name in words[:-1] else None
 
 
 def _version(server: process.Server) -> Any:
@@ -252,19 +275,26 @@ def _run_cell(
         server.process.pid,
         prepared.study.scrape_interval_s,
     )
+    started = _clocks()
     with watcher:
         measured = _drive(prepared, cell, server, work, "measured", live)
         time.sleep(SETTLE_S)
+    ended = _clocks()
     writer.event("record", **names)
     death = server.death()
     writer.write_lines(f"{where}/requests.jsonl", (r.to_json() for r in records + measured))
     writer.write_lines(f"{where}/scrapes.jsonl.gz", watcher.watched.scrapes, compress=True)
     writer.write_lines(f"{where}/processes.jsonl", watcher.watched.processes)
     tail = server.log_tail() if death else []
-    writer.write_json(f"{where}/cell.json", {"engine_death": death, "log_tail": tail})
+    facts = {"started": started, "ended": ended, "engine_death": death, "log_tail": tail}
+    writer.write_json(f"{where}/cell.json", facts)
     show.cell_done(label, _in_short(measured, death), plan.cell_estimate_s(item, cell))
     if death:
         show.warn(f"{label}: {death}; the cell is invalid; its last log lines are in {where}")
+
+
+def _clocks() -> dict[str, float]:
+    return {"t_s": time.perf_counter(), "wall_s": time.time()}
 
 
 def _drive(
@@ -290,7 +320,7 @@ def _drive(
         live,
         server.death,
     )
-    return [
+    records = [
         exchange.read(
             answer,
             dialect,
@@ -301,6 +331,11 @@ def _drive(
         )
         for answer, ask, request_id in zip(exchanges, asks, ids, strict=True)
     ]
+    texts = [record.text for record in records]
+    counted = prepared.tokenizer.encode_batch(texts, add_special_tokens=False)
+    for record, encoding in zip(records, counted, strict=True):
+        record.text_tokens = len(encoding.ids)
+    return records
 
 
 def _in_short(measured: list[RequestRecord], death: str | None) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enginebench import check, cost, measure, prometheus, record, stats
+from enginebench import check, cost, measure, prometheus, record, roofline, stats
+from enginebench.check import Finding, Shares, Verdict
 from enginebench.dialect import Dialect
 from enginebench.stats import Interval
 
@@ -25,6 +26,7 @@ AVERAGED = (
     "e2e_s_p50",
     "e2e_s_p95",
     "memory_peak_bytes",
+    "ceiling_share",
 )
 
 
@@ -39,13 +41,22 @@ class CellRow:
     label: str
     workload: str
     concurrency: int
-    problems: tuple[str, ...]  # empty: the cell is valid
+    findings: tuple[Finding, ...]  # empty: the cell is valid
     log_tail: tuple[str, ...]
     figures: Mapping[str, Any]  # empty where nothing was recorded
 
     @property
-    def is_valid(self) -> bool:
-        return not self.problems
+    def verdict(self) -> Verdict:
+        return check.verdict(self.findings)
+
+    @property
+    def counts(self) -> bool:
+        """Whether its figures go into averages: a suspect cell does, an invalid one never."""
+        return self.verdict != "invalid"
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(finding.text for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,11 @@ class Summary:
 
     @property
     def invalid(self) -> tuple[CellRow, ...]:
-        return tuple(cell for cell in self.cells if not cell.is_valid)
+        return tuple(cell for cell in self.cells if cell.verdict == "invalid")
+
+    @property
+    def suspect(self) -> tuple[CellRow, ...]:
+        return tuple(cell for cell in self.cells if cell.verdict == "suspect")
 
 
 def summarize(directory: Path, dialects: Mapping[str, Dialect]) -> Summary:
@@ -86,7 +101,6 @@ def summarize(directory: Path, dialects: Mapping[str, Dialect]) -> Summary:
             count as not measured.
     """
     study = record.read_study(directory)
-    price = float(study["study"]["price"]["usd_per_hour"])
     launches: dict[str, Any] = {}
     cells: list[CellRow] = []
     for planned in study["plan"]:
@@ -96,7 +110,7 @@ def summarize(directory: Path, dialects: Mapping[str, Dialect]) -> Summary:
             launches[planned["id"]] = facts
         for cell in planned["cells"]:
             dialect = dialects.get(planned["engine"])
-            cells.append(_cell_row(directory, planned, cell, facts, dialect, price))
+            cells.append(_cell_row(directory, study, planned, cell, facts, dialect))
     reference = study["study"]["reference"] or study["plan"][0]["label"]
     if not study["study"]["reference"]:
         first = study["study"]["engines"][0]
@@ -113,40 +127,27 @@ def summarize(directory: Path, dialects: Mapping[str, Dialect]) -> Summary:
 
 def _cell_row(
     directory: Path,
+    study: Mapping[str, Any],
     planned: Mapping[str, Any],
     cell: Mapping[str, Any],
     facts: Mapping[str, Any] | None,
     dialect: Dialect | None,
-    price: float,
 ) -> CellRow:
     where = directory / "raw" / planned["id"] / cell["id"]
-    found: list[str] = []
-    tail: Sequence[str] = ()
     figures: dict[str, Any] = {}
-    if not (where / "cell.json").exists():
-        failure = (facts or {}).get("failure")
-        if failure:
-            found.append(f"not run: {failure['message'].removesuffix('; the end of its log:')}")
-            tail = failure["log_tail"]
-        else:
-            found.append("not run: the study ended before this cell")
+    if (where / "cell.json").exists():
+        about = record.read_json(where / "cell.json")
+        tail = about["log_tail"]
+        findings, figures = _read_cell(where, study, cell, facts or {}, about, dialect)
     else:
-        facts_of_cell = record.read_json(where / "cell.json")
-        rows = list(record.read_lines(where / "requests.jsonl"))
-        rows = [row for row in rows if row["phase"] == "measured"]
-        scrapes = list(record.read_lines(where / "scrapes.jsonl.gz"))
-        processes = list(record.read_lines(where / "processes.jsonl"))
-        if facts_of_cell["engine_death"]:
-            found.append(facts_of_cell["engine_death"])
-            tail = facts_of_cell["log_tail"]
-        metrics = [prometheus.read(s["text"], dialect) if dialect else {} for s in scrapes]
-        ends = (metrics[0], metrics[-1]) if metrics else ({}, {})
-        found += check.problems(rows, cell["requests"], *ends)
-        figures = measure.cell_figures(rows) | _watched(metrics, processes)
-        rate = figures["output_tokens_per_s"]
-        figures["usd_per_million_output_tokens"] = (
-            cost.usd_per_million_output_tokens(price, rate) if rate else None
+        failure = (facts or {}).get("failure")
+        reason = (
+            failure["message"].removesuffix("; the end of its log:")
+            if failure
+            else "the study ended before this cell"
         )
+        tail = failure["log_tail"] if failure else []
+        findings = [Finding("complete", "invalid", f"not run: {reason}")]
     return CellRow(
         planned["id"],
         planned["trial"],
@@ -155,9 +156,78 @@ def _cell_row(
         planned["label"],
         cell["workload"],
         cell["concurrency"],
-        tuple(found),
+        tuple(findings),
         tuple(tail),
         figures,
+    )
+
+
+def _read_cell(
+    where: Path,
+    study: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    about: Mapping[str, Any],
+    dialect: Dialect | None,
+) -> tuple[list[Finding], dict[str, Any]]:
+    """What is wrong with a recorded cell, and its figures."""
+    rows = [r for r in record.read_lines(where / "requests.jsonl") if r["phase"] == "measured"]
+    scrapes = list(record.read_lines(where / "scrapes.jsonl.gz"))
+    processes = list(record.read_lines(where / "processes.jsonl"))
+    metrics = [prometheus.read(s["text"], dialect) if dialect else {} for s in scrapes]
+    first, last = (metrics[0], metrics[-1]) if metrics else ({}, {})
+    figures = measure.cell_figures(rows) | _watched(metrics, processes)
+    rate = figures["output_tokens_per_s"]
+    price = float(study["study"]["price"]["usd_per_hour"])
+    figures["usd_per_million_output_tokens"] = (
+        cost.usd_per_million_output_tokens(price, rate) if rate else None
+    )
+    shares = _shares(study, facts.get("dtype"), rows, cell["concurrency"], figures)
+    figures |= {
+        "counters_checked": prometheus.difference(first, last, "output_tokens_total") is not None,
+        "ceiling_share": shares.throughput,
+        "ceiling_share_decode": shares.decode,
+        "ceiling_share_prefill": shares.prefill,
+    }
+    findings: list[Finding] = []
+    if about["engine_death"]:
+        findings.append(Finding("complete", "invalid", about["engine_death"]))
+    findings += check.requests_findings(rows, cell["requests"])
+    findings += check.counter_findings(rows, first, last)
+    findings += check.clock_findings(about.get("started"), about.get("ended"))
+    findings += check.load_findings(figures["in_flight_mean"], cell["concurrency"])
+    findings += check.physics_findings(shares)
+    return findings, figures
+
+
+def _shares(
+    study: Mapping[str, Any],
+    dtype: str | None,
+    rows: Sequence[measure.Row],
+    concurrency: int,
+    figures: Mapping[str, Any],
+) -> Shares:
+    """How near the cell came to what the hardware allows; None where a ceiling is not known."""
+    name = roofline.dtype_name(dtype or "")
+    finished = [row for row in rows if row["error"] is None and row["output_tokens"]]
+    try:
+        model = roofline.shape(study["model"]["config"])
+    except roofline.UnknownShape:
+        return Shares()
+    if name is None or not study.get("ceiling") or not finished or not figures["window_s"]:
+        return Shares()
+    ceiling = roofline.Ceiling(**study["ceiling"])
+    work = [(row["prompt_tokens_asked"], row["output_tokens"]) for row in finished]
+    prompt = min(prompt for prompt, _ in work)
+    least_s = roofline.cell_s(model, ceiling, name, work, concurrency)
+    step_s = roofline.decode_step_s(model, ceiling, name, [prompt])
+    prefill_s = roofline.prefill_s(model, ceiling, name, prompt)
+    tpot_s, ttft_s = figures["tpot_s_min"], figures["ttft_s_min"]
+    return Shares(
+        least_s / figures["window_s"],
+        step_s / tpot_s if tpot_s else None,
+        prefill_s / ttft_s if ttft_s else None,
+        study["device"] == "cpu",
     )
 
 
@@ -198,7 +268,7 @@ def _groups(study: Mapping[str, Any], cells: Sequence[CellRow], reference: str) 
 
 
 def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
-    valid = [cell for cell in members if cell.is_valid]
+    valid = [cell for cell in members if cell.counts]
     figures = {
         name: stats.mean_interval([v for c in valid if (v := c.figures.get(name)) is not None])
         for name in AVERAGED
@@ -221,7 +291,7 @@ def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
 def paired_ratio(members: Iterable[CellRow], against: Iterable[CellRow]) -> Interval | None:
     """Output tokens/s of one variant over another's at the same level, paired by trial."""
     rates = [
-        {cell.trial: cell.figures["output_tokens_per_s"] for cell in cells if cell.is_valid}
+        {cell.trial: cell.figures["output_tokens_per_s"] for cell in cells if cell.counts}
         for cells in (members, against)
     ]
     pairs = [(rates[0][trial], rates[1][trial]) for trial in rates[0].keys() & rates[1].keys()]

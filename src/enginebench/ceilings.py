@@ -1,0 +1,54 @@
+"""The ceilings of the machine at hand: a GPU's from its data sheet, a CPU's measured."""
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from enginebench.roofline import Ceiling
+
+PROBE_TIMEOUT_S = 120
+
+
+def table(name: str) -> list[dict[str, Any]]:
+    """One of the package's data files."""
+    text = resources.files("enginebench").joinpath("data", name).read_text()
+    rows: list[dict[str, Any]] = yaml.safe_load(text)
+    return rows
+
+
+def data_sheet(device: str, devices: Iterable[Mapping[str, Any]]) -> Ceiling | None:
+    """The ceiling of a device by its name; None if it is not in the table."""
+    name = device.lower().replace("-", " ").replace("max1550", "max 1550")
+    for entry in devices:
+        if entry["pattern"] in name:
+            flops = {dtype: float(rate) for dtype, rate in entry["flops"].items()}
+            return Ceiling(device, float(entry["bandwidth"]), flops, entry["source"])
+    return None
+
+
+def measure_cpu(python: Path, threads: int) -> Ceiling | None:
+    """Measure this CPU in an environment that has torch; None if that cannot be done."""
+    probe = Path(str(resources.files("enginebench").joinpath("probe.py")))
+    call = [str(python), "-P", str(probe), str(threads)]
+    try:
+        done = subprocess.run(call, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
+        found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
+        found = None
+    if found is None:
+        return None
+    # Whichever is faster: a bound must not be below what the memory can do.
+    bandwidth = max(found["read_bytes_per_s"], found["copy_bytes_per_s"])
+    return Ceiling("CPU", bandwidth, found["flops_per_s"], "measured before the first engine")
+
+
+def here(gpus: list[dict[str, Any]], pythons: Iterable[Path], threads: int) -> Ceiling | None:
+    """The ceiling of this machine; None where it is not known, and then nothing is held to it."""
+    if gpus:
+        return data_sheet(gpus[0]["name"], table("devices.yaml"))
+    return next((c for python in pythons if (c := measure_cpu(python, threads))), None)
