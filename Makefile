@@ -27,7 +27,6 @@ help: ## list the verbs and the engines
 	@echo "bench-ENGINE      run one engine ($(ENGINES)) and print its numbers"
 
 study: $(VENV)/.ready ## run the study for this machine (or STUDY=...) and write its report
-	@$(BIN)/enginebench setup
 	@$(BIN)/enginebench study $(STUDY)
 
 plan: $(VENV)/.ready ## print what a study would run, and for how long
@@ -40,14 +39,13 @@ setup: $(VENV)/.ready ## install the engines' own Python environments
 	@$(BIN)/enginebench setup
 
 $(ENGINES:%=bench-%): bench-%: $(VENV)/.ready
-	@$(BIN)/enginebench setup $*
 	@$(BIN)/python $*/metrics.py $(if $(STUDY),--study $(STUDY))
 
 test: $(VENV)/.ready-dev ## run the tests that start no engine
 	@$(BIN)/python -m pytest -q $(ARGS)
 
 test-engines: $(VENV)/.ready-dev ## run the tests that start real engines (minutes)
-	@$(BIN)/enginebench setup
+	@$(BIN)/enginebench setup --device cpu baseline vllm
 	@$(BIN)/python -m pytest -q -m engine $(ARGS)
 
 lint: $(VENV)/.ready-dev ## ruff and mypy
@@ -56,7 +54,6 @@ lint: $(VENV)/.ready-dev ## ruff and mypy
 	@$(BIN)/mypy
 
 bench-server: $(VENV)/.ready ## what serving over HTTP costs the baseline
-	@$(BIN)/enginebench setup baseline
 	@$(BIN)/python benchmarks/baseline_overhead.py
 
 clean: ## remove the environments and models made here; results stay

@@ -85,7 +85,8 @@ class Model:
 
     def kv_bytes(self) -> int:
         """Bytes held by the key and value tensors of the running batch."""
-        layers = self.cache.layers if self.cache is not None else []
+        cache = self.cache  # read once: the model's thread may drop it meanwhile
+        layers = cache.layers if cache is not None else []
         tensors = [t for layer in layers for t in (layer.keys, layer.values) if t is not None]
         return sum(tensor.nbytes for tensor in tensors)
 
@@ -197,12 +198,12 @@ def read_job(body: Any, model: Model) -> Job:
     if not isinstance(body, dict):
         raise BadRequest("the body must be a JSON object")
     prompt = body.get("prompt")
-    if isinstance(prompt, str):
+    if isinstance(prompt, str) and prompt:
         ids = model.tokenizer.encode(prompt)
     elif isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
         ids = prompt
     else:
-        raise BadRequest("prompt must be a string or a non-empty list of token ids")
+        raise BadRequest("prompt must be a non-empty string or a non-empty list of token ids")
     if not all(0 <= token < model.model.config.vocab_size for token in ids):
         raise BadRequest("prompt has token ids outside the vocabulary")
     max_tokens = body.get("max_tokens", 16)
@@ -354,7 +355,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=("naive", "static"), default="naive")
     parser.add_argument("--dtype", default="bfloat16", help="float32, bfloat16 or float16")
     parser.add_argument("--max-batch", type=int, default=16, help="rows of a static batch")
-    parser.add_argument("--max-model-len", type=int, default=4096, help="prompt + output tokens")
+    parser.add_argument("--max-model-len", type=int, default=2048, help="prompt + output tokens")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)

@@ -63,6 +63,7 @@ def study(*engines: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A study of doubles: two workloads, three cells, a few dozen requests."""
     return {
         "name": "test",
+        "device": "cpu",
         "engines": list(engines),
         "workloads": [
             {

@@ -74,7 +74,7 @@ def drive(server, asks, concurrency):
     ]
     answers = load.run_closed_loop(server.address, bodies, concurrency, 120)
     return [
-        read(answer, dialect, ask, phase="measured", request_id="", prompt_sha256="")
+        read(answer, dialect, ask, phase="measured", request_id="")
         for answer, ask in zip(answers, asks, strict=True)
     ]
 

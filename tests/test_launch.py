@@ -165,7 +165,7 @@ def test_an_engine_file_without_a_good_dialect_is_refused(tmp_path, code, says):
 
 def test_a_setting_that_the_launch_file_uses_is_accepted(tmp_path):
     engine = launch.load_engine(put(tmp_path), "one")
-    engine.check_settings({"MODE": "fast", "CACHE_GIB": 4}, "my.yaml")
+    launch.check_settings({"MODE": "fast", "CACHE_GIB": 4}, engine.settings, "my.yaml")
 
 
 @pytest.mark.parametrize(
@@ -179,6 +179,6 @@ def test_a_setting_that_the_launch_file_uses_is_accepted(tmp_path):
 def test_a_setting_that_the_launch_file_does_not_use_is_named(tmp_path, name, advice):
     engine = launch.load_engine(put(tmp_path), "one")
     with pytest.raises(UserError) as caught:
-        engine.check_settings({name: 1}, "my.yaml")
-    assert caught.value.message.startswith(f"my.yaml: settings.{name}: {engine.launch_file} has no")
+        launch.check_settings({name: 1}, engine.settings, "my.yaml")
+    assert caught.value.message.startswith(f"my.yaml: settings.{name}: no launch.yaml of these")
     assert caught.value.message.endswith(advice)

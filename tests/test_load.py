@@ -23,9 +23,7 @@ def drive(port, count, concurrency, timeout_s=10.0, **more):
 
 
 def read(took):
-    return exchange.read(
-        took, DIALECT, ASK, phase="measured", request_id=f"r{took.index}", prompt_sha256=""
-    )
+    return exchange.read(took, DIALECT, ASK, phase="measured", request_id=f"r{took.index}")
 
 
 def free_port():

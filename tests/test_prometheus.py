@@ -3,7 +3,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enginebench import prometheus
-from enginebench.dialect import Dialect
 
 PAGE = """\
 # HELP run Requests running.
@@ -26,11 +25,14 @@ METRICS = {
     "output_tokens_total": ("generated_total", "made_total"),
     "kv_used_ratio": ("kv",),
 }
-DIALECT = Dialect("/generate", dict, str, METRICS)
+
+
+def scrape(text, status=200):
+    return {"t_s": 0.0, "status": status, "text": text, "error": None}
 
 
 def test_a_page_is_read_into_our_names():
-    assert prometheus.read(PAGE, DIALECT) == {
+    assert prometheus.read(scrape(PAGE), METRICS) == {
         "requests_running": 5.0,  # both ranks
         "requests_waiting": None,  # not on the page
         "output_tokens_total": 1000.0,  # by its second name
@@ -40,12 +42,17 @@ def test_a_page_is_read_into_our_names():
 
 def test_the_first_name_that_is_present_is_read_even_if_it_is_zero():
     page = "generated_total 0\nmade_total 5\n"
-    assert prometheus.read(page, DIALECT)["output_tokens_total"] == 0.0
+    assert prometheus.read(scrape(page), METRICS)["output_tokens_total"] == 0.0
 
 
 @pytest.mark.parametrize("page", [None, "", "<html><body>404</body></html>", '{"error": 1}'])
 def test_a_metric_that_is_absent_is_none_not_zero(page):
-    assert prometheus.read(page, DIALECT) == dict.fromkeys(METRICS)
+    assert prometheus.read(scrape(page), METRICS) == dict.fromkeys(METRICS)
+
+
+def test_a_page_that_is_not_a_200_is_not_read():
+    assert prometheus.read(scrape(PAGE, 500), METRICS) == dict.fromkeys(METRICS)
+    assert prometheus.read(scrape(None, None), METRICS) == dict.fromkeys(METRICS)
 
 
 def test_a_histogram_gives_its_sum_and_count():

@@ -107,7 +107,7 @@ def test_the_report_is_rebuilt_from_raw_to_the_same_bytes(house, cache):
         str(path) for path in before
     }
     shutil.rmtree(folder)
-    done = enginebench("report", "--root", house, cwd=house)
+    done = enginebench("report", cwd=house)
     assert done.returncode == 0, done.stderr
     after = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert after == before
@@ -157,7 +157,7 @@ def test_an_engine_that_dies_in_a_cell_leaves_an_invalid_cell_and_the_study_goes
     assert "fatal: out of something" in cells[0]["log_tail"]
     assert all(text == "" for text in problems(house, "beta"))
     report = (result(house) / "derived" / "report.md").read_text()
-    assert "## Invalid cells" in report and "exit code 9" in report
+    assert "## Invalid and suspect cells" in report and "exit code 9" in report
 
 
 def test_a_port_in_use_is_one_line_that_names_the_port(house, cache):
@@ -193,7 +193,7 @@ def test_an_interrupted_study_stops_its_engine_and_keeps_its_record(house, cache
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert engines_left(house) == []
-    done = enginebench("report", "--root", house, cwd=house)
+    done = enginebench("report", cwd=house)
     assert done.returncode == 0, done.stderr
     assert any("not run: the study ended before this cell" in t for t in problems(house, "alpha"))
 
@@ -224,7 +224,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_recorded(house, cache):
     kept = list((result(house) / "raw").glob("*/alone-c1/requests.jsonl"))
     assert len(kept) == 1 and len(list(record.read_lines(kept[0]))) == 3
     assert engines_left(house) == []
-    assert enginebench("report", "--root", house, cwd=house).returncode == 0
+    assert enginebench("report", cwd=house).returncode == 0
 
 
 def test_a_results_directory_that_cannot_be_written_is_one_line(house, cache):
@@ -250,13 +250,13 @@ def test_a_token_in_the_environment_is_in_no_file_and_no_output(house, cache):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"engines": [{"engine": "alpah"}]}, r"alpah: no engine.*did you mean 'alpha'"),
+        ({"engines": [{"engine": "alpah"}]}, r"test.yaml: engines\[0\].engine: alpah: no engine.*did you mean 'alpha'"),
         ({"trails": 2}, r"unknown key 'trails'; did you mean 'trials'"),
         ({"trials": "two"}, r"test.yaml: trials: .*found 'two'"),
         ({"prompts": {"path": "empty.txt"}}, r"empty.txt: expected at least one prompt"),
         ({"prompts": {"path": "nowhere.txt"}}, r"nowhere.txt: expected a file of prompts"),
         ({"model": "./nowhere"}, r"model: expected .*found './nowhere'"),
-        ({"settings": {"BEHAVIOR": "x"}}, r"settings.BEHAVIOR: no engine of this study"),
+        ({"settings": {"BEHAVIOR": "x"}}, r"test.yaml: settings.BEHAVIOR: .*did you mean 'BEHAVIOUR'"),
         (
             {"engines": [{"engine": "alpha", "settings": {"BEHAVIOR": "x"}}]},
             r"settings.BEHAVIOR: .*did you mean 'BEHAVIOUR'",
@@ -288,10 +288,48 @@ def test_bad_input_is_one_line_and_exit_code_2(house, cache, change, expected):
     assert not (house / "results").exists()
 
 
-def test_an_engine_whose_environment_is_missing_says_how_to_get_it(house, tmp_path):
+def test_a_missing_environment_is_built_first(house, tmp_path):
     done = run(house, tmp_path / "no-cache", study(GOOD))
+    assert done.returncode == 0, done.stderr
+    assert "installing its own Python environment" in done.stdout
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(house, tmp_path):
+    (tmp_path / "in-the-way").write_text("")
+    done = run(house, tmp_path / "in-the-way", study(GOOD))
     assert done.returncode == 2
-    assert "enginebench setup alpha" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_this_machine(house, cache):
+    env = os.environ | {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    env |= {"NO_PROXY": "", "no_proxy": ""}
+    done = run(house, cache, study(GOOD), env=env)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_request_that_the_engine_refuses_ends_the_start_at_once(house, cache):
+    bad = {"engine": "alpha", "settings": {"BEHAVIOUR": "refuses"}}
+    done = run(house, cache, study(bad, ready_timeout_s=600), timeout=60)
+    assert done.returncode == 2
+    assert "it refused the study's first request (HTTP 400" in done.stdout
+
+
+def test_an_interrupt_is_put_off_while_signals_are_held_even_with_other_threads():
+    code = """
+import signal, threading, time
+from enginebench import process
+threading.Thread(target=time.sleep, args=(0.5,), daemon=True).start()
+try:
+    with process.signals_held():
+        signal.raise_signal(signal.SIGINT)
+        print("held")
+    print("not reached")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["held", "interrupted"], done.stderr
 
 
 def test_one_engine_is_benched_with_its_part_of_a_study(house, cache):

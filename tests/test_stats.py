@@ -13,7 +13,7 @@ from enginebench import stats
         ([4, 1, 3, 2], 50, 2.5),
         ([4, 1, 3, 2], 90, 3.7),
         ([4, 1, 3, 2], 0, 1),
-        ([7], 95, 7),
+        ([7], 90, 7),
         ([0, 10], 25, 2.5),
     ],
 )
@@ -77,11 +77,28 @@ def test_a_pair_without_a_value_is_no_trial():
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(0.9, 1.1, True), (1.0, 1.2, True), (1.01, 1.2, False), (0.8, 0.99, False)],
+    [
+        (0.95, 1.05, "tie"),
+        (1.0, 1.1, "tie"),
+        (0.9, 1.05, "unclear"),  # 1 / 1.1 is above 0.9
+        (0.54, 10.7, "unclear"),
+        (1.01, 1.2, "apart"),
+        (0.8, 0.99, "apart"),
+    ],
 )
-def test_a_ratio_whose_interval_holds_one_is_a_tie(low, high, expected):
-    assert stats.is_tie(stats.Interval(1.0, low, high, 3)) is expected
+def test_an_interval_says_apart_tie_or_nothing(low, high, expected):
+    assert stats.standing(stats.Interval(1.0, low, high, 3)) == expected
 
 
-def test_one_trial_tells_nothing_about_a_tie():
-    assert stats.is_tie(stats.Interval(1.0, None, None, 1)) is None
+def test_one_trial_leaves_it_unclear():
+    assert stats.standing(stats.Interval(1.0, None, None, 1)) == "unclear"
+
+
+def test_gaps_of_few_requests_have_no_p99_however_many_they_are():
+    assert stats.percentile(range(5000), 99, independent=661) is None
+    assert stats.percentile(range(5000), 99, independent=662) is not None
+
+
+def test_p95_needs_20_samples():
+    assert stats.percentile(range(19), 95) is None
+    assert stats.percentile(range(20), 95) == pytest.approx(0.95 * 19)

@@ -24,7 +24,7 @@ from enginebench import (
 from enginebench.display import Display, clock
 from enginebench.errors import UserError
 from enginebench.record import Writer, latest
-from enginebench.run import prepare, run
+from enginebench.run import load_engines, prepare, run
 from enginebench.study import Study
 from enginebench.summarize import Summary
 
@@ -67,7 +67,9 @@ def study_command(
 ) -> None:
     """Run a whole study, from prompts to report."""
     file = _study_file(root, name)
-    _run_study(study.load(file), root, results, cache, strict)
+    chosen = study.load(file)
+    engines = load_engines(chosen, root.resolve(), str(file))
+    _run_study(chosen, engines, f"make study STUDY={file}", root, results, cache, strict)
 
 
 @app.command()
@@ -92,8 +94,13 @@ def bench_engine(
     strict: bool = False,
 ) -> None:
     launch.load_engine(root, engine)  # a wrong name is answered before anything else
-    whole = study.load(_study_file(root, name))
-    _run_study(only(whole, engine), root, results, cache, strict)
+    file = _study_file(root, name)
+    whole = study.load(file)
+    engines = load_engines(whole, root.resolve(), str(file))  # all, as they share settings
+    engines.setdefault(engine, launch.load_engine(root.resolve(), engine))
+    part = {engine: engines[engine]}
+    again = f"make bench-{engine} STUDY={file}"
+    _run_study(only(whole, engine), part, again, root, results, cache, strict)
 
 
 def only(whole: Study, engine: str) -> Study:
@@ -118,12 +125,11 @@ def report_command(
         Path | None, typer.Argument(help="A study's results (default: the latest)")
     ] = None,
     results: ResultsOption = RESULTS,
-    root: RootOption = Path(),
     strict: StrictOption = False,
 ) -> None:
     """Rebuild every derived file of a study from its raw files; needs no engine."""
     target = directory or latest(results)
-    summary = report.build(target, root)
+    summary = report.build(target)
     report.print_table(summary, console)
     console.print(f"report: {target / 'derived' / 'report.html'} (and report.md beside it)")
     if strict:
@@ -163,13 +169,14 @@ def check_command(
 @app.command()
 def setup(
     names: Annotated[list[str] | None, typer.Argument(help="Engines (default: all)")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda (default: what is there)")] = "",
     cache: CacheOption = CACHE,
     root: RootOption = Path(),
 ) -> None:
     """Install the engines' own Python environments; what is there already is kept."""
-    device = machine.device()
+    device = device or machine.device()
     for name in names or launch.find_engines(root):
-        engine = launch.load_engine(root, name)
+        engine = launch.load_engine(root.resolve(), name)
         if engine.native is None:
             console.print(f"{name}: runs only in a container; nothing to install")
         else:
@@ -181,7 +188,7 @@ def engines(root: RootOption = Path()) -> None:
     """List the engines found, and the settings each understands."""
     for name in launch.find_engines(root):
         engine = launch.load_engine(root, name)
-        known = sorted(engine.variables - set(launch.HARNESS_VARIABLES))
+        known = sorted(engine.settings)
         console.print(f"[bold]{name}[/]  settings: {', '.join(known) or 'none'}")
 
 
@@ -189,15 +196,14 @@ def _study_file(root: Path, name: str) -> Path:
     """A study by its path or name; with no name, the one for this machine, saying why."""
     if not name:
         gpus = machine.gpus()
+        why = f"found {gpus[0]['name']}" if gpus else "no GPU found"
         wanted = root / "studies" / ("gpu.yaml" if gpus else "cpu.yaml")
-        if gpus and not wanted.exists():
-            raise UserError(
-                f"{wanted}: found {gpus[0]['name']}, but there is no study for a GPU yet; "
-                "write one, or run the CPU study with STUDY=cpu"
-            )
+        if not wanted.exists():
+            why += f", but there is no {wanted} yet: the study runs on the CPU"
+            wanted = root / "studies" / "cpu.yaml"
         console.print(
-            f"profile {wanted.stem}: {'found ' + gpus[0]['name'] if gpus else 'no GPU found'}; "
-            f"engines run as processes; study {wanted}"
+            f"profile {wanted.stem}: {why}; engines run as processes; study {wanted}",
+            soft_wrap=True,
         )
         return wanted
     path = Path(name)
@@ -215,8 +221,16 @@ def _print_plan(chosen: Study, made: plan.Plan) -> None:
         console.print(f"  trial {item.trial}  {item.variant.label:24} {levels}  (about {seconds})")
 
 
-def _run_study(chosen: Study, root: Path, results: Path, cache: Path, strict: bool) -> None:
-    prepared = prepare(chosen, root.resolve(), cache.resolve())
+def _run_study(
+    chosen: Study,
+    engines: dict[str, launch.Engine],
+    rerun: str,
+    root: Path,
+    results: Path,
+    cache: Path,
+    strict: bool,
+) -> None:
+    prepared = prepare(chosen, engines, root.resolve(), cache.resolve(), rerun, console.print)
     _print_plan(chosen, prepared.plan)
     writer = Writer.create(results, chosen.name)
     try:
@@ -225,10 +239,10 @@ def _run_study(chosen: Study, root: Path, results: Path, cache: Path, strict: bo
     except KeyboardInterrupt:
         errors.print(
             "interrupted: the engine was stopped; what was recorded is kept: "
-            f"enginebench report {writer.directory}"
+            f"make report DIR={writer.directory}"
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    summary = report.build(writer.directory, root)
+    summary = report.build(writer.directory)
     report.print_table(summary, console)
     console.print(f"report: {writer.directory / 'derived' / 'report.html'} (report.md beside it)")
     if outcome.failed_starts:
@@ -259,7 +273,7 @@ def bench_script(file: Path) -> None:
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt  # the same orderly way out as Ctrl-C
+    signal.raise_signal(signal.SIGINT)  # the same orderly way out as Ctrl-C, event loops included
 
 
 def run_cli(command: object) -> None:

@@ -30,7 +30,7 @@ def read_completions_event(data: str) -> Delta:
     choices. An error may come inside a 200 answer.
     """
     if data.strip() == "[DONE]":
-        return Delta(is_end=True)
+        return Delta()
     try:
         event = json.loads(data)
     except ValueError:

@@ -6,7 +6,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,7 @@ class Ask:
     prompt_text: str  # re-tokenizes to prompt_ids (checked when the prompt set is made)
     output_tokens: int
     seed: int = 0
+    prompt_sha256: str = ""  # of the ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,6 @@ class Delta:
     usage: Usage | None = None
     finish_reason: str | None = None
     error: str | None = None
-    is_end: bool = False  # an explicit end marker such as [DONE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,6 @@ class Dialect:
     # Our metric name -> the engine's names for it, the first one present is read. Series of one
     # name that differ in their labels are added up.
     metrics: Mapping[str, tuple[str, ...]]
-    prompt_as: Literal["ids", "text"] = "ids"
     health_path: str = "/health"
     metrics_path: str = "/metrics"
     version_path: str = "/version"

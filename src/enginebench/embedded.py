@@ -55,6 +55,7 @@ def make(texts: Sequence[str], cache: Path) -> Path:
             work = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=cache))
             try:
                 _write(work, texts)
+                work.chmod(0o755)  # a container's user must be able to read it
                 work.replace(target)  # whole or not at all
             except BaseException:
                 shutil.rmtree(work, ignore_errors=True)

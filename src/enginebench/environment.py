@@ -43,7 +43,7 @@ def python(engine: Engine, device: str, cache: Path) -> Path:
     if not (path.parent.parent / ".complete").exists():
         raise UserError(
             f"{engine.name}: its Python environment is not there ({path.parent.parent}); "
-            f"build it with: enginebench setup {engine.name}"
+            "build it with: make setup (enginebench setup)"
         )
     return path
 
@@ -55,7 +55,13 @@ def build(engine: Engine, device: str, cache: Path, say: Callable[[str], None]) 
         UserError: pip failed; its last lines are the details, and the log is kept.
     """
     target = directory(engine, device, cache)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{cache}: cannot keep environments there ({error.strerror}); "
+            "make it writable or give another directory with --cache"
+        ) from None
     with FileLock(target.parent / f"{target.name}.lock"):
         mark = target / ".complete"  # built in place, as an environment cannot be moved
         if mark.exists():

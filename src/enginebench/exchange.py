@@ -23,7 +23,7 @@ class RequestRecord:
     prompt_sha256: str
     prompt_tokens_asked: int
     output_tokens_asked: int
-    planned_s: float = 0.0  # when it was due
+    planned_s: float | None = None  # when it was due; None: its turn never came
     sent_s: float | None = None  # when it was sent
     headers_s: float | None = None  # first byte of the answer
     event_s: list[float] = field(default_factory=list)  # arrival of each event with tokens or text
@@ -50,14 +50,13 @@ def read(
     *,
     phase: Phase,
     request_id: str,
-    prompt_sha256: str,
 ) -> RequestRecord:
     """Take an exchange apart. Never raises for what an engine sent: that becomes ``error``."""
     record = RequestRecord(
         index=exchange.index,
         phase=phase,
         request_id=request_id,
-        prompt_sha256=prompt_sha256,
+        prompt_sha256=ask.prompt_sha256,
         prompt_tokens_asked=len(ask.prompt_ids),
         output_tokens_asked=ask.output_tokens,
         planned_s=exchange.planned_s,

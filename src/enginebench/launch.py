@@ -9,7 +9,7 @@ import difflib
 import importlib.util
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,17 +71,22 @@ class Engine:
         matches = (match for text in texts for match in _VARIABLE.finditer(text))
         return {name for match in matches if (name := match["name"] or match["plain"])}
 
-    def check_settings(self, settings: Mapping[str, Any], where: str) -> None:
-        """Refuse a setting that this engine's launch file does not use."""
-        known = sorted(self.variables - set(HARNESS_VARIABLES))
-        for name in settings:
-            if name in known:
-                continue
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    @property
+    def settings(self) -> set[str]:
+        """The variables that a study may set."""
+        return self.variables - set(HARNESS_VARIABLES)
+
+
+def check_settings(settings: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    """Refuse a setting that no launch file uses; ``where`` names the place in the study."""
+    names = sorted(known)
+    for name in settings:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
             raise UserError(
-                f"{where}: settings.{name}: {self.launch_file} has no variable of this name; "
-                + advice
+                f"{where}: settings.{name}: no launch.yaml of these engines has a variable of this "
+                f"name that a study may set; {advice}"
             )
 
 
@@ -90,8 +95,8 @@ def find_engines(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob("*/launch.yaml"))
 
 
-def load_engine(root: Path, name: str) -> Engine:
-    """Read one engine directory.
+def load_engine(root: Path, name: str, where: str = "") -> Engine:
+    """Read one engine directory; ``where`` says who asks for it, in an error.
 
     Raises:
         UserError: no such engine, or its files are not as they must be.
@@ -101,7 +106,7 @@ def load_engine(root: Path, name: str) -> Engine:
         near = difflib.get_close_matches(name, known, n=1)
         advice = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(
-            f"{name}: no engine of this name in {root} (a directory with launch.yaml); "
+            f"{where}{name}: no engine of this name in {root} (a directory with launch.yaml); "
             f"{advice}engines here: {', '.join(known) or 'none'}"
         )
     directory = root / name

@@ -30,7 +30,7 @@ class Exchange:
     """One request and everything that came back, untouched."""
 
     index: int
-    planned_s: float = 0.0  # closed loop: when its stream became free
+    planned_s: float | None = None  # closed loop: when its stream became free
     sent_s: float | None = None  # when the request was handed to the kernel; None: never sent
     pieces: list[tuple[float, bytes]] = field(default_factory=list)  # (arrival, bytes)
     end_s: float | None = None

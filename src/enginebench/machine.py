@@ -3,7 +3,6 @@
 import contextlib
 import os
 import platform
-import socket
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import psutil
 
+#: Instructions without which bfloat16 arithmetic is emulated.
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 _PACKAGES = ("enginebench", "numpy", "pandas", "tokenizers", "matplotlib")
 
 
@@ -64,22 +65,15 @@ def cpu_list(numbers: list[int]) -> str:
 def facts() -> dict[str, Any]:
     """Everything about this machine that the record keeps."""
     return {
-        "hostname_hash": format(hash_name(socket.gethostname()), "08x"),
         "system": platform.platform(),
-        "cpu": _cpu_model(),
+        "cpu": _cpu("model name"),
+        "cpu_bfloat16": [flag for flag in BFLOAT16_FLAGS if flag in _cpu("flags").split()],
         "cpus": len(cpus()),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": gpus(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
-
-
-def hash_name(name: str) -> int:
-    """A short mark that tells machines apart without naming them."""
-    import zlib
-
-    return zlib.crc32(name.encode())
 
 
 def git_state(root: Path) -> dict[str, Any]:
@@ -97,11 +91,13 @@ def git_state(root: Path) -> dict[str, Any]:
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 
 
-def _cpu_model() -> str:
+def _cpu(field: str) -> str:
+    """A field of the first processor in /proc/cpuinfo."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
+        name, _, value = line.partition(":")
+        if name.strip() == field:
+            return value.strip()
+    return "unknown"
 
 
 def _version(package: str) -> str | None:

@@ -30,11 +30,12 @@ def request_times(row: Row) -> RequestTimes:
     first_s = first_text_s(row)
     last_s = last_token_s(row)
     sent_s, tokens = row["sent_s"], row["output_tokens"]
-    if first_s is None or last_s is None or sent_s is None:
+    planned_s = row["planned_s"]
+    if first_s is None or last_s is None or sent_s is None or planned_s is None:
         return RequestTimes(None, None, None, None, ())
     tpot_s = (last_s - first_s) / (tokens - 1) if tokens and tokens > 1 else None
     return RequestTimes(
-        first_s - sent_s, first_s - row["planned_s"], tpot_s, last_s - sent_s, inter_token_s(row)
+        first_s - sent_s, first_s - planned_s, tpot_s, last_s - sent_s, inter_token_s(row)
     )
 
 
@@ -102,5 +103,5 @@ def cell_figures(rows: Sequence[Row]) -> dict[str, Any]:
     for name, values in samples.items():
         figures[f"{name}_mean"] = math.fsum(values) / len(values) if values else None
         for q in PERCENTILES:
-            figures[f"{name}_p{q}"] = stats.percentile(values, q)
+            figures[f"{name}_p{q}"] = stats.percentile(values, q, len(times))
     return figures

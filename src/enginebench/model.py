@@ -56,7 +56,10 @@ def resolve(name: str, texts: list[str], cache: Path) -> Model:
             "correct `model` in the study"
         )
     sha256, hashed = _hash(path)
-    config = json.loads(config_file.read_text())
+    try:
+        config = json.loads(config_file.read_text())
+    except ValueError as error:
+        raise UserError(f"{config_file}: expected JSON, found: {error}; mend that file") from None
     return Model(name, path, sha256, hashed, name == "embedded", config)
 
 

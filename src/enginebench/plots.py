@@ -52,7 +52,10 @@ def line_plot(
         figure, axes = plt.subplots(figsize=SIZE_INCHES)
         ends = []
         for index, label in enumerate(order):
-            line = [(x, found) for name, x, found in points if name == label and found]
+            line = sorted(
+                ((x, found) for name, x, found in points if name == label and found),
+                key=lambda point: point[0],
+            )
             if line:
                 _line(axes, line, index)
                 ends.append((line[-1][0], line[-1][1].mean, label, COLOURS[index % 8]))
@@ -71,8 +74,10 @@ def _line(axes: Axes, points: Sequence[tuple[int, Interval]], index: int) -> Non
     x = [concurrency for concurrency, _ in points]
     axes.plot(x, [v.mean for _, v in points], color=colour, marker=marker, markersize=5)
     for concurrency, found in points:
-        if found.low is not None and found.high is not None and found.low > 0:
-            axes.vlines(concurrency, found.low, found.high, color=colour, alpha=0.4, linewidth=4)
+        if found.low is not None and found.high is not None:
+            # An interval that reaches below zero is drawn down to where a figure can be.
+            low = max(found.low, found.mean / 10)
+            axes.vlines(concurrency, low, found.high, color=colour, alpha=0.4, linewidth=4)
 
 
 def _axes(axes: Axes, levels: Sequence[int], unit: str, log: bool) -> None:

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from enginebench.dialect import Ask
 from enginebench.errors import EngineError, UserError
 from enginebench.launch import Engine, interpolate
 from enginebench.secrecy import redact, redact_file
+from enginebench.watch import local_session
 
 HOST = "127.0.0.1"
 POLL_S = 0.25
@@ -123,7 +124,9 @@ def resolve(
     own_file = engine.directory / (words[1] if len(words) > 1 else "")
     if len(words) > 1 and words[1].endswith(".py") and own_file.is_file():
         words[1] = str(own_file)
-    env = dict(engine.env) | (engine.native.cpu_env if device == "cpu" else {})
+    env = dict(engine.env)
+    if device == "cpu":  # also where there is a GPU that the study does not use
+        env |= {"CUDA_VISIBLE_DEVICES": ""} | engine.native.cpu_env
     argv = tuple(fill(word) for word in (*words, *engine.flags))
     return Command(argv, {name: fill(text) for name, text in env.items()}, port)
 
@@ -137,7 +140,9 @@ def start(engine: Engine, command: Command, directory: Path) -> Server:
     log = directory / "server.log"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     # Safe path: an engine started by its package's name must never import our directory instead.
-    env |= {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"} | dict(command.env)
+    env |= {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    env |= {"HF_HUB_OFFLINE": "1"}  # the model is local: nothing is to be fetched while measured
+    env |= dict(command.env)
     work = directory / "work"
     work.mkdir(exist_ok=True)
     with log.open("wb") as output:
@@ -155,7 +160,7 @@ def start(engine: Engine, command: Command, directory: Path) -> Server:
         except OSError as error:
             raise EngineError(
                 f"{engine.name}: cannot start {command.argv[0]}: {error.strerror}; "
-                f"build its environment with: enginebench setup {engine.name}"
+                "build its environment again: make clean, then make setup"
             ) from None
     return Server(engine, command, process, log, time.perf_counter())
 
@@ -166,43 +171,57 @@ def signals_held() -> Iterator[None]:
 
     An interrupt that arrives while a process is being forked is lost (Python ignores what its
     at-fork hooks raise); one that arrives while an engine is being stopped would leave it running.
+    Handlers are replaced, not signals blocked: a mask holds for one thread only, and a display has
+    a thread of its own.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    arrived: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: arrived.append(number))
+        for number in _INTERRUPTS
+    }
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
 
 
 def _in_child() -> None:
-    """If the harness is killed outright, the kernel ends the engine too."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+    """If the harness is killed outright, the kernel ends the engine's main process too."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def wait_ready(
-    server: Server, ask: Ask, deadline_s: float, tick: Callable[[], None] = lambda: None
-) -> float:
+def wait_ready(server: Server, ask: Ask, deadline_s: float) -> float:
     """Wait for a 200 from the health path and one real generation; return seconds since start.
 
     Raises:
-        EngineError: the process ended, or the deadline passed; with the last lines of its log.
+        EngineError: the process ended, the deadline passed, or the engine refused the request; with
+            the last lines of its log.
     """
     name, dialect = server.engine.name, server.engine.dialect
     last = "no answer yet"
-    while time.perf_counter() - server.started_s < deadline_s:
-        tick()
+    session = local_session()
+    while (left_s := server.started_s + deadline_s - time.perf_counter()) > 0:
         if (death := server.death()) is not None:
             raise EngineError(
                 f"{name}: {death} before it was ready; the end of its log:", server.log_tail()
             )
         try:
-            answer = requests.get(server.url + dialect.health_path, timeout=5)
+            answer = session.get(server.url + dialect.health_path, timeout=min(5, left_s))
             last = f"HTTP {answer.status_code} from {dialect.health_path}"
             if answer.status_code == 200:
-                last = f"a first generation failed: {_first_generation(server, ask)}"
-                if last.endswith(": None"):
+                first = _first_generation(server, ask, left_s)
+                if first.error is None:
                     return time.perf_counter() - server.started_s
+                last = f"a first generation failed: {first.error}"
+                if first.status is not None and 400 <= first.status < 500:
+                    raise EngineError(
+                        f"{name}: it refused the study's first request ({first.error}); "
+                        "mend the study or the engine's settings; the end of its log:",
+                        server.log_tail(),
+                    )
         except requests.RequestException as error:
             last = f"{type(error).__name__} at {server.url}{dialect.health_path}"
         time.sleep(POLL_S)
@@ -213,15 +232,12 @@ def wait_ready(
     )
 
 
-def _first_generation(server: Server, ask: Ask) -> str | None:
-    """Generate once; return what went wrong, or None."""
+def _first_generation(server: Server, ask: Ask, timeout_s: float) -> exchange.RequestRecord:
+    """Generate once, outside everything that is measured."""
     dialect = server.engine.dialect
     request = load.post(server.address, dialect.generate_path, dialect.body(ask), "ready")
-    (answer,) = load.run_closed_loop(server.address, [request], 1, timeout_s=120)
-    record = exchange.read(
-        answer, dialect, ask, phase="warmup", request_id="ready", prompt_sha256=""
-    )
-    return record.error
+    (answer,) = load.run_closed_loop(server.address, [request], 1, timeout_s)
+    return exchange.read(answer, dialect, ask, phase="warmup", request_id="ready")
 
 
 def stop(server: Server) -> None:

@@ -1,12 +1,12 @@
 """Prometheus text, as engines print it, into our names. Pure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from enginebench.dialect import Dialect
+Metrics = dict[str, float | None]  # our name -> value
 
 
 def parse(text: str) -> dict[str, float]:
@@ -22,11 +22,16 @@ def parse(text: str) -> dict[str, float]:
     return samples
 
 
-def read(text: str | None, dialect: Dialect) -> dict[str, float | None]:
-    """Our metrics from one page; None for what the engine does not print."""
-    samples = parse(text) if text else {}
+def read(scrape: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Metrics:
+    """Our metrics from one scrape; None for what the engine did not print, or did not answer.
+
+    Args:
+        scrape: a row of scrapes.jsonl.gz.
+        names: our name -> the engine's names for it, the first one present is read.
+    """
+    samples = parse(scrape["text"]) if scrape["status"] == 200 and scrape["text"] else {}
     found: dict[str, float | None] = {}
-    for ours, theirs in dialect.metrics.items():
+    for ours, theirs in names.items():
         found[ours] = next((samples[name] for name in theirs if name in samples), None)
     return found
 

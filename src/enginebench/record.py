@@ -112,7 +112,7 @@ class _friendly:
         if isinstance(error, OSError):
             raise UserError(
                 f"{self._target}: cannot write ({error.strerror}); what was recorded before is "
-                "kept and readable: free some space, then run: enginebench report"
+                "kept and readable: free some space, then run: make report"
             ) from error
 
 

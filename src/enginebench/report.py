@@ -11,11 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 from rich.table import Table
 
-from enginebench import launch, plots, sentences
+from enginebench import plots, sentences, stats
 from enginebench.check import CHECKS
-from enginebench.dialect import Dialect
 from enginebench.errors import UserError
-from enginebench.stats import Interval, is_tie
+from enginebench.stats import Interval
 from enginebench.summarize import CellRow, Group, Summary, summarize
 
 NOT_MEASURED = "–"
@@ -44,9 +43,9 @@ COLUMNS = (
 )
 
 
-def build(directory: Path, root: Path) -> Summary:
+def build(directory: Path) -> Summary:
     """Write every derived file of a study below ``directory/derived``; return the summary."""
-    summary = summarize(directory, _dialects(directory, root))
+    summary = summarize(directory)
     derived = directory / "derived"
     try:
         (derived / "figures").mkdir(parents=True, exist_ok=True)
@@ -58,18 +57,9 @@ def build(directory: Path, root: Path) -> Summary:
     except OSError as error:
         raise UserError(
             f"{error.filename or derived}: cannot write the report ({error.strerror}); the raw "
-            f"record is kept: free some space, then run: enginebench report {directory}"
+            f"record is kept: free some space, then run: make report DIR={directory}"
         ) from error
     return summary
-
-
-def _dialects(directory: Path, root: Path) -> dict[str, Dialect]:
-    """The dialects of the study's engines; one whose directory is gone is left out."""
-    from enginebench.record import read_study
-
-    names = {variant["engine"] for variant in read_study(directory)["study"]["engines"]}
-    here = set(launch.find_engines(root))
-    return {name: launch.load_engine(root, name).dialect for name in sorted(names & here)}
 
 
 def _write_data(summary: Summary, derived: Path) -> None:
@@ -152,6 +142,13 @@ def number(value: float | None, digits: int) -> str:
     return NOT_MEASURED if value is None else f"{value:,.{digits}f}"
 
 
+def interval_text(found: Interval | None, digits: int) -> str:
+    """A mean with its interval, where there is one."""
+    if found is None or found.low is None or found.high is None:
+        return number(found.mean if found else None, digits)
+    return f"{found.mean:,.{digits}f} [{found.low:,.{digits}f}, {found.high:,.{digits}f}]"
+
+
 def ratio_text(group: Group, reference: str) -> str:
     """How many times the reference, with interval; ties are called ties."""
     ratio = group.ratio
@@ -162,7 +159,8 @@ def ratio_text(group: Group, reference: str) -> str:
     text = f"{ratio.mean:.2f}×"
     if ratio.low is not None and ratio.high is not None:
         text += f" [{ratio.low:.2f}, {ratio.high:.2f}]"
-        text += " tie" if is_tie(ratio) else ""
+        standing = stats.standing(ratio)
+        text += f" {standing}" if standing != "apart" else ""
     return text
 
 
@@ -181,14 +179,16 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
             ]
             verdict = f"{group.trials_valid} of {group.trials_planned}"
             ratio = ratio_text(group, summary.reference)
+            rate = interval_text(group.figures["output_tokens_per_s"], 1)
+            where = [group.label, str(group.concurrency), str(group.requests)]
             rows.append(
                 {
-                    "cells": [group.label, str(group.concurrency), cells[0], ratio, *cells[1:]],
+                    "cells": [*where, rate, ratio, *cells[1:]],
                     "verdict": verdict,
                     "is_valid": group.trials_valid == group.trials_planned,
                 }
             )
-        headings = ["engine/variant", "in flight", COLUMNS[0][0], "× reference"]
+        headings = ["engine/variant", "in flight", "requests", COLUMNS[0][0], "× reference"]
         headings += [heading for heading, *_ in COLUMNS[1:]]
         made.append({"workload": workload, "headings": [*headings, "valid trials"], "rows": rows})
     return made
@@ -227,6 +227,7 @@ def _values(
         "invalid": summary.invalid,
         "suspect": summary.suspect,
         "parity": parity(summary),
+        "stand_in": sentences.price_is_stand_in(summary),
         "checks": CHECKS,
     }
 
@@ -245,7 +246,7 @@ def _render(name: str, values: Mapping[str, Any]) -> str:
 
 def print_table(summary: Summary, console: Console) -> None:
     """The result on a terminal: the columns that fit, and what is invalid."""
-    shown = (0, 1, 2, 3, 4, 6, 10, 12)  # variant, level, rate, ratio, TTFT, TPOT, cost, ceiling
+    shown = (0, 1, 3, 4, 5, 7, 11, 13)  # variant, level, rate, ratio, TTFT, TPOT, cost, ceiling
     for made in tables(summary):
         workload = made["workload"]
         table = Table(

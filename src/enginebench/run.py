@@ -1,7 +1,8 @@
 """Running a study: the one place where all parts are wired together, in the order of the flow."""
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,8 +32,9 @@ from enginebench.measure import cell_figures
 from enginebench.plan import Cell, Launch, Plan
 from enginebench.record import SCHEMA, Writer
 from enginebench.study import Study
-from enginebench.watch import Watcher
+from enginebench.watch import Watcher, local_session
 
+TELLING_PREFIXES = ("OMP_", "MKL_", "KMP_", "GOMP_", "TORCH", "CUDA_", "HF_", "VLLM_", "LD_PRELOAD")
 SETTLE_S = 0.3  # engines publish their counters a moment after the last token
 
 
@@ -42,7 +44,6 @@ class Work:
 
     warmup: tuple[Ask, ...]
     measured: tuple[Ask, ...]
-    sha256: Mapping[int, str]  # id of an ask -> hash of its prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +67,41 @@ class Outcome:
     failed_starts: tuple[str, ...]  # one line each
 
 
-def prepare(study: Study, root: Path, cache: Path) -> Prepared:
-    """Check everything that can be checked without starting an engine.
+def load_engines(study: Study, root: Path, where: str) -> dict[str, Engine]:
+    """The study's engines, and whether their settings are ones they understand.
+
+    Args:
+        where: the study's file, for messages.
+    """
+    engines = {}
+    for index, variant in enumerate(study.engines):
+        place = f"{where}: engines[{index}]"
+        engine = launch.load_engine(root, variant.engine, f"{place}.engine: ")
+        launch.check_settings(variant.settings, engine.settings, place)
+        engines[variant.engine] = engine
+    known = set().union(*(engine.settings for engine in engines.values()))
+    launch.check_settings(study.settings, known, where)
+    return engines
+
+
+def prepare(
+    study: Study,
+    engines: Mapping[str, Engine],
+    root: Path,
+    cache: Path,
+    rerun: str,
+    say: Callable[[str], None],
+) -> Prepared:
+    """Get ready everything that needs no engine running: environments, model, prompts, plan.
+
+    Args:
+        rerun: the command that runs this study again, for the report.
+        say: told what takes long.
 
     Raises:
         UserError: whatever the study asks for that is not there or cannot be.
     """
-    engines = {v.engine: launch.load_engine(root, v.engine) for v in study.engines}
-    for variant in study.engines:
-        engine = engines[variant.engine]
-        engine.check_settings(variant.settings, f"study {study.name}, {variant.label}")
-    _check_shared_settings(study, engines)
-    device = machine.device()
-    pythons = [
-        environment.python(engine, device, cache)
-        for engine in engines.values()
-        if engine.native is not None
-    ]
+    device = machine.device() if study.device == "auto" else study.device
     source = Path(study.prompts.path)
     source = source if source.is_absolute() else root / source
     texts = prompts.read_sources(source, study.prompts.format)
@@ -93,12 +112,18 @@ def prepare(study: Study, root: Path, cache: Path) -> Prepared:
     for cell in {cell.id: cell for item in made.launches for cell in item.cells}.values():
         _check_context(cell, found)
         work[cell.id] = _make_work(study, cell, tokenizer, texts)
-    ceiling = ceilings.here(machine.gpus(), pythons, len(machine.cpus()))
+    for engine in engines.values():
+        if engine.native is not None:
+            environment.build(engine, device, cache, say)
+    pythons = [environment.python(e, device, cache) for e in engines.values() if e.native]
+    gpus = machine.gpus() if device == "cuda" else []
+    ceiling = ceilings.here(gpus, pythons, len(machine.cpus()))
     facts = {
         "schema": SCHEMA,
         "study": study.model_dump(mode="json"),
         "started_at": datetime.now(UTC).isoformat(),
         "clock": _clocks(),
+        "rerun": rerun,
         "runner": "process",
         "device": device,
         "machine": machine.facts(),
@@ -121,16 +146,6 @@ def prepare(study: Study, root: Path, cache: Path) -> Prepared:
     return Prepared(study, made, engines, found, tokenizer, work, device, cache, facts)
 
 
-def _check_shared_settings(study: Study, engines: Mapping[str, Engine]) -> None:
-    known = set().union(*(engine.variables for engine in engines.values()))
-    for name in study.settings:
-        if name not in known:
-            raise UserError(
-                f"study {study.name}: settings.{name}: no engine of this study has a variable of "
-                f"this name; known: {', '.join(sorted(known - set(launch.HARNESS_VARIABLES)))}"
-            )
-
-
 def _check_context(cell: Cell, found: model.Model) -> None:
     wanted = cell.workload.prompt_tokens + cell.workload.longest_output
     if found.context is not None and wanted > found.context:
@@ -150,11 +165,10 @@ def _make_work(study: Study, cell: Cell, tokenizer: Tokenizer, texts: list[str])
     lengths = plan.output_lengths(workload, cell.requests, seed)
     lengths = [workload.warmup_output_tokens] * cell.concurrency + list(lengths)
     asks = [
-        Ask(prompt.ids, prompt.text, length, study.seed)
+        Ask(prompt.ids, prompt.text, length, study.seed, prompt.sha256)
         for prompt, length in zip(made, lengths, strict=True)
     ]
-    hashes = {id(ask): prompt.sha256 for ask, prompt in zip(asks, made, strict=True)}
-    return Work(tuple(asks[: cell.concurrency]), tuple(asks[cell.concurrency :]), hashes)
+    return Work(tuple(asks[: cell.concurrency]), tuple(asks[cell.concurrency :]))
 
 
 def _launch_facts(item: Launch) -> dict[str, Any]:
@@ -209,6 +223,8 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         "command": list(command.argv),
         "env": dict(command.env),
         "dtype": _flag(command.argv, "--dtype"),
+        "metrics": {ours: list(names) for ours, names in engine.dialect.metrics.items()},
+        "inherited_env": _inherited(command),
         "python": str(environment.directory(engine, prepared.device, prepared.cache).name),
     }
     show.stage(f"{item.variant.label}, trial {item.trial}: starting the engine")
@@ -236,6 +252,15 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         writer.write_json(f"raw/{item.id}/launch.json", facts)
 
 
+def _inherited(command: process.Command) -> dict[str, str]:
+    """Variables of the caller that are known to move an engine's numbers."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(TELLING_PREFIXES) and name not in command.env
+    }
+
+
 def _flag(argv: Sequence[str], name: str) -> str | None:
     """The value of a command line flag, ``--name=value`` or ``--name value``."""
     words = [part for word in argv for part in word.split("=", 1)]
@@ -245,7 +270,8 @@ def _flag(argv: Sequence[str], name: str) -> str | None:
 def _version(server: process.Server) -> Any:
     """What the engine says of itself; None if it has no such page."""
     try:
-        answer = requests.get(server.url + server.engine.dialect.version_path, timeout=10)
+        url = server.url + server.engine.dialect.version_path
+        answer = local_session().get(url, timeout=10)
         return answer.json() if answer.ok else None
     except (requests.RequestException, ValueError):
         return None
@@ -321,14 +347,7 @@ def _drive(
         server.death,
     )
     records = [
-        exchange.read(
-            answer,
-            dialect,
-            ask,
-            phase=phase,
-            request_id=request_id,
-            prompt_sha256=work.sha256[id(ask)],
-        )
+        exchange.read(answer, dialect, ask, phase=phase, request_id=request_id)
         for answer, ask, request_id in zip(exchanges, asks, ids, strict=True)
     ]
     texts = [record.text for record in records]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from enginebench.stats import is_tie
+from enginebench import stats
+from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary, paired_ratio
 
 RATE = "output_tokens_per_s"
@@ -36,19 +37,35 @@ def _answer(summary: Summary, workload: str, level: int, groups: list[Group]) ->
     in_flight = "one request" if level == 1 else f"{level} requests"
     text = f"With {in_flight} in flight ({workload}), {best.label} is first with "
     text += f"{_rate(best):.0f} output tokens/s"
+    dtypes = _dtypes(summary)
+    own, against = dtypes.get(best.label), dtypes.get(summary.reference)
     if best.label != summary.reference and best.ratio is not None:
-        text += f", {best.ratio.mean:.1f} times {summary.reference}"
-        if best.ratio.low is not None and best.ratio.high is not None:
-            text += (
-                f" (95 % interval {best.ratio.low:.1f} to {best.ratio.high:.1f}, "
-                f"{best.ratio.trials} trials)"
-            )
-            text += ", which is a tie" if is_tie(best.ratio) else ""
-        else:
-            text += " (one trial, so no interval)"
+        text += f", {_times(best.ratio)} {summary.reference}"
+        text += f" ({own} against {against})" if own != against else ""
     rest = [f"{group.label} {_rate(group):.0f}" for group in ranked[1:]]
     text += f"; then {', '.join(rest)}." if rest else "."
-    return text + (_lead(summary, best, ranked[1]) if rest else "")
+    text += _lead(summary, best, ranked[1]) if rest else ""
+    same = [g for g in ranked if dtypes.get(g.label) == against and g.label != summary.reference]
+    if own != against and same and same[0].ratio is not None:
+        text += f" Within {against}, {same[0].label} makes {_times(same[0].ratio)} "
+        text += f"{summary.reference}."
+    return text
+
+
+def _times(ratio: Interval) -> str:
+    if ratio.low is None or ratio.high is None:
+        return f"{ratio.mean:.1f} times (one trial, so no interval)"
+    return (
+        f"{ratio.mean:.1f} times (95 % interval {ratio.low:.1f} to {ratio.high:.1f}, "
+        f"{ratio.trials} trials)"
+    )
+
+
+def _bfloat16_text(facts: Mapping[str, Any]) -> str:
+    if facts["device"] != "cpu":
+        return ""
+    flags = facts["machine"].get("cpu_bfloat16")
+    return f" (this CPU has {', '.join(flags)})" if flags else " (this one has no bfloat16 unit)"
 
 
 def _lead(summary: Summary, best: Group, second: Group) -> str:
@@ -62,11 +79,12 @@ def _lead(summary: Summary, best: Group, second: Group) -> str:
         [cell for cell in here if cell.label == best.label],
         [cell for cell in here if cell.label == second.label],
     )
-    tie = None if ratio is None else is_tie(ratio)
-    if ratio is None or tie is None:
+    if ratio is None or ratio.low is None:
         return " Fewer than two trials have both of the first two, so their order is not tested."
     interval = f"ratio {ratio.mean:.2f}, 95 % interval {ratio.low:.2f} to {ratio.high:.2f}"
-    if tie:
+    if stats.standing(ratio) == "tie":
+        return f" {best.label} and {second.label} are a tie ({interval})."
+    if stats.standing(ratio) == "unclear":
         return f" {best.label} and {second.label} cannot be ranked ({interval})."
     return f" The lead over {second.label} holds ({interval})."
 
@@ -82,7 +100,7 @@ def limits(summary: Summary) -> list[str]:
     facts, study = summary.study, summary.study["study"]
     found = []
     if not summary.finished:
-        found.append("The study was interrupted: cells that were not run are listed as invalid.")
+        found.append("The study did not reach its end: cells not run are listed as invalid.")
     if summary.invalid:
         found.append(
             f"{len(summary.invalid)} of {len(summary.cells)} cells are invalid; no figure here "
@@ -93,7 +111,7 @@ def limits(summary: Summary) -> list[str]:
             "The model has random weights, so its text is gibberish. Speed does not depend on "
             "what the weights say; its size and shape are real, but small."
         )
-    if study["price"]["is_stand_in"]:
+    if price_is_stand_in(summary):
         found.append(
             f"The price ({study['price']['usd_per_hour']} USD per hour, "
             f"{study['price']['source']}) is a declared stand-in: the study did not run on that "
@@ -104,8 +122,8 @@ def limits(summary: Summary) -> list[str]:
         found.append(f"One trial only, so no interval over fresh starts: {', '.join(single)}.")
     if facts["device"] == "cpu":
         found.append(
-            "Engines, load generator and sampler share the same CPU cores: each takes time from "
-            "the others, the same for every engine."
+            "Engines, load generator and sampler share the same CPU cores: all engines lose time "
+            "to them in the same way, not by the same amount."
         )
     fewest = min((c.figures["requests"] for c in summary.cells if c.figures), default=0)
     if fewest < 30:
@@ -113,17 +131,27 @@ def limits(summary: Summary) -> list[str]:
             f"The smallest cell has {fewest} requests: its percentiles are close to single "
             "observations. p99 of a figure is given only from 662 samples on."
         )
-    dtypes = sorted({str(d) for d in _dtypes(summary) if d is not None})
+    dtypes = sorted({dtype for dtype in _dtypes(summary).values() if dtype})
     if len(dtypes) > 1:
         found.append(
             f"Variants ran in different dtypes ({', '.join(dtypes)}). Which is fast depends on "
-            "the CPU or GPU: compare engines within one dtype, or each engine's best."
+            f"the CPU or GPU{_bfloat16_text(facts)}: compare engines within one dtype, or each "
+            "engine's best."
         )
     return found
 
 
-def _dtypes(summary: Summary) -> list[Any]:
-    return [facts["settings"].get("DTYPE") for facts in summary.launches.values()]
+def price_is_stand_in(summary: Summary) -> bool:
+    """Declared so, or the study ran on a CPU: the price is one of a GPU's hour."""
+    return bool(summary.study["study"]["price"]["is_stand_in"] or summary.study["device"] == "cpu")
+
+
+def _dtypes(summary: Summary) -> dict[str, str | None]:
+    """Variant -> dtype, of every variant that was started."""
+    return {
+        f"{facts['engine']}/{facts['variant']}": facts.get("dtype")
+        for facts in summary.launches.values()
+    }
 
 
 def engine_facts(summary: Summary) -> list[dict[str, Any]]:
@@ -144,7 +172,9 @@ def engine_facts(summary: Summary) -> list[dict[str, Any]]:
                     "settings": starts[0]["settings"],
                     "command": _portable(starts[0]["command"]),
                     "env": starts[0]["env"],
-                    "ready": ", ".join(f"{seconds:.0f}" for seconds in ready) or "never",
+                    "ready": f"ready after {', '.join(f'{s:.0f}' for s in ready)} s"
+                    if ready
+                    else "never ready",
                 }
             )
     return made

@@ -7,11 +7,16 @@ never over the requests of one run, which are not independent of each other.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import stats as scipy_stats
 
+Standing = Literal["apart", "tie", "unclear"]
+
 CONFIDENCE = 0.95
+TIE_WITHIN = 1.1
+P95_MINIMUM = 20  # fewer have no observation above it
 P99_MINIMUM = 662  # samples for a p99 claim at 99 % confidence (MLPerf inference early stopping)
 
 
@@ -25,12 +30,18 @@ class Interval:
     trials: int
 
 
-def percentile(values: Sequence[float], q: float) -> float | None:
+def percentile(values: Sequence[float], q: float, independent: int | None = None) -> float | None:
     """The q-th percentile (0 to 100), linear between order statistics; None if empty.
 
-    p99 is None below 662 samples: with fewer it is the maximum by another name.
+    p95 is None below 20 samples and p99 below 662: with fewer it is the maximum by another name.
+
+    Args:
+        independent: how many of the values are independent of each other; default: all. The gaps
+            between tokens of one batch are not.
     """
-    if len(values) == 0 or (q >= 99 and len(values) < P99_MINIMUM):
+    count = len(values) if independent is None else independent
+    minimum = P99_MINIMUM if q >= 99 else P95_MINIMUM if q >= 95 else 1
+    if len(values) == 0 or count < minimum:
         return None
     return float(np.percentile(np.asarray(values, dtype=np.float64), q))
 
@@ -62,8 +73,11 @@ def ratio_interval(pairs: Sequence[tuple[float, float]]) -> Interval | None:
     return Interval(math.exp(found.mean), low, high, found.trials)
 
 
-def is_tie(ratio: Interval) -> bool | None:
-    """Whether the interval of a ratio contains 1; None if there is no interval."""
+def standing(ratio: Interval) -> Standing:
+    """What the interval of a ratio says of the two: apart if it leaves 1 out; a tie if it has 1 in
+    it and lies within 10 % of it; unclear if it has 1 in it and is wider, or if there is none."""
     if ratio.low is None or ratio.high is None:
-        return None
-    return ratio.low <= 1 <= ratio.high
+        return "unclear"
+    if not ratio.low <= 1 <= ratio.high:
+        return "apart"
+    return "tie" if ratio.low >= 1 / TIE_WITHIN and ratio.high <= TIE_WITHIN else "unclear"

@@ -122,6 +122,12 @@ class Price(_Section):
     source: str = "one NVIDIA L4 on demand"
     is_stand_in: bool = False  # true: the run is not on the hardware that the price is for
 
+    @model_validator(mode="after")
+    def _sourced(self) -> "Price":
+        if "usd_per_hour" in self.model_fields_set and "source" not in self.model_fields_set:
+            raise ValueError("a price of your own needs its `source`: of what, from where")
+        return self
+
 
 class Study(_Section):
     """A whole study, as its file says it."""
@@ -129,6 +135,7 @@ class Study(_Section):
     name: Name
     title: str = ""
     model: str = "embedded"  # "embedded", a local path, or a Hugging Face id
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU if there is one
     settings: dict[str, str | int | float | bool] = {}  # launch variables for every engine
     prompts: Prompts = Prompts()
     engines: Annotated[list[Variant], Field(min_length=1)]
@@ -165,10 +172,6 @@ class Study(_Section):
                 f"reference {self.reference!r} is none of the variants ({', '.join(labels)})"
             )
         return self
-
-    @property
-    def reference_label(self) -> str:
-        return self.reference or self.engines[0].label
 
 
 def load(path: Path) -> Study:

@@ -10,7 +10,6 @@ from typing import Any
 
 from enginebench import check, cost, measure, prometheus, record, roofline, stats
 from enginebench.check import Finding, Shares, Verdict
-from enginebench.dialect import Dialect
 from enginebench.stats import Interval
 
 #: Figures that are averaged over trials, and what they are.
@@ -70,6 +69,7 @@ class Group:
     concurrency: int
     trials_valid: int
     trials_planned: int
+    requests: int  # measured, over the valid trials
     figures: Mapping[str, Interval | None]
     ratio: Interval | None  # output tokens/s over the reference's, paired by trial
 
@@ -92,14 +92,8 @@ class Summary:
         return tuple(cell for cell in self.cells if cell.verdict == "suspect")
 
 
-def summarize(directory: Path, dialects: Mapping[str, Dialect]) -> Summary:
-    """Read a study's raw files and work out every figure.
-
-    Args:
-        directory: the study's directory below results/.
-        dialects: by engine name; an engine whose directory is gone has none, and its metrics
-            count as not measured.
-    """
+def summarize(directory: Path) -> Summary:
+    """Read a study's raw files, in its directory below results/, and work out every figure."""
     study = record.read_study(directory)
     launches: dict[str, Any] = {}
     cells: list[CellRow] = []
@@ -108,13 +102,9 @@ def summarize(directory: Path, dialects: Mapping[str, Dialect]) -> Summary:
         facts = record.read_json(file) if file.exists() else None
         if facts is not None:
             launches[planned["id"]] = facts
-        for cell in planned["cells"]:
-            dialect = dialects.get(planned["engine"])
-            cells.append(_cell_row(directory, study, planned, cell, facts, dialect))
-    reference = study["study"]["reference"] or study["plan"][0]["label"]
-    if not study["study"]["reference"]:
-        first = study["study"]["engines"][0]
-        reference = f"{first['engine']}/{first['variant']}"
+        cells += [_cell_row(directory, study, planned, cell, facts) for cell in planned["cells"]]
+    first = study["study"]["engines"][0]
+    reference = study["study"]["reference"] or f"{first['engine']}/{first['variant']}"
     return Summary(
         study,
         launches,
@@ -131,14 +121,13 @@ def _cell_row(
     planned: Mapping[str, Any],
     cell: Mapping[str, Any],
     facts: Mapping[str, Any] | None,
-    dialect: Dialect | None,
 ) -> CellRow:
     where = directory / "raw" / planned["id"] / cell["id"]
     figures: dict[str, Any] = {}
     if (where / "cell.json").exists():
         about = record.read_json(where / "cell.json")
         tail = about["log_tail"]
-        findings, figures = _read_cell(where, study, cell, facts or {}, about, dialect)
+        findings, figures = _read_cell(where, study, cell, facts or {}, about)
     else:
         failure = (facts or {}).get("failure")
         reason = (
@@ -168,13 +157,13 @@ def _read_cell(
     cell: Mapping[str, Any],
     facts: Mapping[str, Any],
     about: Mapping[str, Any],
-    dialect: Dialect | None,
 ) -> tuple[list[Finding], dict[str, Any]]:
     """What is wrong with a recorded cell, and its figures."""
-    rows = [r for r in record.read_lines(where / "requests.jsonl") if r["phase"] == "measured"]
+    everything = list(record.read_lines(where / "requests.jsonl"))
+    rows = [row for row in everything if row["phase"] == "measured"]
     scrapes = list(record.read_lines(where / "scrapes.jsonl.gz"))
     processes = list(record.read_lines(where / "processes.jsonl"))
-    metrics = [prometheus.read(s["text"], dialect) if dialect else {} for s in scrapes]
+    metrics = [prometheus.read(scrape, facts.get("metrics", {})) for scrape in scrapes]
     first, last = (metrics[0], metrics[-1]) if metrics else ({}, {})
     figures = measure.cell_figures(rows) | _watched(metrics, processes)
     rate = figures["output_tokens_per_s"]
@@ -184,6 +173,7 @@ def _read_cell(
     )
     shares = _shares(study, facts.get("dtype"), rows, cell["concurrency"], figures)
     figures |= {
+        "preemptions": prometheus.difference(first, last, "preemptions_total"),
         "counters_checked": prometheus.difference(first, last, "output_tokens_total") is not None,
         "ceiling_share": shares.throughput,
         "ceiling_share_decode": shares.decode,
@@ -192,6 +182,7 @@ def _read_cell(
     findings: list[Finding] = []
     if about["engine_death"]:
         findings.append(Finding("complete", "invalid", about["engine_death"]))
+    findings += check.warmup_findings([row for row in everything if row["phase"] == "warmup"])
     findings += check.requests_findings(rows, cell["requests"])
     findings += check.counter_findings(rows, first, last)
     findings += check.clock_findings(about.get("started"), about.get("ended"))
@@ -283,6 +274,7 @@ def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
         first.concurrency,
         len(valid),
         len(members),
+        sum(cell.figures["requests"] for cell in valid),
         figures,
         ratio,
     )

@@ -28,7 +28,7 @@ class Watcher:
         self._url = metrics_url
         self._pid = pid
         self._interval_s = interval_s
-        self._session = requests.Session()
+        self._session = local_session()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.watched = Watched()
@@ -55,6 +55,13 @@ class Watcher:
     def sample(self) -> None:
         self.watched.scrapes.append(scrape(self._session, self._url))
         self.watched.processes.append(process_sample(self._pid))
+
+
+def local_session() -> requests.Session:
+    """A session that goes straight to this machine, whatever proxy the environment names."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
 def scrape(session: requests.Session, url: str) -> dict[str, Any]:
