@@ -1,7 +1,7 @@
 """A study file: what is compared, on what work, under which loads.
 
 The file is YAML; every key is checked, and a mistake is answered with the key, the file and the
-nearest key that exists. ``docs/method.md`` explains how the values are used.
+nearest key that exists. ``docs/study-file.md`` lists them all.
 """
 
 import difflib
