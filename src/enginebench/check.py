@@ -16,6 +16,7 @@ from enginebench.measure import Row
 Verdict = Literal["valid", "suspect", "invalid"]
 
 EMPTY_TAIL = 3  # tokens of one unfinished character may show nothing; more of them is padding
+TEXT_MORE, TEXT_LESS = 1.5, 0.5  # our count of a cell's text over its usage
 CLOCK_SLACK_S = 0.05  # plus a thousandth: what two clocks may differ over a cell
 CLOCK_SLACK_RATIO = 1e-3
 MEASURED_SLACK = 1.1  # a measured ceiling is itself off by a little
@@ -187,24 +188,23 @@ _REQUEST_CHECKS: tuple[tuple[str, Callable[[Row], Any], str, str], ...] = (
 
 
 def _text_findings(rows: Sequence[Row]) -> Iterator[Finding]:
-    """Usage against our own count of the text's tokens.
+    """Usage against our own count of the text's tokens, over the whole cell.
 
-    The count need not be equal: text may be cut into other tokens than it was made of. More than
-    the usage can only come of a usage that is too low; less than half is too little to be chance.
+    The two need not be equal: text may be cut into other tokens than it was made of, and gibberish
+    into more of them. Half as many again, or less than half, is no such chance.
     """
-    counted = [
-        (row["text_tokens"], row["output_tokens"])
-        for row in rows
-        if row.get("text_tokens") is not None and row["output_tokens"]
-    ]
-    more = sum(text > 1.05 * usage + 2 for text, usage in counted)
-    less = sum(text < 0.5 * usage for text, usage in counted)
-    if more:
-        text = f"{more} of {len(rows)} requests have more text than their usage says tokens"
-        yield Finding("text", "invalid", text, more, "do not trust this engine's usage")
-    if less:
-        text = f"{less} of {len(rows)} requests have text for less than half of their usage"
-        yield Finding("text", "suspect", text, less, "look at `text` in requests.jsonl")
+    counted = [row for row in rows if row.get("text_tokens") is not None and row["output_tokens"]]
+    ratio = (
+        sum(row["text_tokens"] for row in counted) / sum(row["output_tokens"] for row in counted)
+        if counted
+        else 1.0
+    )
+    if ratio > TEXT_MORE:
+        text = f"the text has {ratio:.2f} times as many tokens as the usage says"
+        yield Finding("text", "invalid", text, None, "do not trust this engine's usage")
+    if ratio < TEXT_LESS:
+        text = f"the text has only {ratio:.2f} times as many tokens as the usage says"
+        yield Finding("text", "suspect", text, None, "look at `text` in requests.jsonl")
     unknown = sum(None in row["event_tokens"] for row in rows)
     if unknown:
         text = f"{unknown} of {len(rows)} requests have events of unknown size: no ITL for them"
