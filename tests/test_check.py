@@ -1,122 +1,178 @@
 import pytest
 
 from enginebench import check
+from enginebench.check import Finding, Shares
 
 
-def row(index, **changes):
+def row(index=0, **changes):
     return {
+        "planned_s": 1.0,
+        "sent_s": 1.0,
+        "headers_s": 2.0,
+        "event_s": [2.0, 3.0, 4.0],
+        "event_tokens": [1, 1, 2],
+        "event_chars": [3, 3, 6],
+        "end_s": 4.0,
+        "text": f"answer {index}",
+        "text_tokens": 4,
         "prompt_sha256": f"sha{index}",
         "prompt_tokens_asked": 10,
         "prompt_tokens": 10,
         "output_tokens_asked": 4,
         "output_tokens": 4,
         "cached_tokens": None,
-        "event_tokens": [1, 1, 2],
         "finish_reason": "length",
         "error": None,
-        **changes,
-    }
+    } | changes
 
 
-def problems(rows, asked=None, first=None, last=None):
-    return check.problems(rows, len(rows) if asked is None else asked, first or {}, last or {})
+def of_requests(*rows, asked=None):
+    found = list(check.requests_findings(rows, len(rows) if asked is None else asked))
+    return [(finding.check, finding.verdict) for finding in found], [f.text for f in found]
 
 
-def with_one_changed(**changes):
-    return [row(0), row(1, **changes), row(2)]
+def test_a_cell_where_all_agrees_has_no_finding():
+    assert of_requests(row(0), row(1), row(2)) == ([], [])
 
 
-def test_a_cell_where_all_agrees_has_no_problem():
+@pytest.mark.parametrize(
+    ("changes", "name", "says"),
+    [
+        ({"output_tokens": 3, "event_tokens": [1, 1, 1]}, "output", "stopped early"),
+        ({"output_tokens": 5, "event_tokens": [1, 1, 3]}, "output", "made too many"),
+        ({"prompt_tokens": 11}, "prompt", "a second BOS?"),
+        ({"prompt_tokens": 7}, "prompt", "silently cut?"),
+        ({"prompt_tokens": None}, "prompt", "did not say how long"),
+        ({"finish_reason": "stop"}, "finish", "another reason than their length"),
+        ({"event_tokens": [1, 1, 1]}, "stream", "another number of tokens than their usage"),
+        ({"cached_tokens": 8}, "cache", "served from a cache"),
+        ({"error": "timed out\nmore"}, "complete", "requests failed; the first: timed out"),
+        ({"error": ""}, "complete", "the first: no reason given"),
+        ({"event_s": [2.0, 1.9, 4.0]}, "clock", "times that are not in order"),
+        ({"sent_s": 0.5}, "clock", "times that are not in order"),
+    ],
+)
+def test_each_fault_of_a_request_makes_the_cell_invalid_with_its_own_reason(changes, name, says):
+    kinds, texts = of_requests(row(0), row(1, **changes), row(2))
+    assert kinds == [(name, "invalid")]
+    assert texts[0].startswith("1 of 3 requests") and says in texts[0]
+
+
+def test_an_engine_that_does_not_count_its_tokens_is_invalid():
+    kinds, texts = of_requests(row(output_tokens=None, event_tokens=[None, None, None]))
+    assert ("output", "invalid") in kinds
+    assert "did not say how many tokens they made" in texts[0]
+
+
+def test_a_request_that_is_missing_is_told():
+    kinds, texts = of_requests(row(0), asked=2)
+    assert kinds == [("complete", "invalid")] and "1 requests were recorded, 2 planned" in texts[0]
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(3, []), (4, [("text", "invalid")])])
+def test_tokens_that_show_nothing_at_the_end_are_padding_from_the_fourth_on(tokens, expected):
+    padded = row(
+        output_tokens_asked=9, output_tokens=9, event_tokens=[9 - tokens, 1, tokens - 1],
+        event_chars=[9, 0, 0], text_tokens=9,
+    )  # fmt: skip
+    assert of_requests(padded)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("text_tokens", "expected"),
+    [(6, []), (7, [("text", "invalid")]), (2, []), (1, [("text", "suspect")]), (None, [])],
+)
+def test_usage_is_held_against_our_own_count_of_the_text(text_tokens, expected):
+    assert of_requests(row(text_tokens=text_tokens))[0] == expected
+
+
+def test_events_of_unknown_size_are_suspect():
+    kinds, texts = of_requests(row(event_tokens=[None, None, None]))
+    assert kinds == [("stream", "suspect")] and "no ITL for them" in texts[0]
+
+
+def test_the_same_prompt_twice_is_invalid_and_the_same_answer_always_is_suspect():
+    assert of_requests(row(0), row(1, prompt_sha256="sha0"))[0] == [("different", "invalid")]
+    same = [row(index, text="the same") for index in range(3)]
+    assert of_requests(*same)[0] == [("different", "suspect")]
+    assert of_requests(*same, row(3))[0] == []
+    assert of_requests(row(0, text="alone"))[0] == []
+
+
+def counters(first, last, *rows):
+    rows = rows or (row(0), row(1), row(2))
+    return [(f.check, f.verdict, f.text) for f in check.counter_findings(rows, first, last)]
+
+
+def test_counters_that_grew_by_what_the_client_saw_are_right():
     first = {"output_tokens_total": 5, "prompt_tokens_total": 7, "prefix_hit_tokens_total": 3}
     last = {"output_tokens_total": 17, "prompt_tokens_total": 37, "prefix_hit_tokens_total": 3}
-    assert problems([row(0), row(1), row(2)], 3, first, last) == []
+    assert counters(first, last) == []
+
+
+def test_counters_that_grew_otherwise_are_invalid():
+    ((name, verdict, text),) = counters({"output_tokens_total": 5}, {"output_tokens_total": 5})
+    assert (name, verdict) == ("counters", "invalid")
+    assert text == "the engine's output_tokens_total grew by 0, the client counted 12"
+
+
+def test_hits_of_a_prefix_cache_are_invalid():
+    hits = counters({"prefix_hit_tokens_total": 3}, {"prefix_hit_tokens_total": 19})
+    assert [(name, verdict) for name, verdict, _ in hits] == [("cache", "invalid")]
+    assert hits[0][2].startswith("16 prompt tokens came from a prefix cache")
+
+
+@pytest.mark.parametrize("values", [(None, 3.0), (3.0, None)])
+def test_a_counter_that_could_not_be_read_is_suspect_not_right(values):
+    ((name, verdict, text),) = counters(*({"output_tokens_total": value} for value in values))
+    assert (name, verdict) == ("counters", "suspect") and "could not be read" in text
+
+
+def test_a_counter_that_the_engine_does_not_have_is_skipped():
+    assert counters({}, {}) == []
+
+
+def test_counters_are_not_compared_where_requests_failed():
+    first, last = {"output_tokens_total": 0}, {"output_tokens_total": 6}
+    assert counters(first, last, row(0), row(1, error="cut")) == []
+
+
+def test_a_failed_warmup_is_suspect():
+    (finding,) = check.warmup_findings([row(0), row(1, error="no")])
+    assert (finding.verdict, finding.failed) == ("suspect", 1)
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("wall_s", "is_suspect"), [(100.0, False), (100.14, False), (100.16, True), (95.0, True)]
+)
+def test_two_clocks_may_differ_by_a_twentieth_and_a_thousandth(wall_s, is_suspect):
+    ends = {"t_s": 0.0, "wall_s": 0.0}, {"t_s": 100.0, "wall_s": wall_s}
+    assert [f.verdict for f in check.clock_findings(*ends)] == ["suspect"] * is_suspect
+
+
+def test_more_requests_in_flight_than_were_sent_breaks_littles_law():
+    assert list(check.load_findings(8.0, 8)) == []
+    assert list(check.load_findings(None, 8)) == []
+    assert [f.verdict for f in check.load_findings(8.1, 8)] == ["invalid"]
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
     [
-        (
-            {"output_tokens": 3, "event_tokens": [1, 1, 1]},
-            "1 of 3 requests did not make exactly the tokens asked for",
-        ),
-        (
-            {"output_tokens": None, "event_tokens": [None]},
-            "1 of 3 requests did not make exactly the tokens asked for",
-        ),
-        (
-            {"prompt_tokens": 11},
-            "1 of 3 requests had another prompt length at the engine than was sent",
-        ),
-        ({"finish_reason": "stop"}, "1 of 3 requests ended for another reason than their length"),
-        (
-            {"event_tokens": [1, 2]},
-            "1 of 3 requests streamed another number of tokens than their usage says",
-        ),
-        ({"cached_tokens": 8}, "1 of 3 requests had prompt tokens served from a cache"),
-        (
-            {"error": "timed out after 9 s\nsecond line"},
-            "1 of 3 requests failed; the first: timed out after 9 s",
-        ),
-        ({"error": ""}, "1 of 3 requests failed; the first: no reason given"),
-        ({"prompt_sha256": "sha0"}, "3 requests had only 2 different prompts"),
+        (Shares(), []),
+        (Shares(1.0, 1.0, 1.0), []),
+        (Shares(throughput=1.01), ["invalid"]),
+        (Shares(decode=1.05, is_measured=True), ["suspect"]),
+        (Shares(prefill=1.2, is_measured=True), ["invalid"]),
     ],
 )
-def test_each_reason_is_given_alone(changes, reason):
-    assert problems(with_one_changed(**changes)) == [reason]
+def test_nothing_beats_its_ceiling(shares, expected):
+    assert [finding.verdict for finding in check.physics_findings(shares)] == expected
 
 
 @pytest.mark.parametrize(
-    "changes", [{"prompt_tokens": None}, {"cached_tokens": 0}, {"event_tokens": [None, 1]}]
+    ("verdicts", "expected"),
+    [([], "valid"), (["suspect"], "suspect"), (["suspect", "invalid", "suspect"], "invalid")],
 )
-def test_what_an_engine_does_not_say_is_not_held_against_it(changes):
-    assert problems(with_one_changed(**changes)) == []
-
-
-def test_requests_that_are_not_there_are_a_problem():
-    assert problems([row(0)], asked=2) == ["1 requests were recorded, 2 were planned"]
-    assert problems([], asked=2) == ["0 requests were recorded, 2 were planned"]
-
-
-def test_a_failed_request_is_one_problem_and_not_several():
-    broken = {"error": "cut", "output_tokens": 1, "finish_reason": None, "prompt_tokens": None}
-    first, last = {"output_tokens_total": 0}, {"output_tokens_total": 9}
-    found = problems(with_one_changed(**broken), 3, first, last)
-    assert found == ["1 of 3 requests failed; the first: cut"]
-
-
-@pytest.mark.parametrize(
-    ("name", "grown", "reason"),
-    [
-        (
-            "output_tokens_total",
-            7,
-            "the engine's output_tokens_total grew by 7, the client counted 8",
-        ),
-        (
-            "prompt_tokens_total",
-            40,
-            "the engine's prompt_tokens_total grew by 40, the client counted 20",
-        ),
-        (
-            "prefix_hit_tokens_total",
-            16,
-            "16 prompt tokens came from a prefix cache that should be off",
-        ),
-    ],
-)
-def test_the_engines_own_counters_must_agree(name, grown, reason):
-    found = problems([row(0), row(1)], 2, {name: 100.0}, {name: 100.0 + grown})
-    assert found == [reason]
-
-
-@pytest.mark.parametrize(
-    ("first", "last"), [(None, 8.0), (0.0, None), (100.0, 50.0)], ids=["start", "end", "reset"]
-)
-def test_a_counter_that_is_absent_or_was_reset_is_skipped(first, last):
-    name = "output_tokens_total"
-    assert problems([row(0)], 1, {name: first}, {name: last}) == []
-
-
-def test_a_counter_is_skipped_where_the_client_was_told_no_count():
-    first, last = {"prompt_tokens_total": 0.0}, {"prompt_tokens_total": 10.0}
-    assert problems([row(0, prompt_tokens=None)], 1, first, last) == []
+def test_the_worst_finding_decides(verdicts, expected):
+    assert check.verdict([Finding("clock", verdict, "") for verdict in verdicts]) == expected
