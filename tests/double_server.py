@@ -21,7 +21,16 @@ if args.behaviour == "dies-loading":
     print("loading ...\nfatal: the weights are not what they should be", flush=True)
     sys.exit(3)
 
+#: Each is one token of the embedded model.
+WORDS = (" the", " and", " of", " to", " is", " in", " it", " for")
+
 counts = {"prompt": 0, "output": 0, "requests": 0}
+
+
+def words(prompt, count):
+    """A gibberish of one word a token that depends on the prompt's ids."""
+    total = sum(prompt) * 7
+    return [WORDS[(total + i * i + prompt[i % len(prompt)]) % len(WORDS)] for i in range(count)]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -50,26 +59,56 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        prompt, wanted = len(body["prompt"]), body["max_tokens"]
+        prompt, wanted = body["prompt"], body["max_tokens"]
         counts["requests"] += 1
-        if args.behaviour == "dies-in-cell" and wanted > 4:
+        if args.behaviour == "refuses":
+            self.answer(400, '{"error": {"message": "too long for me"}}')
+            return
+        # Readiness and warm-ups are always good: a fault is in what is measured.
+        fault = args.behaviour if wanted > 4 else "normal"
+        if fault == "dies-in-cell":
             print("fatal: out of something", flush=True)
             os._exit(9)
-        made = wanted - 1 if args.behaviour == "early-end" and wanted > 4 else wanted
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for index in range(made):
-            reason = ("length" if made == wanted else "stop") if index + 1 == made else None
-            usage = {"prompt_tokens": prompt, "completion_tokens": index + 1}
-            choice = {"text": "word ", "finish_reason": reason}
-            self.event(json.dumps({"choices": [choice], "usage": usage}))
-            time.sleep(0.001)
-        counts["prompt"] += prompt
-        counts["output"] += made
+        made, seen = self.generate(prompt, wanted, fault)
+        if fault != "answers-from-cache":
+            counts["prompt"] += seen
+            counts["output"] += made
         self.event("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
+
+    def generate(self, prompt, wanted, fault):
+        """Stream an answer; what the engine believes it made, and the prompt it believes it had."""
+        made = wanted + {"early-end": -1, "one-too-many": 1}.get(fault, 0)
+        seen = len(prompt) + {"doubled-bos": 1, "cut-prompt": -5}.get(fault, 0)
+        texts = words([0] if fault == "answers-from-cache" else prompt, made)
+        if fault == "padding":
+            texts[-4:] = [""] * 4
+        usage = {"prompt_tokens": seen}
+        if fault == "prefix-cache":
+            usage["prompt_tokens_details"] = {"cached_tokens": 16}
+        totals = range(1, made + 1)
+        if fault == "lying-usage":
+            texts, totals = words(prompt, 2 * made), [n // 2 + 1 for n in range(2 * made)]
+        elif fault in ("several-a-chunk", "several-silent"):
+            texts = ["".join(texts[n : n + 2]) for n in range(0, made, 2)]
+            totals = [min(n + 2, made) for n in range(0, made, 2)]
+        is_silent = fault == "several-silent"
+        for index, (text, total) in enumerate(zip(texts, totals, strict=True)):
+            reason = "stop" if fault == "early-end" else "length"
+            choice = {"text": text, "finish_reason": reason if index + 1 == len(texts) else None}
+            event = {"choices": [choice]}
+            if not is_silent:
+                event["usage"] = usage | {"completion_tokens": total}
+            self.event(json.dumps(event))
+            time.sleep(0.001)
+        if is_silent:
+            event = {"choices": [], "usage": usage | {"completion_tokens": made}}
+            self.event(json.dumps(event))
+        return made, seen
 
     def event(self, data):
         text = f"data: {data}\n\n".encode()

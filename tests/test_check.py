@@ -163,7 +163,8 @@ def test_more_requests_in_flight_than_were_sent_breaks_littles_law():
         (Shares(1.0, 1.0, 1.0), []),
         (Shares(throughput=1.01), ["invalid"]),
         (Shares(decode=1.05, is_measured=True), ["suspect"]),
-        (Shares(prefill=1.2, is_measured=True), ["invalid"]),
+        (Shares(prefill=1.5, is_measured=True), ["suspect"]),
+        (Shares(prefill=1.51, is_measured=True), ["invalid"]),
     ],
 )
 def test_nothing_beats_its_ceiling(shares, expected):

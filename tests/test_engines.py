@@ -1,9 +1,7 @@
 """Real engines, as processes in their own environments: `make test-engines` (minutes)."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -212,9 +210,9 @@ def test_vllm_killed_in_a_cell_leaves_an_invalid_cell_and_the_next_engine_runs(t
     running = enginebench(house, study)
     wait_for_load_of(house, "vllm")
     time.sleep(0.5)
-    for process_ in psutil.process_iter(["cmdline"]):
-        if "vllm.entrypoints.openai.api_server" in (process_.info["cmdline"] or []):
-            os.kill(process_.pid, signal.SIGKILL)
+    for child in psutil.Process(running.pid).children():
+        if "vllm.entrypoints.openai.api_server" in child.cmdline():
+            child.kill()
     output, _ = running.communicate(timeout=400)
     assert running.returncode == 1, output
     _, found = cells(house)

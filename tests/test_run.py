@@ -250,13 +250,19 @@ def test_a_token_in_the_environment_is_in_no_file_and_no_output(house, cache):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"engines": [{"engine": "alpah"}]}, r"test.yaml: engines\[0\].engine: alpah: no engine.*did you mean 'alpha'"),
+        (
+            {"engines": [{"engine": "alpah"}]},
+            r"test.yaml: engines\[0\].engine: alpah: no engine.*did you mean 'alpha'",
+        ),
         ({"trails": 2}, r"unknown key 'trails'; did you mean 'trials'"),
         ({"trials": "two"}, r"test.yaml: trials: .*found 'two'"),
         ({"prompts": {"path": "empty.txt"}}, r"empty.txt: expected at least one prompt"),
         ({"prompts": {"path": "nowhere.txt"}}, r"nowhere.txt: expected a file of prompts"),
         ({"model": "./nowhere"}, r"model: expected .*found './nowhere'"),
-        ({"settings": {"BEHAVIOR": "x"}}, r"test.yaml: settings.BEHAVIOR: .*did you mean 'BEHAVIOUR'"),
+        (
+            {"settings": {"BEHAVIOR": "x"}},
+            r"test.yaml: settings.BEHAVIOR: .*did you mean 'BEHAVIOUR'",
+        ),
         (
             {"engines": [{"engine": "alpha", "settings": {"BEHAVIOR": "x"}}]},
             r"settings.BEHAVIOR: .*did you mean 'BEHAVIOUR'",

@@ -44,7 +44,21 @@ def measure_cpu(python: Path, threads: int) -> Ceiling | None:
         return None
     # Whichever is faster: a bound must not be below what the memory can do.
     bandwidth = max(found["read_bytes_per_s"], found["copy_bytes_per_s"])
-    return Ceiling("CPU", bandwidth, found["flops_per_s"], "measured before the first engine")
+    return Ceiling(
+        "CPU",
+        bandwidth,
+        found["flops_per_s"],
+        "measured before the first engine and after the last",
+    )
+
+
+def higher(a: Ceiling, b: Ceiling | None) -> Ceiling:
+    """The higher of two measurements of one machine, figure by figure."""
+    if b is None:
+        return a
+    flops = {name: max(rate, b.flops_per_s.get(name, 0.0)) for name, rate in a.flops_per_s.items()}
+    bandwidth = max(a.bandwidth_bytes_per_s, b.bandwidth_bytes_per_s)
+    return Ceiling(a.name, bandwidth, flops, a.source)
 
 
 def here(gpus: list[dict[str, Any]], pythons: Iterable[Path], threads: int) -> Ceiling | None:

@@ -31,6 +31,7 @@ from enginebench.launch import Engine
 from enginebench.measure import cell_figures
 from enginebench.plan import Cell, Launch, Plan
 from enginebench.record import SCHEMA, Writer
+from enginebench.roofline import Ceiling
 from enginebench.study import Study
 from enginebench.watch import Watcher, local_session
 
@@ -58,6 +59,7 @@ class Prepared:
     work: Mapping[str, Work]  # by cell id
     device: str
     cache: Path
+    ceiling: Callable[[], Ceiling | None]  # finds (on a CPU: measures) the machine's ceiling
     facts: Mapping[str, Any]  # what study.json says
 
 
@@ -117,7 +119,12 @@ def prepare(
             environment.build(engine, device, cache, say)
     pythons = [environment.python(e, device, cache) for e in engines.values() if e.native]
     gpus = machine.gpus() if device == "cuda" else []
-    ceiling = ceilings.here(gpus, pythons, len(machine.cpus()))
+
+    def find_ceiling() -> Ceiling | None:
+        return ceilings.here(gpus, pythons, len(machine.cpus()))
+
+    say("looking up what this machine can do at most ...")
+    ceiling = find_ceiling()
     facts = {
         "schema": SCHEMA,
         "study": study.model_dump(mode="json"),
@@ -143,7 +150,9 @@ def prepare(
         },
         "plan": [_launch_facts(item) for item in made.launches],
     }
-    return Prepared(study, made, engines, found, tokenizer, work, device, cache, facts)
+    return Prepared(
+        study, made, engines, found, tokenizer, work, device, cache, find_ceiling, facts
+    )
 
 
 def _check_context(cell: Cell, found: model.Model) -> None:
@@ -201,7 +210,12 @@ def run(prepared: Prepared, writer: Writer, show: Display) -> Outcome:
             show.warn(error.message, error.details)
             show.skip(len(item.cells), plan.launch_estimate_s(item))
             failed.append(error.message)
-    writer.write_json("finished.json", {"finished_at": datetime.now(UTC).isoformat()})
+    ceiling = prepared.ceiling()
+    end = {
+        "finished_at": datetime.now(UTC).isoformat(),
+        "ceiling": None if ceiling is None else asdict(ceiling),
+    }
+    writer.write_json("finished.json", end)
     writer.event("finished")
     return Outcome(writer.directory, tuple(failed))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enginebench import check, cost, measure, prometheus, record, roofline, stats
+from enginebench import ceilings, check, cost, measure, prometheus, record, roofline, stats
 from enginebench.check import Finding, Shares, Verdict
 from enginebench.stats import Interval
 
@@ -95,6 +95,7 @@ class Summary:
 def summarize(directory: Path) -> Summary:
     """Read a study's raw files, in its directory below results/, and work out every figure."""
     study = record.read_study(directory)
+    study["ceiling"] = _ceiling(directory, study)
     launches: dict[str, Any] = {}
     cells: list[CellRow] = []
     for planned in study["plan"]:
@@ -191,6 +192,16 @@ def _read_cell(
     return findings, figures
 
 
+def _ceiling(directory: Path, study: Mapping[str, Any]) -> roofline.Ceiling | None:
+    """The machine's ceiling; of two measurements the higher, as a busy machine measures too low."""
+    file = directory / "finished.json"
+    after = record.read_json(file).get("ceiling") if file.exists() else None
+    if not study.get("ceiling"):
+        return None
+    before = roofline.Ceiling(**study["ceiling"])
+    return ceilings.higher(before, roofline.Ceiling(**after) if after else None)
+
+
 def _shares(
     study: Mapping[str, Any],
     dtype: str | None,
@@ -207,7 +218,7 @@ def _shares(
         return Shares()
     if name is None or not study.get("ceiling") or not finished or not figures["window_s"]:
         return Shares()
-    ceiling = roofline.Ceiling(**study["ceiling"])
+    ceiling = study["ceiling"]
     work = [(row["prompt_tokens_asked"], row["output_tokens"]) for row in finished]
     prompt = min(prompt for prompt, _ in work)
     least_s = roofline.cell_s(model, ceiling, name, work, concurrency)

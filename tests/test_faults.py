@@ -1,0 +1,177 @@
+"""Every fault that a study must catch, made on purpose by a double and run as a real study."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from house import make_house, study, write_study
+
+from enginebench import prompts, record
+
+#: Behaviour of the double -> the cell's verdict, and check -> distinctive text of its finding.
+EXPECTED = {
+    "normal": ("valid", []),
+    "several-a-chunk": ("valid", []),
+    "one-too-many": ("invalid", [("output", "4 of 4 requests .* they made too many")]),
+    "early-end": (
+        "invalid",
+        [
+            ("output", "4 of 4 requests .* they stopped early"),
+            ("finish", "4 of 4 requests ended for another reason than their length"),
+        ],
+    ),
+    "doubled-bos": ("invalid", [("prompt", "4 of 4 requests had a longer prompt .*second BOS")]),
+    "cut-prompt": ("invalid", [("prompt", "4 of 4 requests had a shorter prompt .*silently cut")]),
+    "padding": ("invalid", [("text", "4 of 4 requests ended in tokens that show nothing")]),
+    "prefix-cache": (
+        "invalid",
+        [("cache", "4 of 4 requests had prompt tokens served from a cache")],
+    ),
+    "lying-usage": (
+        "invalid",
+        [("text", "the text has 2.00 times as many tokens as the usage says")],
+    ),
+    "several-silent": ("suspect", [("stream", "4 of 4 requests have events of unknown size")]),
+    "answers-from-cache": (
+        "invalid",
+        [
+            ("different", "all 4 answers are the same although their prompts differ"),
+            ("counters", "output_tokens_total grew by 0, the client counted 32"),
+            ("counters", "prompt_tokens_total grew by 0, the client counted 96"),
+        ],
+    ),
+}
+OVERALL = {"valid": 0, "suspect": 1, "invalid": 2}
+
+
+def enginebench(*arguments, cwd):
+    command = [sys.executable, "-m", "enginebench", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def faults_cache(tmp_path_factory):
+    """The environment of the double and the embedded model, made once for all tests here."""
+    path = tmp_path_factory.mktemp("cache")
+    house = make_house(tmp_path_factory.mktemp("first"), "alpha")
+    done = enginebench("setup", "--root", house, "--cache", path, cwd=house)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def run(house, cache, *behaviours, strict=False):
+    """Run one study with a variant of the double for each behaviour."""
+    engines = [
+        {"engine": "alpha", "variant": name, "settings": {"BEHAVIOUR": name}} for name in behaviours
+    ]
+    workload = {
+        "name": "w",
+        "prompt_tokens": 24,
+        "output_tokens": 8,
+        "concurrency": [2],
+        "warmup_output_tokens": 2,
+    }
+    file = write_study(house, study(*engines, workloads=[workload], scrape_interval_s=0.05))
+    flags = ["--strict"] if strict else []
+    return enginebench("study", file, "--root", house, "--cache", cache, *flags, cwd=house)
+
+
+def cells(house):
+    """The cells of the house's study by variant."""
+    file = record.latest(house / "results") / "derived" / "metrics_data.json"
+    return {cell["variant"]: cell for cell in json.loads(file.read_text())["cells"]}
+
+
+def raw(house, behaviour):
+    return record.latest(house / "results") / "raw" / f"trial1_alpha_{behaviour}" / "w-c2"
+
+
+@pytest.fixture(scope="module")
+def all_faults(faults_cache, tmp_path_factory):
+    """One study with every fault: how it ended, and where it is."""
+    house = make_house(tmp_path_factory.mktemp("house"), "alpha")
+    return run(house, faults_cache, *EXPECTED), house
+
+
+def agree(findings, expected):
+    """Exactly the expected findings, each with its text, in any order."""
+    left = list(findings)
+    for check, pattern in expected:
+        (found,) = [f for f in left if f["check"] == check and re.search(pattern, f["text"])]
+        left.remove(found)
+    assert left == []
+
+
+@pytest.mark.parametrize("behaviour", EXPECTED)
+def test_a_fault_is_found_by_its_own_checks_and_by_no_other(all_faults, behaviour):
+    verdict, expected = EXPECTED[behaviour]
+    cell = cells(all_faults[1])[behaviour]
+    agree(cell["findings"], expected)
+    assert cell["verdict"] == verdict
+    assert (
+        max((f["verdict"] for f in cell["findings"]), key=OVERALL.get, default="valid") == verdict
+    )
+
+
+def test_a_study_with_an_invalid_cell_exits_with_1(all_faults):
+    done, _ = all_faults
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_tokens_that_come_two_at_a_time_are_counted_as_two(all_faults):
+    rows = list(record.read_lines(raw(all_faults[1], "several-a-chunk") / "requests.jsonl"))
+    measured = [row for row in rows if row["phase"] == "measured"]
+    assert [row["event_tokens"] for row in measured] == [[2, 2, 2, 2]] * 4
+    assert cells(all_faults[1])["several-a-chunk"]["figures"]["output_tokens"] == 32
+
+
+def test_the_double_answers_with_one_token_a_word_and_each_prompt_otherwise(all_faults):
+    rows = list(record.read_lines(raw(all_faults[1], "normal") / "requests.jsonl"))
+    assert [row["text_tokens"] for row in rows] == [row["output_tokens"] for row in rows]
+    measured = [row["text"] for row in rows if row["phase"] == "measured"]
+    assert len(set(measured)) > 1
+
+
+def test_every_word_of_the_double_is_one_token(embedded_model):
+    tokenizer = prompts.load_tokenizer(embedded_model)
+    words = (" the", " and", " of", " to", " is", " in", " it", " for")
+    text = "".join(a + b for a in words for b in words)
+    assert len(tokenizer.encode(text, add_special_tokens=False).ids) == 2 * len(words) ** 2
+
+
+@pytest.mark.parametrize(("strict", "code"), [(False, 0), (True, 1)])
+def test_a_suspect_cell_fails_a_study_only_if_it_is_strict(faults_cache, tmp_path, strict, code):
+    house = make_house(tmp_path, "alpha")
+    done = run(house, faults_cache, "several-silent", strict=strict)
+    assert done.returncode == code, done.stderr
+    assert cells(house)["several-silent"]["verdict"] == "suspect"
+
+
+def test_a_clock_that_jumps_is_found_in_the_recorded_times(faults_cache, tmp_path):
+    house = make_house(tmp_path, "alpha")
+    assert run(house, faults_cache, "normal").returncode == 0
+    directory = raw(house, "normal")
+    about = json.loads((directory / "cell.json").read_text())
+    about["ended"]["wall_s"] += 5
+    (directory / "cell.json").write_text(json.dumps(about))
+    rows = list(record.read_lines(directory / "requests.jsonl"))
+    times = next(row for row in rows if row["phase"] == "measured")["event_s"]
+    times[3] = times[2] - 1e-6  # one event earlier than the one before
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (directory / "requests.jsonl").write_text(text)
+
+    done = enginebench("report", cwd=house)
+    assert "Traceback" not in done.stderr
+    cell = cells(house)["normal"]
+    agree(
+        cell["findings"],
+        [
+            ("clock", "1 of 4 requests have times that are not in order"),
+            ("clock", r"by one clock the cell took \d+\.\d+ s, by the other [56]\.\d+ s"),
+        ],
+    )
+    assert [finding["verdict"] for finding in cell["findings"]] == ["invalid", "suspect"]
+    assert cell["verdict"] == "invalid"
