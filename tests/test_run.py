@@ -325,6 +325,7 @@ def test_an_interrupt_is_put_off_while_signals_are_held_even_with_other_threads(
     code = """
 import signal, threading, time
 from enginebench import process
+signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread(target=time.sleep, args=(0.5,), daemon=True).start()
 try:
     with process.signals_held():

@@ -278,6 +278,8 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 def run_cli(command: object) -> None:
     """Call a command; a user's mistake becomes one line and exit code 2."""
+    # A shell starts background jobs with SIGINT ignored; here it must always mean "stop orderly".
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         assert callable(command)

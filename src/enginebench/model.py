@@ -39,7 +39,13 @@ def resolve(name: str, texts: list[str], cache: Path) -> Model:
         cache: where the embedded model is kept.
     """
     if name == "embedded":
-        path = embedded.make(texts, cache)
+        try:
+            path = embedded.make(texts, cache)
+        except OSError as error:
+            raise UserError(
+                f"{cache}: cannot keep the embedded model there ({error.strerror}); "
+                "make it writable or give another directory with --cache"
+            ) from None
     elif Path(name).expanduser().exists():
         path = Path(name).expanduser().resolve()
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
