@@ -114,7 +114,7 @@ def test_members_of_a_batch_get_the_answer_they_would_get_alone(baseline, asks):
     ("body", "says"),
     [
         ({"prompt": "a", "max_tokens": 0}, "max_tokens must be a positive integer"),
-        ({"prompt": [], "max_tokens": 1}, "prompt must be a string or a non-empty list"),
+        ({"prompt": [], "max_tokens": 1}, "prompt must be a non-empty string or a non-empty list"),
         ({"prompt": [10**9], "max_tokens": 1}, "outside the vocabulary"),
         ({"prompt": "a", "max_tokens": 4000}, "exceed the context of 128"),
         ({"prompt": "a", "max_tokens": 1, "temperature": 1}, "only greedy decoding"),
