@@ -189,7 +189,7 @@ def test_an_interrupted_study_stops_its_engine_and_keeps_its_record(house, cache
     wait_for_step(house, step)
     process.send_signal(sign)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert engines_left(house) == []

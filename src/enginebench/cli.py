@@ -1,5 +1,6 @@
 """The command line: the same verbs as the Makefile."""
 
+import asyncio
 import signal
 import sys
 from collections import Counter
@@ -236,7 +237,8 @@ def _run_study(
     try:
         with Display(console, prepared.plan.estimate_s, prepared.plan.cells) as show:
             outcome = run(prepared, writer, show)
-    except KeyboardInterrupt:
+    # An interrupt inside an event loop may come out as the cancellation of its task.
+    except (KeyboardInterrupt, asyncio.CancelledError):
         errors.print(
             "interrupted: the engine was stopped; what was recorded is kept: "
             f"make report DIR={writer.directory}"
