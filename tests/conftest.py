@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # `python -m pytest` puts the working directory on the path; from the repository's root, `vllm/`
 # would then answer to `import vllm`.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
-sys.path.append(str(ROOT / "tests"))  # for fake_server
+sys.path.append(str(ROOT / "tests"))  # for house, fake_server
 
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
@@ -29,3 +29,15 @@ def embedded_model(sources, tmp_path_factory):
     from enginebench import embedded
 
     return embedded.make(sources, tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """The environment of the doubles and the embedded model, made once for all tests."""
+    from house import enginebench, make_house
+
+    path = tmp_path_factory.mktemp("cache")
+    house = make_house(tmp_path_factory.mktemp("first"), "alpha")
+    done = enginebench("setup", "--root", house, "--cache", path, cwd=house)
+    assert done.returncode == 0, done.stderr
+    return path

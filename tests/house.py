@@ -1,6 +1,8 @@
 """A small house for tests: engine directories with doubles, prompts, a study."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +92,10 @@ def write_study(root: Path, data: dict[str, Any]) -> Path:
     path = root / "studies" / f"{data['name']}.yaml"
     path.write_text(yaml.safe_dump(data))
     return path
+
+
+def enginebench(*arguments: object, cwd: Path, start: Any = subprocess.run, **options: Any) -> Any:
+    """The command line, as a process of its own."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    command = [sys.executable, "-m", "enginebench", *map(str, arguments)]
+    return start(command, cwd=cwd, **options)

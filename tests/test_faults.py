@@ -2,11 +2,9 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
-from house import make_house, study, write_study
+from house import enginebench, make_house, study, write_study
 
 from enginebench import prompts, record
 
@@ -46,21 +44,6 @@ EXPECTED = {
 OVERALL = {"valid": 0, "suspect": 1, "invalid": 2}
 
 
-def enginebench(*arguments, cwd):
-    command = [sys.executable, "-m", "enginebench", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-
-
-@pytest.fixture(scope="session")
-def faults_cache(tmp_path_factory):
-    """The environment of the double and the embedded model, made once for all tests here."""
-    path = tmp_path_factory.mktemp("cache")
-    house = make_house(tmp_path_factory.mktemp("first"), "alpha")
-    done = enginebench("setup", "--root", house, "--cache", path, cwd=house)
-    assert done.returncode == 0, done.stderr
-    return path
-
-
 def run(house, cache, *behaviours, strict=False):
     """Run one study with a variant of the double for each behaviour."""
     engines = [
@@ -89,10 +72,10 @@ def raw(house, behaviour):
 
 
 @pytest.fixture(scope="module")
-def all_faults(faults_cache, tmp_path_factory):
+def all_faults(cache, tmp_path_factory):
     """One study with every fault: how it ended, and where it is."""
     house = make_house(tmp_path_factory.mktemp("house"), "alpha")
-    return run(house, faults_cache, *EXPECTED), house
+    return run(house, cache, *EXPECTED), house
 
 
 def agree(findings, expected):
@@ -143,16 +126,16 @@ def test_every_word_of_the_double_is_one_token(embedded_model):
 
 
 @pytest.mark.parametrize(("strict", "code"), [(False, 0), (True, 1)])
-def test_a_suspect_cell_fails_a_study_only_if_it_is_strict(faults_cache, tmp_path, strict, code):
+def test_a_suspect_cell_fails_a_study_only_if_it_is_strict(cache, tmp_path, strict, code):
     house = make_house(tmp_path, "alpha")
-    done = run(house, faults_cache, "several-silent", strict=strict)
+    done = run(house, cache, "several-silent", strict=strict)
     assert done.returncode == code, done.stderr
     assert cells(house)["several-silent"]["verdict"] == "suspect"
 
 
-def test_a_clock_that_jumps_is_found_in_the_recorded_times(faults_cache, tmp_path):
+def test_a_clock_that_jumps_is_found_in_the_recorded_times(cache, tmp_path):
     house = make_house(tmp_path, "alpha")
-    assert run(house, faults_cache, "normal").returncode == 0
+    assert run(house, cache, "normal").returncode == 0
     directory = raw(house, "normal")
     about = json.loads((directory / "cell.json").read_text())
     about["ended"]["wall_s"] += 5

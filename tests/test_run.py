@@ -13,28 +13,12 @@ import time
 
 import psutil
 import pytest
-from house import add_engine, make_house, study, write_study
+from house import add_engine, enginebench, make_house, study, write_study
 
 from enginebench import record
 
 GOOD = {"engine": "alpha"}
 LAUNCH = ["up", "ready", *["warm", "load", "record"] * 3, "down"]
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    """Environments and the embedded model, made once for all tests here."""
-    path = tmp_path_factory.mktemp("cache")
-    house = make_house(tmp_path_factory.mktemp("first"), "alpha")
-    done = enginebench("setup", "--root", house, "--cache", path, cwd=house)
-    assert done.returncode == 0, done.stderr
-    return path
-
-
-def enginebench(*arguments, cwd, start=subprocess.run, **options):
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-    command = [sys.executable, "-m", "enginebench", *map(str, arguments)]
-    return start(command, cwd=cwd, **options)
 
 
 @pytest.fixture

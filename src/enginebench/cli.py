@@ -24,8 +24,9 @@ from enginebench import (
 )
 from enginebench.display import Display, clock
 from enginebench.errors import UserError
+from enginebench.prepare import load_engines, prepare
 from enginebench.record import Writer, latest
-from enginebench.run import load_engines, prepare, run
+from enginebench.run import run
 from enginebench.study import Study
 from enginebench.summarize import Summary
 
@@ -231,18 +232,19 @@ def _run_study(
     cache: Path,
     strict: bool,
 ) -> None:
-    prepared = prepare(chosen, engines, root.resolve(), cache.resolve(), rerun, console.print)
-    _print_plan(chosen, prepared.plan)
-    writer = Writer.create(results, chosen.name)
+    kept = "nothing was started yet"
     try:
+        prepared = prepare(chosen, engines, root.resolve(), cache.resolve(), rerun, console.print)
+        _print_plan(chosen, prepared.plan)
+        writer = Writer.create(results, chosen.name)
+        kept = (
+            f"the engine was stopped; what was recorded is kept: make report DIR={writer.directory}"
+        )
         with Display(console, prepared.plan.estimate_s, prepared.plan.cells) as show:
             outcome = run(prepared, writer, show)
     # An interrupt inside an event loop may come out as the cancellation of its task.
     except (KeyboardInterrupt, asyncio.CancelledError):
-        errors.print(
-            "interrupted: the engine was stopped; what was recorded is kept: "
-            f"make report DIR={writer.directory}"
-        )
+        errors.print(f"interrupted: {kept}", soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     summary = report.build(writer.directory)
     report.print_table(summary, console)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ import psutil
 #: Instructions without which bfloat16 arithmetic is emulated.
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 _PACKAGES = ("enginebench", "numpy", "pandas", "tokenizers", "matplotlib")
+
+
+def clocks() -> dict[str, float]:
+    """The monotonic clock of all recorded times beside the wall clock, read together."""
+    return {"t_s": time.perf_counter(), "wall_s": time.time()}
 
 
 def device() -> str:

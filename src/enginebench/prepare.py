@@ -1,0 +1,172 @@
+"""Everything that is settled before the first engine starts: engines, model, prompts, plan."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from enginebench import ceilings, environment, launch, machine, model, plan, prompts
+from enginebench.dialect import Ask
+from enginebench.errors import UserError
+from enginebench.launch import Engine
+from enginebench.plan import Cell, Launch, Plan
+from enginebench.record import SCHEMA
+from enginebench.roofline import Ceiling
+from enginebench.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The requests of one cell: the same for every engine and every trial."""
+
+    warmup: tuple[Ask, ...]
+    measured: tuple[Ask, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that is settled before the first engine starts."""
+
+    study: Study
+    plan: Plan
+    engines: Mapping[str, Engine]
+    model: model.Model
+    tokenizer: Tokenizer
+    work: Mapping[str, Work]  # by cell id
+    device: str
+    cache: Path
+    ceiling: Callable[[], Ceiling | None]  # finds (on a CPU: measures) the machine's ceiling
+    facts: Mapping[str, Any]  # what study.json says
+
+
+def load_engines(study: Study, root: Path, where: str) -> dict[str, Engine]:
+    """The study's engines, and whether their settings are ones they understand.
+
+    Args:
+        where: the study's file, for messages.
+    """
+    engines = {}
+    for index, variant in enumerate(study.engines):
+        place = f"{where}: engines[{index}]"
+        engine = launch.load_engine(root, variant.engine, f"{place}.engine: ")
+        launch.check_settings(variant.settings, engine.settings, place)
+        engines[variant.engine] = engine
+    known = set().union(*(engine.settings for engine in engines.values()))
+    launch.check_settings(study.settings, known, where)
+    return engines
+
+
+def prepare(
+    study: Study,
+    engines: Mapping[str, Engine],
+    root: Path,
+    cache: Path,
+    rerun: str,
+    say: Callable[[str], None],
+) -> Prepared:
+    """Get ready everything that needs no engine running: environments, model, prompts, plan.
+
+    Args:
+        rerun: the command that runs this study again, for the report.
+        say: told what takes long.
+
+    Raises:
+        UserError: whatever the study asks for that is not there or cannot be.
+    """
+    device = machine.device() if study.device == "auto" else study.device
+    source = Path(study.prompts.path)
+    source = source if source.is_absolute() else root / source
+    texts = prompts.read_sources(source, study.prompts.format)
+    found = model.resolve(study.model, texts, cache / "models")
+    tokenizer = prompts.load_tokenizer(found.path)
+    made = plan.make(study)
+    work = {}
+    for cell in {cell.id: cell for item in made.launches for cell in item.cells}.values():
+        _check_context(cell, found)
+        work[cell.id] = _make_work(study, cell, tokenizer, texts)
+    for engine in engines.values():
+        if engine.native is not None:
+            environment.build(engine, device, cache, say)
+    pythons = [environment.python(e, device, cache) for e in engines.values() if e.native]
+    gpus = machine.gpus() if device == "cuda" else []
+
+    def find_ceiling() -> Ceiling | None:
+        return ceilings.here(gpus, pythons, len(machine.cpus()))
+
+    say("looking up what this machine can do at most ...")
+    ceiling = find_ceiling()
+    facts = {
+        "schema": SCHEMA,
+        "study": study.model_dump(mode="json"),
+        "started_at": datetime.now(UTC).isoformat(),
+        "clock": machine.clocks(),
+        "rerun": rerun,
+        "runner": "process",
+        "device": device,
+        "machine": machine.facts(),
+        "ceiling": None if ceiling is None else asdict(ceiling),
+        "git": machine.git_state(root),
+        "prompts": {
+            "path": study.prompts.path,
+            "sha256": prompts.file_sha256(source),
+            "count": len(texts),
+        },
+        "model": {
+            "name": found.name,
+            "sha256": found.sha256,
+            "hashed": found.hashed,
+            "has_random_weights": found.has_random_weights,
+            "config": found.config,
+        },
+        "plan": [_launch_facts(item) for item in made.launches],
+    }
+    return Prepared(
+        study, made, engines, found, tokenizer, work, device, cache, find_ceiling, facts
+    )
+
+
+def _check_context(cell: Cell, found: model.Model) -> None:
+    wanted = cell.workload.prompt_tokens + cell.workload.longest_output
+    if found.context is not None and wanted > found.context:
+        raise UserError(
+            f"workload {cell.workload.name}: expected prompt and output to fit the model's context "
+            f"of {found.context} tokens, found {cell.workload.prompt_tokens} + "
+            f"{cell.workload.longest_output} = {wanted}; ask for less"
+        )
+
+
+def _make_work(study: Study, cell: Cell, tokenizer: Tokenizer, texts: list[str]) -> Work:
+    workload = cell.workload
+    seed = f"{study.seed}/{cell.id}"
+    # One set for both: no measured prompt is ever seen in the warm-up.
+    count = cell.concurrency + cell.requests
+    made = prompts.make_set(tokenizer, texts, workload.prompt_tokens, count, seed)
+    lengths = plan.output_lengths(workload, cell.requests, seed)
+    lengths = [workload.warmup_output_tokens] * cell.concurrency + list(lengths)
+    asks = [
+        Ask(prompt.ids, prompt.text, length, study.seed, prompt.sha256)
+        for prompt, length in zip(made, lengths, strict=True)
+    ]
+    return Work(tuple(asks[: cell.concurrency]), tuple(asks[cell.concurrency :]))
+
+
+def _launch_facts(item: Launch) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "trial": item.trial,
+        "engine": item.variant.engine,
+        "variant": item.variant.variant,
+        "label": item.variant.label,
+        "cells": [
+            {
+                "id": cell.id,
+                "workload": cell.workload.name,
+                "concurrency": cell.concurrency,
+                "requests": cell.requests,
+            }
+            for cell in item.cells
+        ],
+    }
