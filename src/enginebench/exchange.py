@@ -36,6 +36,8 @@ class RequestRecord:
     output_tokens: int | None = None
     cached_tokens: int | None = None
     finish_reason: str | None = None
+    token_ids: list[int] | None = None  # of the answer; None: not asked for or not given
+    margins: list[float | None] | None = None  # of each token over the next best, in nats
     status: int | None = None  # HTTP status
     error: str | None = None  # why this request does not count; None: it ended as it should
 
@@ -112,6 +114,10 @@ def _read_events(record: RequestRecord, dialect: Dialect, body: list[tuple[float
             record.event_tokens.append(tokens)
             record.event_chars.append(len(delta.text))
             texts.append(delta.text)
+        if delta.token_ids:
+            record.token_ids = [*(record.token_ids or ()), *delta.token_ids]
+        if delta.margins:
+            record.margins = [*(record.margins or ()), *delta.margins]
         record.finish_reason = delta.finish_reason or record.finish_reason
     record.text = "".join(texts)
 
