@@ -43,6 +43,13 @@ COLUMNS = (
     ("% of ceiling", "ceiling_share", 100, 0),
 )
 
+#: The same, of machines with a GPU.
+GPU_COLUMNS = (
+    ("GPU memory GiB", "gpu_memory_peak_bytes", 1 / GIB, 2),
+    ("GPU power W", "power_w_mean", 1, 0),
+    ("GPU utilisation %", "gpu_utilisation_mean", 100, 0),
+)
+
 #: Checks that cannot be made without a figure, which not every engine or machine gives.
 NEEDED_FOR = {
     "physics": "ceiling_share",
@@ -200,6 +207,7 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
     """One table a workload: headings, and a row a (level, variant)."""
     made = []
     answers = {c.label: f"{c.identical} of {c.prompts}" for c in reversed(summary.agreement)}
+    columns = (*COLUMNS, *(GPU_COLUMNS if summary.study["device"] == "cuda" else ()))
     for workload in summary.study["study"]["workloads"]:
         rows = []
         for group in summary.groups:
@@ -207,7 +215,7 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
                 continue
             cells = [
                 number(found.mean if found else None, digits)
-                for _, name, factor, digits in COLUMNS
+                for _, name, factor, digits in columns
                 for found in [scaled(group.figures[name], factor)]
             ]
             verdict = f"{group.trials_valid} of {group.trials_planned}"
@@ -223,7 +231,7 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
                 }
             )
         headings = ["engine/variant", "in flight", "requests", COLUMNS[0][0], "× reference"]
-        headings += [heading for heading, *_ in COLUMNS[1:]]
+        headings += [heading for heading, *_ in columns[1:]]
         headings += ["same answers"] if answers else []
         made.append({"workload": workload, "headings": [*headings, "valid trials"], "rows": rows})
     return made

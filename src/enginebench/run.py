@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from enginebench import environment, exchange, load, machine, plan, process
+from enginebench import environment, exchange, load, machine, nvml, plan, process
 from enginebench.display import Display
 from enginebench.errors import EngineError
 from enginebench.exchange import Phase, RequestRecord
@@ -161,23 +161,29 @@ def _run_cell(
     records = _drive(prepared, cell, server, work, "warmup", load.Live())
     show.cell(label, cell.requests, live)
     writer.event("load", **names)
+    gpus = nvml.gpus() if prepared.device == "cuda" else ()
     watcher = Watcher(
         server.url + engine.dialect.metrics_path,
         server.process.pid,
         prepared.study.scrape_interval_s,
+        prepared.study.sample_interval_s,
+        gpus,
     )
-    started = machine.meters()
+    started = machine.meters(gpus)
     with watcher:
         measured = _drive(prepared, cell, server, work, "measured", live)
         time.sleep(SETTLE_S)
-    ended = machine.meters()
+    ended = machine.meters(gpus)
     writer.event("record", **names)
     death = server.death()
     writer.write_lines(f"{where}/requests.jsonl", (r.to_json() for r in records + measured))
     writer.write_lines(f"{where}/scrapes.jsonl.gz", watcher.watched.scrapes, compress=True)
     writer.write_lines(f"{where}/processes.jsonl", watcher.watched.processes)
+    if gpus:
+        writer.write_lines(f"{where}/gpus.jsonl.gz", watcher.watched.gpus, compress=True)
     tail = server.log_tail() if death else []
     facts = {"started": started, "ended": ended, "engine_death": death, "log_tail": tail}
+    facts["watching"] = watcher.cost()
     writer.write_json(f"{where}/cell.json", facts)
     show.cell_done(label, _in_short(measured, death), plan.cell_estimate_s(item, cell))
     if death:

@@ -159,6 +159,7 @@ class Study(_Section):
     ready_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
     request_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
     scrape_interval_s: Annotated[float, Field(gt=0, strict=False)] = 1.0
+    sample_interval_s: Annotated[float, Field(ge=0.01, strict=False)] = 0.1
     port: Annotated[int, Field(ge=1, le=65535)] | None = None  # none: a free one is chosen
 
     @model_validator(mode="after")

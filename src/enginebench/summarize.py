@@ -13,6 +13,7 @@ from enginebench import (
     ceilings,
     check,
     cost,
+    gpu,
     kv,
     measure,
     plausible,
@@ -39,6 +40,9 @@ AVERAGED = (
     "e2e_s_p50",
     "e2e_s_p95",
     "memory_peak_bytes",
+    "gpu_memory_peak_bytes",
+    "gpu_utilisation_mean",
+    "power_w_mean",
     "ceiling_share",
 )
 
@@ -208,7 +212,8 @@ def _read_cell(
     processes = list(record.read_lines(where / "processes.jsonl"))
     metrics = [prometheus.read(scrape, facts.get("metrics", {})) for scrape in scrapes]
     first, last = (metrics[0], metrics[-1]) if metrics else ({}, {})
-    figures = measure.cell_figures(rows) | _watched(metrics, processes)
+    gpus = list(record.read_lines(found)) if (found := where / "gpus.jsonl.gz").exists() else []
+    figures = measure.cell_figures(rows) | _watched(metrics, processes, gpus)
     rate = figures["output_tokens_per_s"]
     price = float(study["study"]["price"]["usd_per_hour"])
     figures["usd_per_million_output_tokens"] = (
@@ -285,7 +290,9 @@ def _shares(
 
 
 def _watched(
-    metrics: Sequence[Mapping[str, float | None]], processes: Sequence[Mapping[str, Any]]
+    metrics: Sequence[Mapping[str, float | None]],
+    processes: Sequence[Mapping[str, Any]],
+    gpus: Sequence[gpu.Row],
 ) -> dict[str, Any]:
     """Peaks over the cell of what was watched; None is "not measured"."""
 
@@ -299,6 +306,7 @@ def _watched(
         "kv_capacity_tokens": peak([page.get("kv_capacity_tokens") for page in metrics]),
         "requests_running_peak": peak([page.get("requests_running") for page in metrics]),
         "requests_waiting_peak": peak([page.get("requests_waiting") for page in metrics]),
+        **gpu.figures(gpus, {pid for sample in processes for pid in sample.get("pids", ())}),
     }
 
 
