@@ -13,6 +13,7 @@ from rich.console import Console
 
 from enginebench import (
     __version__,
+    capacity,
     environment,
     launch,
     machine,
@@ -165,6 +166,40 @@ def check_command(
     for reason, count in reasons.most_common(10):
         console.print(f"  not checked: {count} rows: {reason}", markup=False, soft_wrap=True)
     if tally["impossible"]:
+        raise typer.Exit(EXIT_INVALID_CELLS)
+
+
+@app.command("kv")
+def kv_command(
+    model: Annotated[str, typer.Argument(help="config.json or its directory, a name, a hub id")],
+    gpu: Annotated[str, typer.Option(help="Its memory is taken from the data sheet")] = "",
+    dtype: Annotated[str, typer.Option(help="Of the weights")] = "float16",
+    kv_dtype: Annotated[str, typer.Option(help="Of keys and values (default: as weights)")] = "",
+    context: Annotated[int, typer.Option(min=1, help="Tokens a request, in and out")] = 4096,
+    memory_gib: Annotated[float, typer.Option(min=0, help="Instead of --gpu")] = 0.0,
+    share: Annotated[float, typer.Option(min=0.01, max=1, help="Of it that an engine takes")] = 0.9,
+    gpus: Annotated[int, typer.Option(min=1, help="Sharing one model")] = 1,
+) -> None:
+    """Say what a token of KV cache takes, and how many tokens and requests fit on a GPU."""
+    names = [roofline.dtype_name(name) for name in (dtype, kv_dtype or dtype)]
+    if names[0] is None or names[1] is None:
+        known = ", ".join(roofline.DTYPE_BYTES)
+        raise UserError(f"--dtype: expected one of {known}, found {dtype!r} {kv_dtype!r}")
+    name, config = capacity.load_config(model)
+    shape = capacity.known_shape(name, config)
+    if memory_gib:
+        memory_bytes, source = memory_gib * 2**30, "as stated"
+    elif gpu:
+        memory_bytes, source = capacity.device_memory(gpu)
+    else:
+        raise UserError("expected --gpu or --memory-gib, found neither; for example: --gpu l4")
+    try:
+        fit = capacity.fit(shape, names[0], names[1], memory_bytes * share * gpus, context)
+    except roofline.UnknownShape as error:
+        raise UserError(f"{name}: {error}; ask for a shorter --context") from None
+    for line in capacity.lines(name, shape, fit, names[1], context, source):
+        console.print(line, markup=False, soft_wrap=True)
+    if not fit.requests:
         raise typer.Exit(EXIT_INVALID_CELLS)
 
 
