@@ -296,8 +296,12 @@ def _exit_by_verdict(summary: Summary, strict: bool) -> None:
         raise typer.Exit(EXIT_INVALID_CELLS)
 
 
-def bench_script(file: Path) -> None:
-    """All that an engine's ``metrics.py`` does: ``enginebench bench`` for its own directory."""
+def bench_script(file: Path, profile: str = "") -> None:
+    """All that an engine's ``metrics.py`` does: ``enginebench bench`` for its own directory.
+
+    Args:
+        profile: which kind of study is taken where none is named; the machine decides the rest.
+    """
     directory = file.resolve().parent
 
     def command(
@@ -306,9 +310,15 @@ def bench_script(file: Path) -> None:
         cache: CacheOption = CACHE,
         strict: StrictOption = False,
     ) -> None:
-        bench_engine(directory.name, name, results, cache, directory.parent, strict)
+        chosen = name or (profile and f"{profile}-{machine.device()}")
+        bench_engine(directory.name, chosen, results, cache, directory.parent, strict)
 
     run_cli(lambda: typer.run(command))
+
+
+def kv_script(file: Path) -> None:
+    """All that an engine's ``kv_cache.py`` does: its part of the study of where memory goes."""
+    bench_script(file, "kv")
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,8 @@ def _write_data(summary: Summary, derived: Path) -> None:
 
 def _cell_data(cell: CellRow) -> dict[str, Any]:
     verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
-    return asdict(cell) | verdict
+    # The samples are in kv_cache_data.json.
+    return asdict(replace(cell, samples=())) | verdict
 
 
 def _agreement_data(found: Comparison) -> dict[str, Any]:
