@@ -63,7 +63,9 @@ def used_tokens(page: Page) -> float | None:
     return None if ratio is None or capacity is None else float(ratio * capacity)
 
 
-def figures(pages: Sequence[Page], found: Sequence[Sample]) -> dict[str, float | None]:
+def figures(
+    pages: Sequence[Page], found: Sequence[Sample], rows: Sequence[Row]
+) -> dict[str, float | None]:
     """The KV figures of a cell; None is "not measured"."""
     used = [sample.used_tokens for sample in found if sample.used_tokens is not None]
     return {
@@ -72,6 +74,7 @@ def figures(pages: Sequence[Page], found: Sequence[Sample]) -> dict[str, float |
         "kv_reserved_bytes": _peak(pages, "kv_reserved_bytes"),
         "kv_used_tokens_peak": max(used, default=None),
         "kv_bytes_per_token_measured": _bytes_per_token(pages),
+        "waiting_for_room_peak": _waiting_for_room(pages, found, rows),
         "kv_waste": _waste(found),
         "kv_follow_error": _follow_error(found),
         "requests_running_peak": _peak(pages, "requests_running"),
@@ -104,6 +107,30 @@ def _bytes_per_token(pages: Sequence[Page]) -> float | None:
         if reserved and room:
             return float(reserved / room)
     return None
+
+
+def _waiting_for_room(
+    pages: Sequence[Page], found: Sequence[Sample], rows: Sequence[Row]
+) -> float | None:
+    """The most requests that waited while the cache had no room for one more prompt.
+
+    A request also waits for its turn at the arithmetic; that is not counted.
+    """
+    capacity = _peak(pages, "kv_capacity_tokens")
+    waiting = [s.waiting for s in found if s.waiting is not None]
+    if capacity is None or not waiting or not rows:
+        return None
+    block = _peak(pages, "kv_block_tokens") or 1.0
+    prompt = min(row["prompt_tokens_asked"] for row in rows)
+    needed = -(-prompt // block) * block
+    return max(
+        (
+            s.waiting
+            for s in found
+            if s.waiting and s.used_tokens is not None and capacity - s.used_tokens < needed
+        ),
+        default=0.0,
+    )
 
 
 def _steady(found: Sequence[Sample]) -> list[Sample]:

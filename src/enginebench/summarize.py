@@ -53,6 +53,7 @@ AVERAGED = (
     "requests_running_peak",
     "requests_waiting_peak",
     "preemptions",
+    "waiting_for_room_peak",
     "ceiling_share",
 )
 
@@ -72,6 +73,7 @@ class CellRow:
     log_tail: tuple[str, ...]
     figures: Mapping[str, Any]  # empty where nothing was recorded
     samples: tuple[memory.Sample, ...] = ()  # the KV cache over time
+    resident: tuple[tuple[float, float], ...] = ()  # the processes' memory: t_s, bytes
 
     @property
     def verdict(self) -> Verdict:
@@ -179,11 +181,11 @@ def _cell_row(
 ) -> CellRow:
     where = directory / "raw" / planned["id"] / cell["id"]
     figures: dict[str, Any] = {}
-    samples: tuple[memory.Sample, ...] = ()
+    series: tuple[Any, Any] = ((), ())
     if (where / "cell.json").exists():
         about = record.read_json(where / "cell.json")
         tail = about["log_tail"]
-        findings, figures, samples = _read_cell(where, study, cell, facts or {}, about)
+        findings, figures, series = _read_cell(where, study, cell, facts or {}, about)
         for found in compared:
             if found.label == planned["label"] and found.is_same_dtype:
                 findings += check.answer_findings(found)
@@ -207,7 +209,7 @@ def _cell_row(
         tuple(findings),
         tuple(tail),
         figures,
-        samples,
+        *series,
     )
 
 
@@ -217,8 +219,8 @@ def _read_cell(
     cell: Mapping[str, Any],
     facts: Mapping[str, Any],
     about: Mapping[str, Any],
-) -> tuple[list[Finding], dict[str, Any], tuple[memory.Sample, ...]]:
-    """What is wrong with a recorded cell, its figures, and its KV cache over time."""
+) -> tuple[list[Finding], dict[str, Any], tuple[Any, Any]]:
+    """What is wrong with a recorded cell, its figures, and its memory over time."""
     everything = list(record.read_lines(where / "requests.jsonl"))
     rows = [row for row in everything if row["phase"] == "measured"]
     scrapes = list(record.read_lines(where / "scrapes.jsonl.gz"))
@@ -227,7 +229,7 @@ def _read_cell(
     first, last = (metrics[0], metrics[-1]) if metrics else ({}, {})
     samples = memory.samples([scrape["t_s"] for scrape in scrapes], metrics, rows)
     figures = measure.cell_figures(rows) | _watched(metrics, processes)
-    figures |= memory.figures(metrics, samples)
+    figures |= memory.figures(metrics, samples, rows)
     figures |= _account(study, facts.get("dtype"), figures)
     rate = figures["output_tokens_per_s"]
     price = float(study["study"]["price"]["usd_per_hour"])
@@ -260,7 +262,8 @@ def _read_cell(
     held, room = figures["kv_tokens_in_flight_peak"], figures["kv_capacity_tokens"]
     findings += plausible.kv_findings(held, room, figures["preemptions"])
     findings += plausible.energy_findings(started, ended)
-    return findings, figures, samples
+    resident = [(p["t_s"], p["pss_bytes"]) for p in processes if p["pss_bytes"] is not None]
+    return findings, figures, (samples, tuple(resident))
 
 
 def _account(
