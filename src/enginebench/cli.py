@@ -110,9 +110,15 @@ def only(whole: Study, engine: str) -> Study:
     """The part of a study that concerns one engine."""
     variants = [v for v in whole.engines if v.engine == engine] or [study.Variant(engine=engine)]
     kept = whole.reference if whole.reference in [v.label for v in variants] else ""
-    return whole.model_copy(
-        update={"name": f"{whole.name}-{engine}", "engines": variants, "reference": kept}
-    )
+    run = {name for variant in variants for name in variant.workloads}
+    is_all = any(not variant.workloads for variant in variants)
+    part = {
+        "name": f"{whole.name}-{engine}",
+        "engines": variants,
+        "reference": kept,
+        "workloads": [w for w in whole.workloads if is_all or w.name in run],
+    }
+    return whole.model_copy(update=part)
 
 
 @app.command("plan")
