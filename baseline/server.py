@@ -103,18 +103,17 @@ class Model:
             self.waiting.append(job)
             self._arrived.notify()
 
-    def kv_bytes(self) -> int:
-        """Bytes held by the key and value tensors of the running batch."""
+    def kv_held(self) -> tuple[int, float]:
+        """Bytes of the running batch's keys and values, and the tokens in them, padding too.
+
+        Layers grow one after another within a step: the tokens are the mean over the layers.
+        """
         cache = self.cache  # read once: the model's thread may drop it meanwhile
         layers = cache.layers if cache is not None else []
-        tensors = [t for layer in layers for t in (layer.keys, layer.values) if t is not None]
-        return sum(tensor.nbytes for tensor in tensors)
-
-    def kv_tokens(self) -> int:
-        """Tokens there is room for in the running batch: rows x length, padding included."""
-        cache = self.cache
-        keys = cache.layers[0].keys if cache is not None and cache.layers else None
-        return 0 if keys is None else keys.shape[0] * keys.shape[-2]
+        pairs = [(layer.keys, layer.values) for layer in layers]
+        held = [(k, v) for k, v in pairs if k is not None and v is not None]
+        tokens = sum(k.shape[0] * k.shape[-2] for k, _ in held) / max(len(layers), 1)
+        return sum(k.nbytes + v.nbytes for k, v in held), tokens
 
     def serve_forever(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take batches and generate them, for ever; runs in the model's thread."""
@@ -305,11 +304,12 @@ class Server:
         """Prometheus asks for the figures when it is scraped; nothing is counted twice."""
         model = self._model
         gauge, counter = GaugeMetricFamily, CounterMetricFamily
+        kv_bytes, kv_tokens = model.kv_held()
         return [
             gauge("baseline_requests_running", "Requests in the batch", len(model.running)),
             gauge("baseline_requests_waiting", "Requests in the queue", len(model.waiting)),
-            gauge("baseline_kv_cache_bytes", "Bytes of keys and values held", model.kv_bytes()),
-            gauge("baseline_kv_cache_tokens", "Tokens in them, padding too", model.kv_tokens()),
+            gauge("baseline_kv_cache_bytes", "Bytes of keys and values held", kv_bytes),
+            gauge("baseline_kv_cache_tokens", "Tokens in them, padding too", kv_tokens),
             counter("baseline_prompt_tokens", "Prompt tokens taken", model.prompt_tokens_total),
             counter("baseline_output_tokens", "Tokens made", model.output_tokens_total),
         ]

@@ -70,19 +70,29 @@ def lengths(label, values, figure="e2e_s_p50"):
 
 
 def test_growth_is_fitted_over_the_lengths_of_single_requests():
-    workloads = [workload(f"len-{n}", 50, n) for n in (50, 150, 350)]
-    linear = lengths("base/naive", {50: 1.0, 150: 2.0, 350: 4.0})  # with 100, 200, 400 tokens
-    square = lengths("base/off", {50: 1.0, 150: 4.0, 350: 16.0})
-    made = summary(workloads, [*linear, *square])
+    workloads = [workload(f"len-{n}", 50, n) for n in (50, 100, 200)]
+    linear = lengths("base/naive", {50: 1.0, 100: 2.0, 200: 4.0})
+    square = lengths("base/off", {50: 1.0, 100: 4.0, 200: 16.0})
+    other = [group("base/off", "other", e2e_s_p50=99.0)]  # another prompt: on no curve of these
+    made = summary([*workloads, workload("other", 70, 70)], [*linear, *square, *other])
     found = {row["engine/variant"]: row for row in rows(memory_report.growths(made))}
     assert found["base/naive"]["exponent"].startswith("1.00")
     assert found["base/off"]["exponent"].startswith("2.00")
-    assert found["base/off"]["tokens a request"] == "100 to 400"
+    assert found["base/off"]["tokens"] == "50 to 200 of the output"
     (said,) = memory_report.sentences(made)
     assert said == (
-        "base/off takes longer than base/naive from about 100 tokens a request on; with 400 it "
-        "takes 4.0 times as long."
+        "base/off takes longer than base/naive from about 50 output tokens on; with 200 it takes "
+        "4.0 times as long."
     )
+
+
+def test_the_cache_grows_with_the_whole_request():
+    workloads = [workload(f"len-{n}", 50, n) for n in (50, 150, 350)]
+    values = {50: 100e3, 150: 200e3, 350: 400e3}  # with 100, 200 and 400 tokens
+    made = summary(workloads, lengths("base/naive", values, "kv_reserved_bytes"))
+    (row,) = rows(memory_report.growths(made))
+    assert row["exponent"].startswith("1.00")
+    assert row["tokens"] == "100 to 400 of the request"
 
 
 def test_two_lengths_or_several_requests_at_once_give_no_growth():

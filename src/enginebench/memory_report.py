@@ -1,5 +1,6 @@
 """The part of a report that says where the memory goes. Pure: tables and sentences of a summary."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -100,9 +101,14 @@ def capacities(summary: Summary) -> Table:
 
 def request_tokens(summary: Summary, workload: str) -> int:
     """Prompt and longest output of a request of a workload."""
-    (found,) = (w for w in summary.study["study"]["workloads"] if w["name"] == workload)
+    found = _workload(summary, workload)
     output = found["output_tokens"]
     return int(found["prompt_tokens"]) + int(output["max"] if isinstance(output, dict) else output)
+
+
+def _workload(summary: Summary, name: str) -> Mapping[str, Any]:
+    (found,) = (w for w in summary.study["study"]["workloads"] if w["name"] == name)
+    return dict(found)
 
 
 def _block(summary: Summary, group: Group) -> int:
@@ -118,35 +124,43 @@ def _seen(group: Group, fit: int) -> str:
     return "yes" if is_full == (group.concurrency > fit) else "no"
 
 
-#: (what grows, its figure)
-GROWING = (("time of a request", "e2e_s_p50"), ("bytes of KV", "kv_reserved_bytes"))
+#: (what grows, its figure, whether with the output alone or the whole request)
+GROWING = (
+    ("time of a request", "e2e_s_p50", "output"),
+    ("bytes of KV", "kv_reserved_bytes", "request"),
+)
 
 
 def curves(summary: Summary) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Figure -> variant -> (tokens of a request, value), of single requests of several lengths."""
+    """Figure -> variant -> (tokens, value), of single requests with one prompt length and outputs
+    of at least three."""
     alone = [group for group in summary.groups if group.concurrency == 1]
+    prompts = Counter(_workload(summary, group.workload)["prompt_tokens"] for group in alone)
+    if not prompts:
+        return {}
+    prompt = prompts.most_common(1)[0][0]
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for _, figure in GROWING:
+    for _, figure, over in GROWING:
+        variants: dict[str, list[tuple[float, float]]] = {}
         for group in alone:
             value = group.figures[figure]
-            if value is not None:
-                point = (float(request_tokens(summary, group.workload)), value.mean)
-                found.setdefault(figure, {}).setdefault(group.label, []).append(point)
-    return {
-        figure: {
+            if value is not None and _workload(summary, group.workload)["prompt_tokens"] == prompt:
+                tokens = request_tokens(summary, group.workload)
+                length = tokens - (prompt if over == "output" else 0)
+                variants.setdefault(group.label, []).append((float(length), value.mean))
+        found[figure] = {
             label: points
             for label, points in variants.items()
             if len({x for x, _ in points}) >= growth.MINIMUM_POINTS
         }
-        for figure, variants in found.items()
-    }
+    return found
 
 
 def growths(summary: Summary) -> Table:
     """The exponents with which time and memory grow with length."""
     rows = []
     measured = curves(summary)
-    for what, figure in GROWING:
+    for what, figure, over in GROWING:
         for label, points in measured.get(figure, {}).items():
             law = growth.power_law(points)
             if law is None:
@@ -156,13 +170,13 @@ def growths(summary: Summary) -> Table:
                 [
                     label,
                     what,
-                    f"{shortest:.0f} to {longest:.0f}",
+                    f"{shortest:.0f} to {longest:.0f} of the {over}",
                     f"{law.exponent:.2f} ± {law.exponent_error:.2f}",
                     f"{law.last_exponent:.2f}",
                 ]
             )
     headings = [
-        "engine/variant", "what grows", "tokens a request", "exponent", "between the two longest",
+        "engine/variant", "what grows", "tokens", "exponent", "between the two longest",
     ]  # fmt: skip
     return {"headings": headings, "rows": rows}
 
@@ -180,8 +194,8 @@ def sentences(summary: Summary) -> list[str]:
             longest = max(points)[0]
             ratio = dict(points)[longest] / dict(reference)[longest]
             said.append(
-                f"{label} takes longer than {summary.reference} from about {length:.0f} tokens a "
-                f"request on; with {longest:.0f} it takes {ratio:.1f} times as long."
+                f"{label} takes longer than {summary.reference} from about {length:.0f} output "
+                f"tokens on; with {longest:.0f} it takes {ratio:.1f} times as long."
             )
     for cell in fullest_cells(summary):
         total, reserved = cell.figures["memory_peak_bytes"], cell.figures["kv_reserved_bytes"]

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from enginebench.memory import Sample
 from enginebench.stats import Interval
@@ -174,8 +174,11 @@ def timeline(
             axes.set_ylim(bottom=0)
             axes.margins(y=0.15)
             if axes.get_legend_handles_labels()[0]:
-                axes.legend(loc="upper right", frameon=False, fontsize=8, ncols=3)
-        tokens.set_title(title, loc="left", fontweight="bold")
+                axes.legend(
+                    loc="lower right", bbox_to_anchor=(1, 0.96), frameon=False, fontsize=8, ncols=3
+                )
+        requests.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        tokens.set_title(title, loc="left", fontweight="bold", pad=20)
         figure.align_ylabels()
         figure.tight_layout()
         return figure
@@ -203,7 +206,11 @@ def _mark_preemptions(axes: Axes, times: Sequence[float], samples: Sequence[Samp
 
 
 def length_plot(
-    curves: Mapping[str, Sequence[tuple[float, float]]], order: Sequence[str], title: str, unit: str
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    order: Sequence[str],
+    title: str,
+    unit: str,
+    over: str,
 ) -> Figure:
     """A figure against the length of a request, both logarithmic: a power law is a straight line.
 
@@ -222,7 +229,7 @@ def length_plot(
             ends.append((x[-1], y[-1], label, COLOURS[index % 8]))
         levels = sorted({x for points in curves.values() for x, _ in points})
         _axes(axes, levels, unit, log=True)
-        axes.set_xlabel("tokens of a request, prompt and output")
+        axes.set_xlabel(over)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0f}"))
         axes.set_title(title, loc="left", fontweight="bold")
         figure.tight_layout()

@@ -31,10 +31,16 @@ FIGURES = (
     ("cost", "usd_per_million_output_tokens", "USD per million output tokens", 1, "Cost", True),
 )
 
-#: (file stem, figure, its unit, title) over the length of single requests
+#: (file stem, figure, its unit, title, over what) of single requests
 LENGTH_FIGURES = (
-    ("length-time", "e2e_s_p50", "seconds, p50", "Time of a request"),
-    ("length-kv", "kv_reserved_bytes", "bytes", "Keys and values of a request"),
+    ("length-time", "e2e_s_p50", "seconds, p50", "Time of a request", "output tokens"),
+    (
+        "length-kv",
+        "kv_reserved_bytes",
+        "bytes",
+        "Keys and values of a request",
+        "tokens of the request, prompt and output",
+    ),
 )
 MINIMUM_SAMPLES = 10  # fewer make no timeline
 
@@ -203,9 +209,9 @@ def _write_memory_figures(summary: Summary, directory: Path) -> list[dict[str, s
         stem = f"timeline-{cell.engine}-{cell.variant}"
         written.append(_keep(figure, directory / stem, f"KV cache over time: {what}"))
     measured = memory_report.curves(summary)
-    for stem, figure_name, unit, title in LENGTH_FIGURES:
+    for stem, figure_name, unit, title, over in LENGTH_FIGURES:
         if measured.get(figure_name):
-            drawn = plots.length_plot(measured[figure_name], _labels(summary), title, unit)
+            drawn = plots.length_plot(measured[figure_name], _labels(summary), title, unit, over)
             written.append(_keep(drawn, directory / stem, f"{title} against its length"))
     return written
 
