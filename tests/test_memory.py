@@ -5,7 +5,12 @@ from enginebench.memory import Sample
 
 
 def row(event_s, event_tokens, prompt=10):
-    return {"event_s": event_s, "event_tokens": event_tokens, "prompt_tokens_asked": prompt}
+    return {
+        "event_s": event_s,
+        "event_tokens": event_tokens,
+        "prompt_tokens_asked": prompt,
+        "output_tokens_asked": 4,
+    }
 
 
 def page(**values):
@@ -66,9 +71,9 @@ def test_bytes_a_token_are_those_of_the_pool_or_of_what_has_grown():
     assert memory.figures([page()], [], [])["kv_bytes_per_token_measured"] is None
 
 
-def test_only_who_waits_while_no_prompt_has_room_waits_for_room():
+def test_only_who_waits_while_no_request_has_room_waits_for_room():
     pages = [page(kv_capacity_tokens=100.0, kv_block_tokens=8.0)]
-    rows = [row([1.0], [1], prompt=10)]  # two blocks of 8
+    rows = [row([1.0], [1], prompt=10)]  # 14 tokens: two blocks of 8
     early = sample(50, 50, waiting=9.0)  # its turn has not come
     assert memory.figures(pages, [early], rows)["waiting_for_room_peak"] == 0
     full = sample(85, 80, waiting=4.0)  # 15 left

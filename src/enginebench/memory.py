@@ -112,7 +112,7 @@ def _bytes_per_token(pages: Sequence[Page]) -> float | None:
 def _waiting_for_room(
     pages: Sequence[Page], found: Sequence[Sample], rows: Sequence[Row]
 ) -> float | None:
-    """The most requests that waited while the cache had no room for one more prompt.
+    """The most requests that waited while the cache had no room for one more of them.
 
     A request also waits for its turn at the arithmetic; that is not counted.
     """
@@ -121,8 +121,8 @@ def _waiting_for_room(
     if capacity is None or not waiting or not rows:
         return None
     block = _peak(pages, "kv_block_tokens") or 1.0
-    prompt = min(row["prompt_tokens_asked"] for row in rows)
-    needed = -(-prompt // block) * block
+    shortest = min(row["prompt_tokens_asked"] + row["output_tokens_asked"] for row in rows)
+    needed = -(-shortest // block) * block
     return max(
         (
             s.waiting
