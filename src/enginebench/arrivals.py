@@ -8,7 +8,6 @@ length), and the bytes of those in flight.
 import os
 import tempfile
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -60,12 +59,13 @@ class Exchange:
         return self.kept.read() if isinstance(self.kept, Spooled) else bytes(self.kept)
 
     @property
-    def pieces(self) -> Iterator[tuple[float, bytes]]:
+    def pieces(self) -> list[tuple[float, bytes]]:
         """``(arrival_s, bytes)`` as they came."""
-        raw, start = self.raw(), 0
+        raw, start, found = self.raw(), 0, []
         for time_s, size in zip(self.arrival_s, self.sizes, strict=True):
-            yield time_s, raw[start : start + size]
+            found.append((time_s, raw[start : start + size]))
             start += size
+        return found
 
 
 @dataclass(frozen=True, slots=True)

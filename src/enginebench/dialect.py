@@ -20,7 +20,7 @@ class Ask:
     prompt_sha256: str = ""  # of the ids
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for every event: frozen, it would take three times as long
 class Usage:
     """Token counts as the engine states them; None where it does not."""
 
@@ -29,7 +29,7 @@ class Usage:
     cached_tokens: int | None = None  # prompt tokens served from a prefix cache
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delta:
     """What one event of the stream said."""
 

@@ -134,9 +134,15 @@ def run_closed_loop(
     timeout_s: float,
     live: Live | None = None,
     lost: Callable[[], str | None] = lambda: None,
-) -> Taken:
-    """Send all requests, keeping ``concurrency`` in flight; the next goes to the first free stream."""
-    return run(Load(address, requests, concurrency, timeout_s=timeout_s), live, lost)
+) -> list[Exchange]:
+    """Send all requests, keeping ``concurrency`` in flight; the next goes to the first free stream.
+
+    For small loads: everything that came back is held in memory.
+    """
+    with run(Load(address, requests, concurrency, timeout_s=timeout_s), live, lost) as taken:
+        for exchange in taken.exchanges:
+            exchange.kept = exchange.raw()
+        return taken.exchanges
 
 
 @contextlib.contextmanager
@@ -305,9 +311,7 @@ class _Loop:
     def _wait(self, timeout_s: float = -1) -> None:
         """Wait until something happens, and handle all of it."""
         by_fd, receive = self._by_fd, self._receive
-        events = self._epoll.poll(timeout_s)
-        self._live.pieces += len(events)  # nearly: it is for the display
-        for fd, event in events:
+        for fd, event in self._epoll.poll(timeout_s):
             stream = by_fd.get(fd)
             if stream is None:
                 self._timer(fd)
@@ -335,6 +339,7 @@ class _Loop:
             if not plain:
                 return
             data = plain
+        self._live.pieces += 1
         stream.kept += data
         stream.read_s.append(read_s)
         stream.sizes.append(len(data))
