@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from enginebench.completions import completions_body, read_completions_event
+from enginebench.completions import completions_body, ids_wanted, read_completions_event
 from enginebench.dialect import Ask, Dialect
 
 
 def body(ask: Ask) -> dict[str, Any]:
-    return completions_body(ask, model="model")
+    return completions_body(ask, model="model") | ids_wanted(ask)
 
 
 DIALECT = Dialect(

@@ -33,12 +33,20 @@ from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from tokenizers.decoders import DecodeStream
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
-from transformers.generation import BaseStreamer, StoppingCriteria, StoppingCriteriaList
+from transformers.generation import (
+    BaseStreamer,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 QUIET_S = 0.005  # a static batch starts when nobody new has come for this long ...
 GATHER_S = 0.05  # ... or when its first member has waited this long
 NO_EOS = -1  # `generate` never stops by itself: the server decides, request by request
 DETOKENIZER_CONTEXT = 8  # prompt tokens that precede the first new one when it becomes text
+
+Token = tuple[int, dict[str, float] | None]  # its id, and the two best logprobs if wanted
 
 
 @dataclass(eq=False)
@@ -48,7 +56,8 @@ class Job:
     prompt_ids: list[int]
     max_tokens: int
     ignore_eos: bool
-    tokens: asyncio.Queue[int | Exception] = field(default_factory=asyncio.Queue)
+    wants_ids: bool = False  # stream token ids and the two best logprobs too
+    tokens: asyncio.Queue[Token | Exception] = field(default_factory=asyncio.Queue)
     made: int = 0
     finish_reason: str | None = None  # "length" or "stop" once its last token is made
     cancelled: bool = False  # its client has gone
@@ -137,6 +146,7 @@ class Model:
             pad_token_id=self.pad_id,
             streamer=streamer,
             stopping_criteria=StoppingCriteriaList([AllDone(jobs)]) if streamer else None,
+            logits_processor=LogitsProcessorList([streamer.top_two]) if streamer else None,
         )
 
 
@@ -148,16 +158,17 @@ class Streamer(BaseStreamer):
         self._jobs = jobs
         self._loop = loop
         self._prompt_seen = False
+        self.top_two = TopTwo(any(job.wants_ids for job in jobs), len(jobs))
 
     def put(self, value: torch.Tensor) -> None:
         if not self._prompt_seen:  # `generate` shows the streamer the prompt first
             self._prompt_seen = True
             return
-        step: list[tuple[Job, int]] = []
-        for job, token in zip(self._jobs, value.tolist(), strict=True):
+        step: list[tuple[Job, Token]] = []
+        for job, token, top in zip(self._jobs, value.tolist(), self.top_two.last, strict=True):
             if job.is_done:
                 continue
-            step.append((job, token))
+            step.append((job, (token, top)))
             job.made += 1
             if token in self._model.eos_ids and not job.ignore_eos:
                 job.finish_reason = "stop"
@@ -168,6 +179,24 @@ class Streamer(BaseStreamer):
 
     def end(self) -> None:
         pass
+
+
+class TopTwo(LogitsProcessor):
+    """Notes the two best tokens of each row with their logprobs; changes nothing."""
+
+    def __init__(self, is_wanted: bool, rows: int) -> None:
+        self._is_wanted = is_wanted
+        self.last: list[dict[str, float] | None] = [None] * rows
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self._is_wanted:
+            logprobs, ids = scores.log_softmax(-1).topk(2)
+            rows = zip(ids.tolist(), logprobs.tolist(), strict=True)
+            self.last = [
+                {f"token_id:{token}": logprob for token, logprob in zip(*row, strict=True)}
+                for row in rows
+            ]
+        return scores
 
 
 class AllDone(StoppingCriteria):
@@ -181,7 +210,7 @@ class AllDone(StoppingCriteria):
         return torch.full((input_ids.shape[0],), done, device=input_ids.device)
 
 
-def _deliver(step: list[tuple[Job, int]]) -> None:
+def _deliver(step: list[tuple[Job, Token]]) -> None:
     for job, token in step:
         job.tokens.put_nowait(token)
 
@@ -215,7 +244,8 @@ def read_job(body: Any, model: Model) -> Job:
         raise BadRequest(
             f"{len(ids)} prompt + {max_tokens} new tokens exceed the context of {model.context}"
         )
-    return Job(ids, max_tokens, bool(body.get("ignore_eos", False)))
+    wants_ids = bool(body.get("return_token_ids", False))
+    return Job(ids, max_tokens, bool(body.get("ignore_eos", False)), wants_ids)
 
 
 def _event(text: str, finish_reason: str | None, usage: dict[str, int] | None) -> dict[str, Any]:
@@ -307,7 +337,7 @@ class Server:
             token = await job.tokens.get()
             if isinstance(token, Exception):
                 return _error(f"generation failed: {token}", 500)
-            ids.append(token)
+            ids.append(token[0])
         text = self._model.tokenizer.decode(ids, skip_special_tokens=True)
         return web.json_response(_event(text, job.finish_reason, _usage(job, len(ids))))
 
@@ -325,9 +355,12 @@ class Server:
                 await response.write(f"data: {json.dumps(error)}\n\n".encode())
                 break
             made += 1
-            text = detokenizer.step(backend, token) or ""
+            text = detokenizer.step(backend, token[0]) or ""
             is_last = job.finish_reason is not None and made == job.made
             event = _event(text, job.finish_reason if is_last else None, _usage(job, made))
+            if job.wants_ids:
+                logprobs = {"top_logprobs": [token[1]]}
+                event["choices"][0] |= {"token_ids": [token[0]], "logprobs": logprobs}
             await response.write(f"data: {json.dumps(event)}\n\n".encode())
             if is_last:
                 break

@@ -15,6 +15,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int)
 parser.add_argument("--behaviour", default="normal")
 parser.add_argument("--model")
+parser.add_argument("--dtype")
 args = parser.parse_args()
 
 if args.behaviour == "dies-loading":
@@ -73,18 +74,21 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        made, seen = self.generate(prompt, wanted, fault)
+        wants_ids = bool(body.get("return_token_ids"))
+        made, seen = self.generate(prompt, wanted, fault, wants_ids)
         if fault != "answers-from-cache":
             counts["prompt"] += seen
             counts["output"] += made
         self.event("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
 
-    def generate(self, prompt, wanted, fault):
+    def generate(self, prompt, wanted, fault, wants_ids):
         """Stream an answer; what the engine believes it made, and the prompt it believes it had."""
         made = wanted + {"early-end": -1, "one-too-many": 1}.get(fault, 0)
         seen = len(prompt) + {"doubled-bos": 1, "cut-prompt": -5}.get(fault, 0)
         texts = words([0] if fault == "answers-from-cache" else prompt, made)
+        if fault == "other-model":
+            texts[3] = WORDS[0] if texts[3] != WORDS[0] else WORDS[1]
         if fault == "padding":
             texts[-4:] = [""] * 4
         usage = {"prompt_tokens": seen}
@@ -100,6 +104,9 @@ class Handler(BaseHTTPRequestHandler):
         for index, (text, total) in enumerate(zip(texts, totals, strict=True)):
             reason = "stop" if fault == "early-end" else "length"
             choice = {"text": text, "finish_reason": reason if index + 1 == len(texts) else None}
+            if wants_ids:
+                top = {"token_id:1": -0.5, "token_id:2": -1.75}
+                choice |= {"token_ids": [WORDS.index(text)], "logprobs": {"top_logprobs": [top]}}
             event = {"choices": [choice]}
             if not is_silent:
                 event["usage"] = usage | {"completion_tokens": total}

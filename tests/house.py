@@ -12,12 +12,12 @@ TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 
 ENGINE = """
-from enginebench.completions import completions_body, read_completions_event
+from enginebench.completions import completions_body, ids_wanted, read_completions_event
 from enginebench.dialect import Dialect
 
 DIALECT = Dialect(
     generate_path="/v1/completions",
-    body=lambda ask: completions_body(ask, model="model"),
+    body=lambda ask: completions_body(ask, model="model") | ids_wanted(ask),
     read=read_completions_event,
     metrics={
         "prompt_tokens_total": ("double_prompt_tokens_total",),
@@ -41,6 +41,7 @@ def add_engine(root: Path, name: str) -> Path:
                     "--model=${MODEL}",
                     "--port=${PORT}",
                     "--behaviour=${BEHAVIOUR:-normal}",
+                    "--dtype=${DTYPE:-float32}",
                 ]
             }
         },

@@ -1,7 +1,8 @@
 import pytest
 
 from enginebench import check
-from enginebench.check import Finding, Shares
+from enginebench.agreement import Comparison, Difference
+from enginebench.check import Finding
 
 
 def row(index=0, **changes):
@@ -143,32 +144,13 @@ def test_a_failed_warmup_is_suspect():
 
 
 @pytest.mark.parametrize(
-    ("wall_s", "is_suspect"), [(100.0, False), (100.14, False), (100.16, True), (95.0, True)]
+    ("margin", "unanswered", "expected"),
+    [(0.0005, 0, []), (0.2, 0, ["answers"]), (0.0005, 1, ["answers"])],
 )
-def test_two_clocks_may_differ_by_a_twentieth_and_a_thousandth(wall_s, is_suspect):
-    ends = {"t_s": 0.0, "wall_s": 0.0}, {"t_s": 100.0, "wall_s": wall_s}
-    assert [f.verdict for f in check.clock_findings(*ends)] == ["suspect"] * is_suspect
-
-
-def test_more_requests_in_flight_than_were_sent_breaks_littles_law():
-    assert list(check.load_findings(8.0, 8)) == []
-    assert list(check.load_findings(None, 8)) == []
-    assert [f.verdict for f in check.load_findings(8.1, 8)] == ["invalid"]
-
-
-@pytest.mark.parametrize(
-    ("shares", "expected"),
-    [
-        (Shares(), []),
-        (Shares(1.0, 1.0, 1.0), []),
-        (Shares(throughput=1.01), ["invalid"]),
-        (Shares(decode=1.05, is_measured=True), ["suspect"]),
-        (Shares(prefill=1.5, is_measured=True), ["suspect"]),
-        (Shares(prefill=1.51, is_measured=True), ["invalid"]),
-    ],
-)
-def test_nothing_beats_its_ceiling(shares, expected):
-    assert [finding.verdict for finding in check.physics_findings(shares)] == expected
+def test_answers_that_part_where_the_choice_was_clear_are_suspect(margin, unanswered, expected):
+    parted = Difference(prompt=3, token=7, margin=margin)
+    found = Comparison("a/x", "b/y", ("float32", "float32"), 8, unanswered, (parted,), None)
+    assert [finding.check for finding in check.answer_findings(found)] == expected
 
 
 @pytest.mark.parametrize(

@@ -196,3 +196,26 @@ def test_a_completions_body_asks_for_exactly_so_many_greedy_tokens():
     assert (body["prompt"], body["max_tokens"], body["ignore_eos"]) == ([1, 2, 3, 4, 5], 3, True)
     assert (body["temperature"], body["stream"]) == (0, True)
     assert body["stream_options"]["include_usage"] is True
+
+
+def test_token_ids_and_margins_are_asked_for_only_where_they_are_wanted():
+    assert "return_token_ids" not in DIALECT.body(ASK)
+    body = DIALECT.body(dataclasses.replace(ASK, wants_ids=True))
+    assert (body["return_token_ids"], body["logprobs"]) == (True, 2)
+
+
+def test_token_ids_and_margins_are_kept_token_by_token():
+    tops = [{"token_id:7": -0.5, "token_id:8": -2.0}, {"token_id:9": -0.1}]
+    events = [
+        {"text": "a", "token_ids": [7], "logprobs": {"top_logprobs": tops[:1]}},
+        {"text": "b", "token_ids": [9, 9], "logprobs": {"top_logprobs": [tops[1], None]}},
+    ]
+    pieces = [sse(json.dumps({"choices": [choice]})) for choice in events]
+    record = read(HEAD, *pieces, LAST_CHUNK)
+    assert record.token_ids == [7, 9, 9]
+    assert record.margins == [1.5, None, None]  # one entry alone has no distance
+
+
+def test_without_ids_there_are_none():
+    record = read(*answer("r7", 3))
+    assert (record.token_ids, record.margins) == (None, None)

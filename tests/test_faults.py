@@ -158,3 +158,24 @@ def test_a_clock_that_jumps_is_found_in_the_recorded_times(cache, tmp_path):
     )
     assert [finding["verdict"] for finding in cell["findings"]] == ["invalid", "suspect"]
     assert cell["verdict"] == "invalid"
+
+
+def test_an_engine_that_runs_another_model_is_found_by_its_answers(cache, tmp_path):
+    house = make_house(tmp_path, "alpha", "beta")
+    other = {"engine": "beta", "settings": {"BEHAVIOUR": "other-model"}}
+    asked = {"prompts": 3, "prompt_tokens": 24, "output_tokens": 6}
+    file = write_study(house, study({"engine": "alpha"}, other, agreement=asked))
+    done = enginebench("study", file, "--root", house, "--cache", cache, "--strict", cwd=house)
+    assert done.returncode == 1, done.stderr
+    directory = record.latest(house / "results")
+    data = json.loads((directory / "derived" / "metrics_data.json").read_text())
+    (found,) = data["agreement"]
+    assert (found["label"], found["against"]) == ("beta/default", "alpha/default")
+    assert (found["prompts"], found["identical"], found["clear"]) == (3, 0, 3)
+    assert found["first_token_worst"] == 4 and found["margin_largest"] == 1.25
+    verdicts = {(cell["engine"], cell["verdict"]) for cell in data["cells"]}
+    assert verdicts == {("alpha", "valid"), ("beta", "suspect")}
+    report = (directory / "derived" / "report.md").read_text()
+    assert "3 of 3 greedy answers part from those of alpha/default where the choice was clear" in (
+        report
+    )

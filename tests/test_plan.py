@@ -125,3 +125,15 @@ def test_output_lengths_are_drawn_once_for_all_engines():
     assert set(lengths) == set(range(10, 31))
     assert lengths == plan.output_lengths(drawn, 300, "a")
     assert lengths != plan.output_lengths(drawn, 300, "b")
+
+
+def test_answers_are_compared_on_the_first_start_only_and_counted_in_its_time():
+    asked = {"prompts": 5, "prompt_tokens": 8, "output_tokens": 40}
+    _, made = make(agreement=asked)
+    cells = {launch.trial: launch.agreement for launch in made.launches}
+    assert (cells[1].requests, cells[1].concurrency, cells[1].wants_ids) == (5, 1, True)
+    assert cells[2] is None and cells[3] is None
+    _, plain = make()
+    more = made.estimate_s - plain.estimate_s
+    # 5 answers of 40 tokens and a warm-up of 8, at 10 and twice at 40 tokens/s; a second each.
+    assert more == pytest.approx(208 / 10 + 1 + 2 * (208 / 40 + 1))

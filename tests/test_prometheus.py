@@ -56,20 +56,38 @@ def test_a_page_that_is_not_a_200_is_not_read():
 
 
 def test_a_histogram_gives_its_sum_and_count():
-    samples = prometheus.parse(PAGE)
+    samples = {sample.name: sample.value for sample in prometheus.parse(PAGE)}
     assert (samples["wait_sum"], samples["wait_count"]) == (9.5, 6)
 
 
 def test_a_broken_page_gives_what_precedes_the_break():
-    assert prometheus.parse('run 1\nmade_total 2\nkv{model="a\nrest 4\n') == {
-        "run": 1.0,
-        "made_total": 2.0,
+    samples = prometheus.parse('run 1\nmade_total 2\nkv{model="a\nrest 4\n')
+    assert [(sample.name, sample.value) for sample in samples] == [("run", 1), ("made_total", 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("config[size_tokens]", 96),  # both ranks
+        ("config[blocks*block_size]", 96),
+        ("config[blocks*absent]", None),
+        ("config[policy]", None),  # not a number
+        ("other[blocks]", None),
+    ],
+)
+def test_a_number_that_stands_in_a_label_is_read_too(name, value):
+    page = "".join(
+        f'config{{rank="{rank}",size_tokens="48",blocks="3",block_size="16",policy="fcfs"}} 1\n'
+        for rank in (0, 1)
+    )
+    assert prometheus.read(scrape(page), {"kv_capacity_tokens": (name,)}) == {
+        "kv_capacity_tokens": value
     }
 
 
 @given(st.text(st.sampled_from('ab_{}"\\=, 1.#+e\n:'), max_size=30))
 def test_no_page_is_an_exception(text):
-    assert isinstance(prometheus.parse(text), dict)
+    assert isinstance(prometheus.parse(text), list)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,21 @@ def test_every_engine_and_trial_gets_the_same_prompts_and_none_twice(house, cach
     assert all(len(versions) == 1 for versions in seen.values())
 
 
+def test_answers_are_compared_once_before_anything_is_measured(house, cache):
+    asked = {"prompts": 2, "prompt_tokens": 24, "output_tokens": 6}
+    done = run(house, cache, study(GOOD, {"engine": "beta"}, trials=2, agreement=asked))
+    assert done.returncode == 0, done.stderr
+    first = ["up", "ready", "agree", *LAUNCH[2:]]
+    assert steps(house) == [*first * 2, *LAUNCH * 2, "finished"]
+    (found,) = derived(house)["agreement"]
+    assert (found["identical"], found["prompts"], found["unanswered"]) == (2, 2, 0)
+    rows = list(record.read_lines(result(house) / "raw/trial1_beta_default/agreement.jsonl.gz"))
+    assert [len(row["token_ids"]) for row in rows] == [6, 6]
+    measured = result(house) / "raw/trial1_beta_default/alone-c1/requests.jsonl"
+    prompts = {row["prompt_sha256"] for row in record.read_lines(measured)}
+    assert not prompts & {row["prompt_sha256"] for row in rows}
+
+
 def test_the_report_is_rebuilt_from_raw_to_the_same_bytes(house, cache):
     run(house, cache, study(GOOD, {"engine": "beta"}))
     folder = result(house) / "derived"

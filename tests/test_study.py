@@ -192,3 +192,9 @@ def test_a_study_that_is_not_there_lists_its_neighbours(tmp_path):
     (tmp_path / "cpu.yaml").touch()
     with pytest.raises(UserError, match=r"gone\.yaml: cannot read .*cpu\.yaml"):
         study.load(tmp_path / "gone.yaml")
+
+
+def test_the_name_of_the_comparison_of_answers_is_taken():
+    assert "a workload cannot be called 'agreement'" in mistake(
+        changed("workloads.0.name", "agreement")
+    )

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from enginebench.completions import completions_body, read_completions_event
+from enginebench.completions import completions_body, ids_wanted, read_completions_event
 from enginebench.dialect import Ask, Dialect
 
 
 def body(ask: Ask) -> dict[str, Any]:
     """``min_tokens`` guards against stop conditions that ``ignore_eos`` does not cover."""
-    return completions_body(ask, model="model") | {"min_tokens": ask.output_tokens}
+    fields = completions_body(ask, model="model") | {"min_tokens": ask.output_tokens}
+    return fields | ids_wanted(ask)
 
 
 DIALECT = Dialect(
@@ -22,6 +23,11 @@ DIALECT = Dialect(
         "output_tokens_total": ("vllm:generation_tokens_total",),
         # The second name is the one of vLLM 0.8 and before.
         "kv_used_ratio": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        # The second form is the one of versions that do not state the size in tokens.
+        "kv_capacity_tokens": (
+            "vllm:cache_config_info[kv_cache_size_tokens]",
+            "vllm:cache_config_info[num_gpu_blocks*block_size]",
+        ),
         "preemptions_total": ("vllm:num_preemptions_total",),
         "prefix_hit_tokens_total": ("vllm:prefix_cache_hits_total",),
         "prefix_query_tokens_total": ("vllm:prefix_cache_queries_total",),

@@ -1,7 +1,8 @@
-"""Whether a cell counts: the same work was done, the counts agree, and physics allows it. Pure.
+"""Whether a cell counts: the same work was done, and the counts agree. Pure.
 
 A cell is *valid*, *suspect* (something needs an explanation) or *invalid* (something is wrong),
 with reasons and what to do next. Invalid cells are shown, never dropped, and in no average.
+``plausible`` asks whether what was measured is possible at all.
 """
 
 from collections import Counter
@@ -11,15 +12,13 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from enginebench import prometheus
+from enginebench.agreement import Comparison
 from enginebench.measure import Row
 
 Verdict = Literal["valid", "suspect", "invalid"]
 
 EMPTY_TAIL = 3  # tokens of one unfinished character may show nothing; more of them is padding
 TEXT_MORE, TEXT_LESS = 1.5, 0.5  # our count of a cell's text over its usage
-CLOCK_SLACK_S = 0.05  # plus a thousandth: what two clocks may differ over a cell
-CLOCK_SLACK_RATIO = 1e-3
-MEASURED_SLACK = 1.5  # a measured ceiling may be this far off where others use the machine
 
 #: The checks in the order of the report's parity table.
 CHECKS: Mapping[str, str] = {
@@ -31,9 +30,12 @@ CHECKS: Mapping[str, str] = {
     "text": "the text has about as many tokens as the usage says",
     "different": "different prompts, different answers",
     "cache": "no prompt token from a cache",
+    "answers": "greedy answers are the reference engine's in the same dtype, but for near ties",
     "counters": "the engine's counters grew by what the client saw",
     "clock": "times are in order and two clocks agree",
     "physics": "not faster than the hardware allows",
+    "kv": "no more tokens in generation than the KV cache holds",
+    "energy": "no more energy than the power limits allow",
 }
 
 
@@ -46,16 +48,6 @@ class Finding:
     text: str
     failed: int | None = None  # requests that failed it, where it is about requests
     advice: str = ""  # what to do next
-
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """How much of what the hardware allows was reached, 0 to 1; None where it is not known."""
-
-    throughput: float | None = None  # least time for the cell's work / its window
-    decode: float | None = None  # least time of a decoding step / shortest TPOT
-    prefill: float | None = None  # least time of the prompt / shortest TTFT
-    is_measured: bool = False  # the ceiling was measured, so it is itself off
 
 
 def verdict(findings: Sequence[Finding]) -> Verdict:
@@ -223,6 +215,21 @@ def _difference_findings(rows: Sequence[Row], finished: Sequence[Row]) -> Iterat
         yield Finding("different", "suspect", text, same, "is something answering from a cache?")
 
 
+def answer_findings(found: Comparison) -> Iterator[Finding]:
+    """What a comparison of answers in one dtype says of every cell of its variant."""
+    if found.clear:
+        text = (
+            f"{len(found.clear)} of {found.prompts} greedy answers part from those of "
+            f"{found.against} where the choice was clear"
+        )
+        advice = "is it the same model, tokenizer and dtype? see the comparison of answers"
+        yield Finding("answers", "suspect", text, None, advice)
+    if found.unanswered:
+        asked = found.prompts + found.unanswered
+        text = f"{found.unanswered} of {asked} answers could not be compared: a request failed"
+        yield Finding("answers", "suspect", text, None, "look at agreement.jsonl.gz of the launch")
+
+
 def warmup_findings(rows: Sequence[Row]) -> Iterator[Finding]:
     """A warm-up that failed has warmed nothing."""
     bad = sum(row["error"] is not None for row in rows)
@@ -265,42 +272,3 @@ def counter_findings(
     if hits:
         text = f"{hits:.0f} prompt tokens came from a prefix cache that should be off"
         yield Finding("cache", "invalid", text, None, "turn the prefix cache off in launch.yaml")
-
-
-def clock_findings(
-    started: Mapping[str, float] | None, ended: Mapping[str, float] | None
-) -> Iterator[Finding]:
-    """The monotonic and the wall clock, both read at the two ends of the cell (t_s, wall_s)."""
-    if not started or not ended:
-        return
-    monotonic_s = ended["t_s"] - started["t_s"]
-    wall_s = ended["wall_s"] - started["wall_s"]
-    if abs(wall_s - monotonic_s) > CLOCK_SLACK_S + CLOCK_SLACK_RATIO * monotonic_s:
-        text = f"by one clock the cell took {monotonic_s:.3f} s, by the other {wall_s:.3f} s"
-        yield Finding("clock", "suspect", text, None, "measure again; a clock was set or jumped")
-
-
-def load_findings(in_flight_mean: float | None, concurrency: int) -> Iterator[Finding]:
-    """Little's law: requests in flight on average (rate x time in system) never exceed the load."""
-    if in_flight_mean is not None and in_flight_mean > concurrency * 1.001:
-        text = (
-            f"rate x time in system says {in_flight_mean:.2f} requests were in flight, "
-            f"at most {concurrency} were sent at once (Little's law)"
-        )
-        yield Finding("clock", "invalid", text, None, "the times of this cell cannot be right")
-
-
-def physics_findings(shares: Shares) -> Iterator[Finding]:
-    """Nothing beats its ceiling."""
-    for what, share in (
-        ("the cell as a whole", shares.throughput),
-        ("decoding", shares.decode),
-        ("prefill", shares.prefill),
-    ):
-        if share is not None and share > 1:
-            is_close = shares.is_measured and share <= MEASURED_SLACK
-            text = f"{what} is {share:.2f} times as fast as the hardware allows"
-            advice = "were all tokens made, and with the weights the study names?"
-            if is_close:
-                advice = "was the machine busy while its ceiling was measured? measure again"
-            yield Finding("physics", "suspect" if is_close else "invalid", text, None, advice)

@@ -24,6 +24,13 @@ def completions_body(ask: Ask, model: str) -> dict[str, Any]:
     }
 
 
+def ids_wanted(ask: Ask) -> dict[str, Any]:
+    """The further fields by which some servers give token ids and the two best logprobs."""
+    if not ask.wants_ids:
+        return {}
+    return {"return_token_ids": True, "return_tokens_as_token_ids": True, "logprobs": 2}
+
+
 def read_completions_event(data: str) -> Delta:
     """Read one event of a completions stream.
 
@@ -44,7 +51,15 @@ def read_completions_event(data: str) -> Delta:
         (choice,) = event.get("choices") or [{}]
         text, reason = choice.get("text") or "", choice.get("finish_reason")
         if isinstance(text, str):
-            return Delta(text, None, _usage(event.get("usage")), reason)
+            logprobs, ids = choice.get("logprobs"), choice.get("token_ids")
+            return Delta(
+                text,
+                None,
+                _usage(event.get("usage")),
+                reason,
+                token_ids=tuple(ids) if ids else (),
+                margins=_margins(logprobs) if logprobs else (),
+            )
     except (TypeError, ValueError, AttributeError):
         pass
     return Delta(error=f"an event has not the form of a completion: {data[:200]}")
@@ -52,6 +67,15 @@ def read_completions_event(data: str) -> Delta:
 
 def _error_text(error: object) -> str:
     return str(error.get("message", error)) if isinstance(error, dict) else str(error)
+
+
+def _margins(logprobs: dict[str, Any]) -> tuple[float | None, ...]:
+    """How far each token stood above the next best one; two entries a token are needed."""
+    found: list[float | None] = []
+    for top in logprobs.get("top_logprobs") or ():
+        best = sorted((top or {}).values(), reverse=True)
+        found.append(best[0] - best[1] if len(best) > 1 else None)
+    return tuple(found)
 
 
 def _usage(usage: dict[str, Any] | None) -> Usage | None:

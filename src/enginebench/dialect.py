@@ -18,6 +18,7 @@ class Ask:
     output_tokens: int
     seed: int = 0
     prompt_sha256: str = ""  # of the ids
+    wants_ids: bool = False  # ask for the answer's token ids and margins too, if it can be asked
 
 
 @dataclass(slots=True)  # made for every event: frozen, it would take three times as long
@@ -38,6 +39,9 @@ class Delta:
     usage: Usage | None = None
     finish_reason: str | None = None
     error: str | None = None
+    token_ids: tuple[int, ...] = ()  # of the tokens in this event, where they were asked for
+    # Natural-logarithm probability of each token above that of the next best one, or None.
+    margins: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ class Dialect:
     body: Callable[[Ask], Mapping[str, Any]]  # the JSON body for exactly N greedy tokens
     read: Callable[[str], Delta]  # the data of one event -> what it said
     # Our metric name -> the engine's names for it, the first one present is read. Series of one
-    # name that differ in their labels are added up.
+    # name that differ in their labels are added up. ``name[label]`` reads a number that stands in
+    # a label, ``name[label*label]`` the product of two.
     metrics: Mapping[str, tuple[str, ...]]
     health_path: str = "/health"
     metrics_path: str = "/metrics"
@@ -63,6 +68,7 @@ METRIC_NAMES: Mapping[str, str] = {
     "output_tokens_total": "tokens generated since start",
     "kv_used_ratio": "share of the KV cache in use, 0 to 1",
     "kv_used_bytes": "bytes of KV cache in use",
+    "kv_capacity_tokens": "tokens that the KV cache can hold",
     "preemptions_total": "requests pushed out of the KV cache since start",
     "prefix_hit_tokens_total": "prompt tokens found in a prefix cache since start",
     "prefix_query_tokens_total": "prompt tokens looked up in a prefix cache since start",

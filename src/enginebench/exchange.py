@@ -37,6 +37,8 @@ class RequestRecord:
     output_tokens: int | None = None
     cached_tokens: int | None = None
     finish_reason: str | None = None
+    token_ids: list[int] | None = None  # of the answer; None: not asked for or not given
+    margins: list[float | None] | None = None  # of each token over the next best, in nats
     status: int | None = None  # HTTP status
     error: str | None = None  # why this request does not count; None: it ended as it should
     error_kind: Kind | None = None
@@ -123,6 +125,8 @@ def _read_events(
 ) -> None:
     # Millions of events go through here: what is used in the loop is looked up before it.
     texts: list[str] = []
+    ids: list[int] = []
+    margins: list[float | None] = []
     event_s, event_tokens, event_chars = record.event_s, record.event_tokens, record.event_chars
     read, tokens_so_far = dialect.read, 0
     is_known = True  # no event so far was of unknown size
@@ -150,9 +154,13 @@ def _read_events(
             event_chars.append(len(text))
             texts.append(text)
             is_known = is_known and tokens is not None
+        if delta.token_ids:
+            ids += delta.token_ids
+        if delta.margins:
+            margins += delta.margins
         if delta.finish_reason:
             record.finish_reason = delta.finish_reason
-    record.text = "".join(texts)
+    record.text, record.token_ids, record.margins = "".join(texts), ids or None, margins or None
 
 
 def _note_usage(record: RequestRecord, usage: Usage) -> None:

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,28 +29,66 @@ def device() -> str:
 
 def gpus() -> list[dict[str, Any]]:
     """Name, memory and driver of every NVIDIA GPU; empty where there is none."""
+    with _nvml() as nvml:
+        return [
+            {
+                "name": nvml.nvmlDeviceGetName(handle),
+                "memory_bytes": int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+                "driver": nvml.nvmlSystemGetDriverVersion(),
+            }
+            for handle in _handles(nvml)
+        ]
+
+
+def meters() -> dict[str, Any]:
+    """Both clocks, and each GPU's energy counter and power limit, all read now.
+
+    The counter (``energy_j``, since the driver was loaded) is None on GPUs older than Volta, which
+    have none; so is a limit that cannot be read.
+    """
+    with _nvml() as nvml:
+        found = []
+        for handle in _handles(nvml):
+            energy_mj = _supported(nvml, nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+            limit_mw = _supported(nvml, nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+            found.append(
+                {
+                    "energy_j": None if energy_mj is None else energy_mj / 1e3,
+                    "power_limit_w": None if limit_mw is None else limit_mw / 1e3,
+                }
+            )
+    return clocks() | {"gpus": found}
+
+
+@contextlib.contextmanager
+def _nvml() -> Iterator[Any]:
+    """NVIDIA's management library, opened; None where there is no GPU to measure on."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # no library, no driver, no permission: all mean "no GPU to measure on"
-        return []
+    except Exception:  # no library, no driver, no permission
+        yield None
+        return
     try:
-        driver = pynvml.nvmlSystemGetDriverVersion()
-        found = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            found.append(
-                {
-                    "name": pynvml.nvmlDeviceGetName(handle),
-                    "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-                    "driver": driver,
-                }
-            )
-        return found
+        yield pynvml
     finally:
         with contextlib.suppress(Exception):
             pynvml.nvmlShutdown()
+
+
+def _handles(nvml: Any) -> list[Any]:
+    if nvml is None:
+        return []
+    return [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+
+
+def _supported(nvml: Any, read: Callable[[Any], int], handle: Any) -> int | None:
+    """What a GPU answers, or None where it has no such meter."""
+    try:
+        return read(handle)
+    except nvml.NVMLError:
+        return None
 
 
 def cpus() -> list[int]:

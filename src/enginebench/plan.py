@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from enginebench.study import Study, Variant, Workload
 
+AGREEMENT = "agreement"
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -14,6 +16,7 @@ class Cell:
 
     workload: Workload
     concurrency: int
+    wants_ids: bool = False  # the answers' token ids are asked for, to compare them
 
     @property
     def id(self) -> str:
@@ -31,6 +34,7 @@ class Launch:
     trial: int  # from 1
     variant: Variant
     cells: tuple[Cell, ...]
+    agreement: Cell | None = None  # answered first, and not measured
 
     @property
     def id(self) -> str:
@@ -62,8 +66,24 @@ def make(study: Study) -> Plan:
     for trial in range(1, study.trials + 1):
         order = [v for v in study.engines if v.trials is None or trial <= v.trials]
         random.Random(f"order/{study.seed}/{trial}").shuffle(order)
-        launches += [Launch(trial, variant, _cells(study, variant)) for variant in order]
+        agreement = _agreement(study) if trial == 1 else None
+        launches += [Launch(trial, variant, _cells(study, variant), agreement) for variant in order]
     return Plan(tuple(launches))
+
+
+def _agreement(study: Study) -> Cell | None:
+    """The prompts of the comparison of answers as a cell of its own: one request at a time."""
+    asked = study.agreement
+    if asked is None:
+        return None
+    workload = Workload(
+        name=AGREEMENT,
+        prompt_tokens=asked.prompt_tokens,
+        output_tokens=asked.output_tokens,
+        concurrency=[1],
+        requests_per_stream=asked.prompts,
+    )
+    return Cell(workload, 1, wants_ids=True)
 
 
 def _cells(study: Study, variant: Variant) -> tuple[Cell, ...]:
@@ -77,7 +97,8 @@ def _cells(study: Study, variant: Variant) -> tuple[Cell, ...]:
 
 def launch_estimate_s(launch: Launch) -> float:
     """Expected seconds from start to stop, by the study's hints."""
-    return launch.variant.hint.start_s + sum(cell_estimate_s(launch, cell) for cell in launch.cells)
+    cells = (*launch.cells, *([launch.agreement] if launch.agreement else []))
+    return launch.variant.hint.start_s + sum(cell_estimate_s(launch, cell) for cell in cells)
 
 
 def cell_estimate_s(launch: Launch, cell: Cell) -> float:

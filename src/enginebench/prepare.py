@@ -84,7 +84,8 @@ def prepare(
     tokenizer = prompts.load_tokenizer(found.path)
     made = plan.make(study)
     work = {}
-    for cell in {cell.id: cell for item in made.launches for cell in item.cells}.values():
+    cells = [cell for item in made.launches for cell in (*item.cells, item.agreement) if cell]
+    for cell in {cell.id: cell for cell in cells}.values():
         _check_context(cell, found)
         work[cell.id] = _make_work(study, cell, tokenizer, texts)
     for engine in engines.values():
@@ -147,7 +148,7 @@ def _make_work(study: Study, cell: Cell, tokenizer: Tokenizer, texts: list[str])
     lengths = plan.output_lengths(workload, cell.requests, seed)
     lengths = [workload.warmup_output_tokens] * cell.concurrency + list(lengths)
     asks = [
-        Ask(prompt.ids, prompt.text, length, study.seed, prompt.sha256)
+        Ask(prompt.ids, prompt.text, length, study.seed, prompt.sha256, cell.wants_ids)
         for prompt, length in zip(made, lengths, strict=True)
     ]
     return Work(tuple(asks[: cell.concurrency]), tuple(asks[cell.concurrency :]))

@@ -5,18 +5,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 Metrics = dict[str, float | None]  # our name -> value
 
 
-def parse(text: str) -> dict[str, float]:
-    """Sample values by name, series of one name added up; a broken page gives what precedes it."""
-    samples: dict[str, float] = {}
+def parse(text: str) -> list[Sample]:
+    """All samples with a finite value; a broken page gives what precedes the break."""
+    samples: list[Sample] = []
     try:
         for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                if math.isfinite(sample.value):
-                    samples[sample.name] = samples.get(sample.name, 0.0) + sample.value
+            samples += [sample for sample in family.samples if math.isfinite(sample.value)]
     except ValueError:
         pass  # half a line, not a number: the page was cut off or is not Prometheus text
     return samples
@@ -27,13 +26,36 @@ def read(scrape: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Metri
 
     Args:
         scrape: a row of scrapes.jsonl.gz.
-        names: our name -> the engine's names for it, the first one present is read.
+        names: our name -> the engine's names for it, the first one present is read;
+            ``dialect.Dialect.metrics`` says what form a name may have.
     """
-    samples = parse(scrape["text"]) if scrape["status"] == 200 and scrape["text"] else {}
-    found: dict[str, float | None] = {}
+    samples = parse(scrape["text"]) if scrape["status"] == 200 and scrape["text"] else []
+    found: Metrics = {}
     for ours, theirs in names.items():
-        found[ours] = next((samples[name] for name in theirs if name in samples), None)
+        values = (_value(samples, name) for name in theirs)
+        found[ours] = next((value for value in values if value is not None), None)
     return found
+
+
+def _value(samples: Sequence[Sample], expression: str) -> float | None:
+    name, _, labels = expression.rstrip("]").partition("[")
+    values = [
+        math.prod(_number(sample.labels.get(label)) for label in labels.split("*"))
+        if labels
+        else float(sample.value)
+        for sample in samples
+        if sample.name == name
+    ]
+    values = [value for value in values if not math.isnan(value)]
+    return math.fsum(values) if values else None
+
+
+def _number(text: str | None) -> float:
+    """A label's value as a number; NaN where it is none."""
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
 
 
 def difference(first: Mapping[str, Any], last: Mapping[str, Any], name: str) -> float | None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from enginebench import plots, sentences, stats
+from enginebench.agreement import NEAR_TIE_NATS, Comparison
 from enginebench.check import CHECKS
 from enginebench.errors import UserError
 from enginebench.stats import Interval
@@ -42,6 +43,26 @@ COLUMNS = (
     ("% of ceiling", "ceiling_share", 100, 0),
 )
 
+#: Checks that cannot be made without a figure, which not every engine or machine gives.
+NEEDED_FOR = {
+    "physics": "ceiling_share",
+    "counters": "counters_checked",
+    "kv": "kv_capacity_tokens",
+    "energy": "energy_j",
+}
+
+ANSWER_HEADINGS = (
+    "engine/variant",
+    "beside",
+    "dtype",
+    "identical",
+    "first different token, median",
+    "earliest",
+    "margin there at most, nats",
+    "margins differ by at most, nats",
+    "parted at a clear choice",
+)
+
 
 def build(directory: Path) -> Summary:
     """Write every derived file of a study below ``directory/derived``; return the summary."""
@@ -67,6 +88,7 @@ def _write_data(summary: Summary, derived: Path) -> None:
         "study": summary.study["study"]["name"],
         "reference": summary.reference,
         "cells": [_cell_data(cell) for cell in summary.cells],
+        "agreement": [_agreement_data(found) for found in summary.agreement],
         "groups": [asdict(group) for group in summary.groups],
     }
     text = json.dumps(data, indent=1, allow_nan=False, default=list)
@@ -78,6 +100,16 @@ def _write_data(summary: Summary, derived: Path) -> None:
 def _cell_data(cell: CellRow) -> dict[str, Any]:
     verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
     return asdict(cell) | verdict
+
+
+def _agreement_data(found: Comparison) -> dict[str, Any]:
+    return asdict(found) | {
+        "identical": found.identical,
+        "clear": len(found.clear),
+        "first_token_median": found.first_token_median,
+        "first_token_worst": found.first_token_worst,
+        "margin_largest": found.margin_largest,
+    }
 
 
 def _csv_row(group: Group) -> dict[str, Any]:
@@ -167,6 +199,7 @@ def ratio_text(group: Group, reference: str) -> str:
 def tables(summary: Summary) -> list[dict[str, Any]]:
     """One table a workload: headings, and a row a (level, variant)."""
     made = []
+    answers = {c.label: f"{c.identical} of {c.prompts}" for c in reversed(summary.agreement)}
     for workload in summary.study["study"]["workloads"]:
         rows = []
         for group in summary.groups:
@@ -181,15 +214,17 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
             ratio = ratio_text(group, summary.reference)
             rate = interval_text(group.figures["output_tokens_per_s"], 1)
             where = [group.label, str(group.concurrency), str(group.requests)]
+            answered = [answers.get(group.label, NOT_MEASURED)] if answers else []
             rows.append(
                 {
-                    "cells": [*where, rate, ratio, *cells[1:]],
+                    "cells": [*where, rate, ratio, *cells[1:], *answered],
                     "verdict": verdict,
                     "is_valid": group.trials_valid == group.trials_planned,
                 }
             )
         headings = ["engine/variant", "in flight", "requests", COLUMNS[0][0], "× reference"]
         headings += [heading for heading, *_ in COLUMNS[1:]]
+        headings += ["same answers"] if answers else []
         made.append({"workload": workload, "headings": [*headings, "valid trials"], "rows": rows})
     return made
 
@@ -203,12 +238,35 @@ def parity(summary: Summary) -> list[dict[str, Any]]:
         for check in CHECKS:
             found = [f for cell in cells for f in cell.findings if f.check == check]
             row[check] = sum(1 if f.failed is None else f.failed for f in found)
-        if all(cell.figures.get("ceiling_share") is None for cell in cells):
-            row["physics"] = None
-        if not any(cell.figures.get("counters_checked") for cell in cells):
-            row["counters"] = None
+        for check, figure in NEEDED_FOR.items():
+            if not any(cell.figures.get(figure) for cell in cells):
+                row[check] = None
+        same = [c for c in summary.agreement if c.label == label and c.is_same_dtype]
+        row["answers"] = len(same[0].clear) + same[0].unanswered if same else None
         rows.append({"label": label, "checks": row})
     return rows
+
+
+def agreement_rows(summary: Summary) -> list[list[str]]:
+    """One row a comparison of answers, under ANSWER_HEADINGS."""
+
+    def text(value: float | None) -> str:
+        return NOT_MEASURED if value is None else f"{value:.3g}"
+
+    return [
+        [
+            found.label,
+            found.against,
+            " and ".join(dict.fromkeys(dtype or "unknown" for dtype in found.dtypes)),
+            f"{found.identical} of {found.prompts}",
+            text(found.first_token_median),
+            text(found.first_token_worst),
+            text(found.margin_largest),
+            text(found.margin_error),
+            str(len(found.clear)),
+        ]
+        for found in summary.agreement
+    ]
 
 
 def _values(
@@ -227,6 +285,10 @@ def _values(
         "invalid": summary.invalid,
         "suspect": summary.suspect,
         "parity": parity(summary),
+        "answer_rows": agreement_rows(summary),
+        "answer_headings": ANSWER_HEADINGS,
+        "near_ties": NEAR_TIE_NATS,
+        "compared_on": summary.study["study"].get("agreement"),
         "stand_in": sentences.price_is_stand_in(summary),
         "checks": CHECKS,
     }

@@ -83,6 +83,8 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         facts["version"] = _version(server)
         writer.event("ready", launch=item.id)
         show.start_done(item.variant.hint.start_s)
+        if item.agreement is not None:
+            _run_agreement(prepared, item, item.agreement, server, writer, show)
         for cell in item.cells:
             _run_cell(prepared, item, cell, server, writer, show)
         facts["failure"] = None
@@ -95,6 +97,24 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
                 process.stop(server)
         writer.event("down", launch=item.id)
         writer.write_json(f"raw/{item.id}/launch.json", facts)
+
+
+def _run_agreement(
+    prepared: Prepared,
+    item: Launch,
+    cell: Cell,
+    server: process.Server,
+    writer: Writer,
+    show: Display,
+) -> None:
+    """Have the fixed prompts answered and keep the answers; nothing of it is timed."""
+    show.stage(f"{item.variant.label}: answering {cell.requests} prompts to compare answers")
+    writer.event("agree", launch=item.id)
+    work = prepared.work[cell.id]
+    records = _drive(prepared, cell, server, work, "measured", load.Live())
+    rows = (record.to_json() for record in records)
+    writer.write_lines(f"raw/{item.id}/agreement.jsonl.gz", rows, compress=True)
+    show.start_done(plan.cell_estimate_s(item, cell))
 
 
 def _inherited(command: process.Command) -> dict[str, str]:
@@ -146,11 +166,11 @@ def _run_cell(
         server.process.pid,
         prepared.study.scrape_interval_s,
     )
-    started = machine.clocks()
+    started = machine.meters()
     with watcher:
         measured = _drive(prepared, cell, server, work, "measured", live)
         time.sleep(SETTLE_S)
-    ended = machine.clocks()
+    ended = machine.meters()
     writer.event("record", **names)
     death = server.death()
     writer.write_lines(f"{where}/requests.jsonl", (r.to_json() for r in records + measured))

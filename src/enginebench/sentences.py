@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from enginebench import stats
+from enginebench.agreement import Comparison
 from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary, paired_ratio
 
@@ -138,7 +139,23 @@ def limits(summary: Summary) -> list[str]:
             f"the CPU or GPU{_bfloat16_text(facts)}: compare engines within one dtype, or each "
             "engine's best."
         )
+    found += [_answers_text(c) for c in summary.agreement if c.is_same_dtype and c.differences]
     return found
+
+
+def _answers_text(found: Comparison) -> str:
+    text = (
+        f"In {found.dtypes[0]}, {found.label} gave another answer than {found.against} to "
+        f"{len(found.differences)} of {found.prompts} prompts"
+    )
+    if found.first_token_worst is not None:
+        text += f", from token {found.first_token_worst} on at the earliest"
+    if found.clear:
+        return text + f"; {len(found.clear)} of them part where the choice was clear."
+    return text + (
+        f"; all part at a near tie (the better token led by at most "
+        f"{found.margin_largest:.2g} nats), as rounding does."
+    )
 
 
 def price_is_stand_in(summary: Summary) -> bool:

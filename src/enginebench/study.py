@@ -110,6 +110,17 @@ class Workload(_Section):
         return (output.min + output.max) / 2 if isinstance(output, OutputRange) else float(output)
 
 
+class Agreement(_Section):
+    """Prompts that every variant answers once, one after another, so that answers can be compared.
+
+    They are asked on its first start, before anything is measured.
+    """
+
+    prompts: Positive = 16
+    prompt_tokens: Positive = 64
+    output_tokens: Positive = 64
+
+
 class Prompts(_Section):
     path: str = "prompts.txt"
     format: PromptFormat = "auto"
@@ -141,6 +152,7 @@ class Study(_Section):
     engines: Annotated[list[Variant], Field(min_length=1)]
     reference: str = ""  # engine/variant that ratios divide by; empty: the first one
     workloads: Annotated[list[Workload], Field(min_length=1)]
+    agreement: Agreement | None = None  # none: answers are not compared
     trials: Positive = 1  # fresh starts of every engine
     seed: Annotated[int, Field(ge=0)] = 0
     price: Price = Price()
@@ -167,6 +179,8 @@ class Study(_Section):
                         f"{variant.label} names the workload {name!r}, "
                         f"which is none of {', '.join(known)}"
                     )
+        if "agreement" in known:
+            raise ValueError("a workload cannot be called 'agreement': that name is taken")
         if self.reference and self.reference not in labels:
             raise ValueError(
                 f"reference {self.reference!r} is none of the variants ({', '.join(labels)})"

@@ -8,8 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enginebench import ceilings, check, cost, measure, prometheus, record, roofline, stats
-from enginebench.check import Finding, Shares, Verdict
+from enginebench import (
+    agreement,
+    ceilings,
+    check,
+    cost,
+    kv,
+    measure,
+    plausible,
+    prometheus,
+    record,
+    roofline,
+    stats,
+)
+from enginebench.agreement import Comparison
+from enginebench.check import Finding, Verdict
+from enginebench.plausible import Shares
 from enginebench.stats import Interval
 
 #: Figures that are averaged over trials, and what they are.
@@ -82,6 +96,7 @@ class Summary:
     cells: tuple[CellRow, ...]
     groups: tuple[Group, ...]
     reference: str
+    agreement: tuple[Comparison, ...]  # empty: answers were not compared
 
     @property
     def invalid(self) -> tuple[CellRow, ...]:
@@ -96,16 +111,15 @@ def summarize(directory: Path) -> Summary:
     """Read a study's raw files, in its directory below results/, and work out every figure."""
     study = record.read_study(directory)
     study["ceiling"] = _ceiling(directory, study)
-    launches: dict[str, Any] = {}
-    cells: list[CellRow] = []
-    for planned in study["plan"]:
-        file = directory / "raw" / planned["id"] / "launch.json"
-        facts = record.read_json(file) if file.exists() else None
-        if facts is not None:
-            launches[planned["id"]] = facts
-        cells += [_cell_row(directory, study, planned, cell, facts) for cell in planned["cells"]]
-    first = study["study"]["engines"][0]
-    reference = study["study"]["reference"] or f"{first['engine']}/{first['variant']}"
+    files = {p["id"]: directory / "raw" / p["id"] / "launch.json" for p in study["plan"]}
+    launches = {name: record.read_json(file) for name, file in files.items() if file.exists()}
+    reference = study["study"]["reference"] or _labels(study)[0]
+    compared = _comparisons(directory, study, launches, reference)
+    cells = [
+        _cell_row(directory, study, planned, cell, launches.get(planned["id"]), compared)
+        for planned in study["plan"]
+        for cell in planned["cells"]
+    ]
     return Summary(
         study,
         launches,
@@ -113,7 +127,31 @@ def summarize(directory: Path) -> Summary:
         tuple(cells),
         tuple(_groups(study, cells, reference)),
         reference,
+        compared,
     )
+
+
+def _labels(study: Mapping[str, Any]) -> list[str]:
+    return [f"{v['engine']}/{v['variant']}" for v in study["study"]["engines"]]
+
+
+def _comparisons(
+    directory: Path,
+    study: Mapping[str, Any],
+    launches: Mapping[str, Mapping[str, Any]],
+    reference: str,
+) -> tuple[Comparison, ...]:
+    """The answers of every variant that gave any, beside those it should agree with."""
+    files = {
+        planned["label"]: (planned["id"], file)
+        for planned in study["plan"]
+        if planned["id"] in launches
+        and (file := directory / "raw" / planned["id"] / "agreement.jsonl.gz").exists()
+    }
+    labels = [label for label in _labels(study) if label in files]
+    answers = {label: list(record.read_lines(files[label][1])) for label in labels}
+    dtypes = {label: launches[files[label][0]].get("dtype") for label in labels}
+    return agreement.comparisons(answers, dtypes, reference)
 
 
 def _cell_row(
@@ -122,6 +160,7 @@ def _cell_row(
     planned: Mapping[str, Any],
     cell: Mapping[str, Any],
     facts: Mapping[str, Any] | None,
+    compared: Sequence[Comparison],
 ) -> CellRow:
     where = directory / "raw" / planned["id"] / cell["id"]
     figures: dict[str, Any] = {}
@@ -129,6 +168,9 @@ def _cell_row(
         about = record.read_json(where / "cell.json")
         tail = about["log_tail"]
         findings, figures = _read_cell(where, study, cell, facts or {}, about)
+        for found in compared:
+            if found.label == planned["label"] and found.is_same_dtype:
+                findings += check.answer_findings(found)
     else:
         failure = (facts or {}).get("failure")
         reason = (
@@ -173,7 +215,13 @@ def _read_cell(
         cost.usd_per_million_output_tokens(price, rate) if rate else None
     )
     shares = _shares(study, facts.get("dtype"), rows, cell["concurrency"], figures)
+    started, ended = about.get("started") or {}, about.get("ended") or {}
+    energy_j = plausible.energy_used_j(started, ended)
+    tokens = figures["output_tokens"]
     figures |= {
+        "kv_tokens_in_flight_peak": kv.tokens_in_flight_peak(rows),
+        "energy_j": energy_j,
+        "energy_j_per_output_token": energy_j / tokens if energy_j and tokens else None,
         "preemptions": prometheus.difference(first, last, "preemptions_total"),
         "counters_checked": prometheus.difference(first, last, "output_tokens_total") is not None,
         "ceiling_share": shares.throughput,
@@ -186,9 +234,12 @@ def _read_cell(
     findings += check.warmup_findings([row for row in everything if row["phase"] == "warmup"])
     findings += check.requests_findings(rows, cell["requests"])
     findings += check.counter_findings(rows, first, last)
-    findings += check.clock_findings(about.get("started"), about.get("ended"))
-    findings += check.load_findings(figures["in_flight_mean"], cell["concurrency"])
-    findings += check.physics_findings(shares)
+    findings += plausible.clock_findings(started, ended)
+    findings += plausible.load_findings(figures["in_flight_mean"], cell["concurrency"])
+    findings += plausible.physics_findings(shares)
+    held, room = figures["kv_tokens_in_flight_peak"], figures["kv_capacity_tokens"]
+    findings += plausible.kv_findings(held, room, figures["preemptions"])
+    findings += plausible.energy_findings(started, ended)
     return findings, figures
 
 
@@ -245,6 +296,7 @@ def _watched(
         "memory_peak_bytes": peak([sample["pss_bytes"] for sample in processes]),
         "kv_used_ratio_peak": peak([page.get("kv_used_ratio") for page in metrics]),
         "kv_used_bytes_peak": peak([page.get("kv_used_bytes") for page in metrics]),
+        "kv_capacity_tokens": peak([page.get("kv_capacity_tokens") for page in metrics]),
         "requests_running_peak": peak([page.get("requests_running") for page in metrics]),
         "requests_waiting_peak": peak([page.get("requests_waiting") for page in metrics]),
     }
@@ -253,7 +305,7 @@ def _watched(
 def _groups(study: Mapping[str, Any], cells: Sequence[CellRow], reference: str) -> list[Group]:
     """Groups in the study's own order: workload, level, variant."""
     groups = []
-    labels = [f"{v['engine']}/{v['variant']}" for v in study["study"]["engines"]]
+    labels = _labels(study)
     for workload in study["study"]["workloads"]:
         for concurrency in workload["concurrency"]:
             level = [

@@ -1,0 +1,74 @@
+import pytest
+
+from enginebench import plausible
+from enginebench.plausible import Shares
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "is_suspect"), [(100.0, False), (100.14, False), (100.16, True), (95.0, True)]
+)
+def test_two_clocks_may_differ_by_a_twentieth_and_a_thousandth(wall_s, is_suspect):
+    ends = {"t_s": 0.0, "wall_s": 0.0}, {"t_s": 100.0, "wall_s": wall_s}
+    assert [f.verdict for f in plausible.clock_findings(*ends)] == ["suspect"] * is_suspect
+
+
+def test_more_requests_in_flight_than_were_sent_breaks_littles_law():
+    assert list(plausible.load_findings(8.0, 8)) == []
+    assert list(plausible.load_findings(None, 8)) == []
+    assert [f.verdict for f in plausible.load_findings(8.1, 8)] == ["invalid"]
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        (Shares(), []),
+        (Shares(1.0, 1.0, 1.0), []),
+        (Shares(throughput=1.01), ["invalid"]),
+        (Shares(decode=1.05, is_measured=True), ["suspect"]),
+        (Shares(prefill=1.5, is_measured=True), ["suspect"]),
+        (Shares(prefill=1.51, is_measured=True), ["invalid"]),
+    ],
+)
+def test_nothing_beats_its_ceiling(shares, expected):
+    assert [finding.verdict for finding in plausible.physics_findings(shares)] == expected
+
+
+@pytest.mark.parametrize(
+    ("peak", "capacity", "preemptions", "expected"),
+    [
+        (4096, 4096, 0, []),
+        (4097, 4096, 0, ["suspect"]),
+        (4097, 4096, None, ["suspect"]),
+        (4097, 4096, 2, []),  # the preempted ones hold nothing
+        (4097, None, 0, []),
+        (None, 4096, 0, []),
+    ],
+)
+def test_no_more_tokens_are_in_generation_than_the_cache_holds(
+    peak, capacity, preemptions, expected
+):
+    found = plausible.kv_findings(peak, capacity, preemptions)
+    assert [finding.verdict for finding in found] == expected
+
+
+def meters(t_s, *gpus):
+    return {"t_s": t_s, "gpus": [{"energy_j": e, "power_limit_w": w} for e, w in gpus]}
+
+
+@pytest.mark.parametrize(
+    ("started", "ended", "used_j", "expected"),
+    [
+        # Two GPUs of 300 W for 10 s: 6,000 J at most.
+        (meters(0, (0, 300), (500, 300)), meters(10, (3000, 300), (3500, 300)), 6000, []),
+        (meters(0, (0, 300), (500, 300)), meters(10, (3400, 300), (3500, 300)), 6400, ["suspect"]),
+        (meters(0, (5000, 300)), meters(10, (100, 300)), -4900, ["suspect"]),  # the meter was reset
+        (meters(0, (None, 300)), meters(10, (None, 300)), None, []),
+        (meters(0, (0, None)), meters(10, (9000, None)), 9000, []),
+        (meters(0), meters(10), None, []),
+        ({}, {}, None, []),  # an earlier record
+    ],
+)
+def test_gpus_draw_no_more_than_their_limit_allows(started, ended, used_j, expected):
+    assert plausible.energy_used_j(started, ended) == used_j
+    found = plausible.energy_findings(started, ended)
+    assert [finding.verdict for finding in found] == expected
