@@ -45,21 +45,18 @@ def read_completions_event(data: str) -> Delta:
         return Delta(error=f"an event is not JSON: {data[:200]}")
     if not isinstance(event, dict):
         return Delta(error=f"an event is not a JSON object: {data[:200]}")
-    if event.get("error") is not None:
-        return Delta(error=_error_text(event["error"]))
+    if (error := event.get("error")) is not None:
+        return Delta(error=_error_text(error))
     try:
         (choice,) = event.get("choices") or [{}]
         text, reason = choice.get("text") or "", choice.get("finish_reason")
         if isinstance(text, str):
-            logprobs, ids = choice.get("logprobs"), choice.get("token_ids")
-            return Delta(
-                text,
-                None,
-                _usage(event.get("usage")),
-                reason,
-                token_ids=tuple(ids) if ids else (),
-                margins=_margins(logprobs) if logprobs else (),
-            )
+            found = Delta(text, None, _usage(event.get("usage")), reason)
+            if ids := choice.get("token_ids"):
+                found.token_ids = tuple(ids)
+            if logprobs := choice.get("logprobs"):
+                found.margins = _margins(logprobs)
+            return found
     except (TypeError, ValueError, AttributeError):
         pass
     return Delta(error=f"an event has not the form of a completion: {data[:200]}")
