@@ -1,8 +1,8 @@
 """What came back for a request, untouched: bytes and their times, and where they are kept.
 
-While a response comes in, its bytes and the stamps of its pieces stay in memory. Once it has ended its
-bytes go to a file, so that the client holds 20 bytes a piece for a finished response (arrival, reading,
-length), and the bytes of those in flight.
+While a response comes in, its bytes and the stamps of its pieces stay in memory. Once it has ended
+its bytes go to a file, so that the client holds 20 bytes a piece for a finished response (arrival,
+reading, length), and the bytes of those in flight.
 """
 
 import os
@@ -45,6 +45,7 @@ class Exchange:
 
     index: int
     planned_s: float | None = None  # when it was due; closed loop: when its stream became free
+    ready_s: float | None = None  # when it could go: it was due and a stream was free
     sent_s: float | None = None  # right before its last byte went to the kernel; None: never sent
     arrival_s: "array[float]" = field(default_factory=_floats)  # of each piece: kernel's stamp, or
     read_s: "array[float]" = field(default_factory=_floats)  # when the client had read it
@@ -83,12 +84,15 @@ class Spooled:
 
 
 class Spool:
-    """A file of our own that finished responses are written to; gone when it is closed."""
+    """A file that finished responses are written to; one of our own is gone when it is closed."""
 
-    def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="enginebench-")
-        self._path = Path(self._directory.name) / "bytes"
-        self._fd = os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600)
+    def __init__(self, path: Path | None = None) -> None:
+        self._directory = None
+        if path is None:
+            self._directory = tempfile.TemporaryDirectory(prefix="enginebench-")
+            path = Path(self._directory.name) / "bytes"
+        self.path = path
+        self._fd = os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600)
         self._end = 0
 
     def keep(self, data: bytearray) -> Spooled | bytearray:
@@ -99,28 +103,35 @@ class Spool:
             length = -1
         if length != len(data):
             return data
-        kept = Spooled(self._path, self._end, length)
+        kept = Spooled(self.path, self._end, length)
         self._end += length
         return kept
 
     def close(self) -> None:
-        os.close(self._fd)
-        self._directory.cleanup()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._directory is not None:
+            self._directory.cleanup()
 
 
-def arrivals(stamps: bytes, read_s: "array[float]", offset_ns: int | None) -> "array[float]":
-    """Kernel stamps on the clock of all other times; where there is none, the time of reading.
+def arrivals(
+    stamps: bytes, read_s: "array[float]", offset_ns: int | None
+) -> "tuple[array[float], int]":
+    """Kernel stamps on the clock of all other times, and how many there were.
+
+    Where there is none, a piece has the time of its reading.
 
     Args:
         stamps: a timespec of CLOCK_REALTIME for each piece, zero where there was none.
         offset_ns: CLOCK_MONOTONIC minus CLOCK_REALTIME; None: the stamps cannot be used.
     """
     if offset_ns is None or not stamps:
-        return array("d", read_s)
+        return array("d", read_s), 0
     times = np.frombuffer(stamps, np.int64).reshape(-1, 2)
     wall_ns = times[:, 0] * 1_000_000_000 + times[:, 1]
     found = np.where(wall_ns == 0, np.asarray(read_s), (wall_ns + offset_ns) / 1e9)
-    return array("d", found.tobytes())
+    return array("d", found.tobytes()), int(np.count_nonzero(wall_ns))
 
 
 def stamp_s(stamp: bytes, offset_ns: int) -> float:

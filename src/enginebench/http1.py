@@ -23,8 +23,8 @@ class ProtocolError(ValueError):
 def is_one_chunk(data: bytes) -> bool:
     """Whether a piece is exactly one chunk with something in it, as servers write a token.
 
-    Only a fast way past the reader for a piece that begins where a chunk does; what was passed by is
-    read strictly afterwards.
+    Only a fast way past the reader for a piece that begins where a chunk does; what was passed by
+    is read strictly afterwards.
     """
     end = data.find(b"\r\n", 0, 18)
     if end < 1:

@@ -1,10 +1,11 @@
 """What Linux gives a client that must be on time: receive timestamps, exact timers, one clock.
 
-The kernel stamps every segment when it arrives, on CLOCK_REALTIME (``SO_TIMESTAMPNS``, socket(7));
+The kernel stamps each segment when it arrives, on CLOCK_REALTIME (``SO_TIMESTAMPNS``, socket(7));
 all times recorded here are CLOCK_MONOTONIC. The distance between the two clocks is measured at both
 ends of a cell. Standard library only: the scripted server starts with it in milliseconds.
 """
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -74,10 +75,8 @@ class Timer:
 
     def clear(self) -> None:
         """Take note that it has fired."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 8)
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         os.close(self.fd)

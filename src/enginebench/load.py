@@ -1,7 +1,7 @@
 """The load generator: many streamed requests at once, every piece stamped when it arrives.
 
-While tokens arrive, nothing happens but a read, four appends, and as much HTTP framing as is needed to
-know that a response has ended. JSON is taken apart afterwards (``exchange.py``). One loop around
+While tokens arrive, nothing happens but a read, four appends, and as much HTTP framing as is needed
+to know that a response has ended. JSON is taken apart afterwards (``exchange.py``). One loop around
 ``epoll`` in one thread; ``workers.py`` runs several of them.
 
 All times are seconds of ``time.perf_counter`` (CLOCK_MONOTONIC on Linux).
@@ -107,6 +107,8 @@ def run(
     live: Live | None = None,
     lost: Callable[[], str | None] = lambda: None,
     start_s: Callable[[], float] = time.perf_counter,
+    on_tick: Callable[[], None] = lambda: None,
+    spool: Spool | None = None,
 ) -> Taken:
     """Send all requests and wait for the end of every one.
 
@@ -114,8 +116,10 @@ def run(
         lost: asked after a failed exchange; a reason means that the engine is gone for good, and
             the requests not yet sent are given up with that reason.
         start_s: asked once the connections are open: the moment at which the clock starts.
+        on_tick: called every few milliseconds.
+        spool: where finished responses are kept.
     """
-    loop = _Loop(load, live or Live(), lost)
+    loop = _Loop(load, live or Live(), lost, on_tick, spool or Spool())
     try:
         with _undisturbed():
             loop.run(start_s)
@@ -166,8 +170,15 @@ def _undisturbed() -> Iterator[None]:
 class _Loop:
     """One run of a load in one thread."""
 
-    def __init__(self, load: Load, live: Live, lost: Callable[[], str | None]) -> None:
-        self._load, self._live, self._lost = load, live, lost
+    def __init__(
+        self,
+        load: Load,
+        live: Live,
+        lost: Callable[[], str | None],
+        on_tick: Callable[[], None],
+        spool: Spool,
+    ) -> None:
+        self._load, self._live, self._lost, self._on_tick = load, live, lost, on_tick
         self._exchanges = [Exchange(index) for index in range(len(load.requests))]
         self._left = len(self._exchanges)  # not yet ended
         self._streams = [Stream() for _ in range(min(load.streams, self._left))]
@@ -187,7 +198,7 @@ class _Loop:
         self._before = kernel.clock_offset()
         self._family, self._place = load.address.resolve()
         self._context = load.address.context()
-        self.spool = Spool()
+        self.spool = spool
         self.own = Own(streams=len(self._streams))
 
     def run(self, start_s: Callable[[], float]) -> None:
@@ -252,6 +263,8 @@ class _Loop:
             stream = self._free.popleft() if is_closed_loop else self._free.pop()
             if is_closed_loop:
                 exchange.planned_s = stream.free_s
+            assert exchange.planned_s is not None
+            exchange.ready_s = max(exchange.planned_s, stream.free_s)
             self._begin(stream, exchange)
 
     def _begin(self, stream: Stream, exchange: Exchange) -> None:
@@ -385,7 +398,9 @@ class _Loop:
         stream.exchange = None
         exchange.end_s = now_s
         if fault is None and any(stream.stamps[-kernel.STAMP.size :]):
-            exchange.end_s = stamp_s(stream.stamps[-kernel.STAMP.size :], self._before.offset_ns)
+            exchange.end_s = stamp_s(
+                bytes(stream.stamps[-kernel.STAMP.size :]), self._before.offset_ns
+            )
         exchange.fault, exchange.kind = fault, kind
         exchange.read_s, exchange.sizes = stream.read_s, stream.sizes
         exchange.kept = stream.kept
@@ -449,6 +464,7 @@ class _Loop:
         self.own.lag_s.append(lag_s)
         self._tick_due_s += TICK_S * (1 + int(lag_s / TICK_S))
         self._meet_deadlines(now_s)
+        self._on_tick()
         for _ in range(min(SAVED_PER_TICK, len(self._unsaved))):
             exchange, data = self._unsaved.popleft()
             exchange.kept = self.spool.keep(data)
@@ -474,9 +490,10 @@ class _Loop:
         for exchange in self._exchanges:
             stamps = self._stamps.pop(exchange.index, bytearray())
             offset_ns = self._before.offset_ns if is_steady else None
-            exchange.arrival_s = arrivals(bytes(stamps), exchange.read_s, offset_ns)
-            own.pieces += len(exchange.read_s)
-            own.pieces_stamped += sum(a != r for a, r in zip(exchange.arrival_s, exchange.read_s))
+            found, stamped = arrivals(bytes(stamps), exchange.read_s, offset_ns)
+            exchange.arrival_s = found
+            own.pieces += len(found)
+            own.pieces_stamped += stamped
         if is_steady and own.pieces_stamped:
             own.clock_error_ns = max(self._before.error_ns, after.error_ns)
         return Taken(self._exchanges, [own], [self.spool])

@@ -1,17 +1,18 @@
 """A server whose every token time is known: what the load generator is calibrated against.
 
-It speaks the completions stream, but nothing is generated: an answer follows a script of first-token
-time, pace, jitter, stalls, freezes and faults. It stamps each token as it hands it to the kernel, and
-so knows its own lateness, which it writes down when it is stopped. It must have a core to itself: in
-the last millisecond before a token is due it does not sleep.
+It speaks the completions stream, but nothing is generated: an answer follows a script of
+first-token time, pace, jitter, stalls, freezes and faults. It stamps each token as it hands it to
+the kernel, and so knows its own lateness, which it writes down when it is stopped. It must have a
+core to itself: in the last millisecond before a token is due it does not sleep.
 
-Run as a program: ``python -m enginebench.scripted SCRIPT.json LOG``; it prints its port. Standard
-library only.
+A request may ask for a pace of its own (``pace_s``). Run as a program: ``python -m
+enginebench.scripted SCRIPT.json LOG [CPU]``; it prints its port. Standard library only.
 """
 
 import gc
 import heapq
 import json
+import os
 import pickle
 import random
 import select
@@ -23,7 +24,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from enginebench import kernel
 
@@ -76,10 +77,10 @@ class Script:
 
 @dataclass(slots=True)
 class Served:
-    """The server's own account of one request; times on the clock of the client (CLOCK_MONOTONIC).
+    """The server's own account of one request; times on the client's clock (CLOCK_MONOTONIC).
 
-    ``sent_s`` is read right before each token's event is handed to the kernel; what it is later than
-    ``due_s`` is the server's own lateness, and the client's is only what comes after it.
+    ``sent_s`` is read right before each token's event is handed to the kernel; what it is later
+    than ``due_s`` is the server's own lateness, and the client's is only what comes after it.
     """
 
     request_id: str
@@ -150,6 +151,7 @@ class _Stream:
     request: bytes = b""  # what has come of the next request
     writes: Sequence[bytes] = ()
     next: int = 0  # index of the next write
+    pace_s: float = 0.0
     closes: bool = False  # the connection ends with the answer
     served: Served | None = None
     is_open: bool = True
@@ -248,11 +250,12 @@ class Server:
             return None
         stream.next = index + 1
         # The end of the stream comes with its last token.
-        return due_s if index + 1 == last else self._following(due_s, index + 1)
+        if index + 1 == last:
+            return due_s
+        return self._following(due_s + stream.pace_s, index + 1)
 
-    def _following(self, due_s: float, index: int) -> float:
+    def _following(self, following_s: float, index: int) -> float:
         script = self.script
-        following_s = due_s + script.pace_s
         if script.jitter_s:
             following_s += self._draw.random() * script.jitter_s
         if script.stall_every and index % script.stall_every == 0:
@@ -310,7 +313,9 @@ class Server:
         fault = script.fault(len(self.log))
         stream.served = Served(fields.get(b"x-request-id", b"").decode(), arrived_s)
         self.log.append(stream.served)
-        stream.writes = self._writes(int(json.loads(content)["max_tokens"]), fault)
+        asked = json.loads(content)
+        stream.writes = self._writes(int(asked["max_tokens"]), fault)
+        stream.pace_s = float(asked.get("pace_s", script.pace_s))
         stream.next = 0
         stream.closes = script.framing == "close" or fault == "cut"
         self._ties += 1
@@ -332,12 +337,14 @@ class Server:
 
 
 def read_log(path: Path) -> list[Served]:
-    """The account that a server wrote when it was stopped. It is our own file, from this machine."""
+    """The account that a server wrote when it was stopped: our own file, from this machine."""
     return [Served(*row) for row in pickle.loads(path.read_bytes())]
 
 
 def main() -> None:
     script_file, log = map(Path, sys.argv[1:3])
+    if len(sys.argv) > 3:
+        os.sched_setaffinity(0, {int(sys.argv[3])})
     server = Server(Script.from_json(script_file.read_text()))
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the starter's business

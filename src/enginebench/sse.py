@@ -37,7 +37,7 @@ def regular_events(
 ) -> list[tuple[float, str]] | None:
     """The events of a chunked body in which every chunk is one event, as engines write them.
 
-    The same as ``events`` over the body, many times faster; None where the body is not of that form.
+    The same as ``events`` over the body, many times faster; None where it is not of that form.
 
     Args:
         raw: the whole response; its body begins at ``start``.
