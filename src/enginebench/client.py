@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enginebench.arrivals import Exchange
-from enginebench.load import Taken
+from enginebench.job import Taken
 
 Figures = dict[str, Any]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from enginebench import kernel, load
 from enginebench.arrivals import Exchange, Spool
-from enginebench.load import Live, Load, Own, Taken
+from enginebench.job import Live, Load, Own, Taken
 
 START_AHEAD_S = 0.05  # for the word to reach everybody
 POLL_S = 0.1
