@@ -17,13 +17,13 @@ def group(label, of, concurrency=1, **figures):
     found = defaultdict(lambda: None)
     found |= {name: Interval(value, None, None, 1) for name, value in figures.items()}
     engine, variant = label.split("/")
-    return Group(label, engine, variant, of, concurrency, 1, 1, 1, found, None)
+    return Group(label, engine, variant, of, concurrency, None, 1, 1, 1, found, None)
 
 
 def cell(label, of, concurrency=1, trial=1, **figures):
     found = defaultdict(lambda: None) | figures
     engine, variant = label.split("/")
-    return CellRow("l", trial, engine, variant, label, of, concurrency, (), (), found)
+    return CellRow("l", trial, engine, variant, label, of, concurrency, None, (), (), found)
 
 
 def summary(workloads, groups=(), cells=(), reference="base/naive"):
@@ -121,7 +121,7 @@ def test_the_fullest_cell_of_the_first_trial_is_accounted_for():
     made = summary([workload("w", 5, 5)], cells=cells)
     (row,) = memory_report.accounts(made)["rows"]
     assert row == [
-        "fast/a", "w, 8", "3.00", "0.50", "1.00", "1.50", "1,000", "80 (8%)", "70",
+        "fast/a", "w, 8 in flight", "3.00", "0.50", "1.00", "1.50", "1,000", "80 (8%)", "70",
         "16,384 / 16,384", "12%", "–",
     ]  # fmt: skip
     (said,) = memory_report.sentences(made)

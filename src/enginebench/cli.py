@@ -1,6 +1,5 @@
 """The command line: the same verbs as the Makefile."""
 
-import asyncio
 import signal
 import sys
 from collections import Counter
@@ -283,8 +282,7 @@ def _run_study(
         )
         with Display(console, prepared.plan.estimate_s, prepared.plan.cells) as show:
             outcome = run(prepared, writer, show)
-    # An interrupt inside an event loop may come out as the cancellation of its task.
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except KeyboardInterrupt:
         errors.print(f"interrupted: {kept}", soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     summary = report.build(writer.directory)

@@ -21,7 +21,7 @@ class Ask:
     wants_ids: bool = False  # ask for the answer's token ids and margins too, if it can be asked
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for every event: frozen, it would take three times as long
 class Usage:
     """Token counts as the engine states them; None where it does not."""
 
@@ -30,7 +30,7 @@ class Usage:
     cached_tokens: int | None = None  # prompt tokens served from a prefix cache
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delta:
     """What one event of the stream said."""
 

@@ -44,7 +44,7 @@ def accounts(summary: Summary) -> Table:
         rows.append(
             [
                 cell.label,
-                f"{cell.workload}, {cell.concurrency}",
+                f"{cell.workload}, {cell.load_text}",
                 *(
                     _gib(figures[name])
                     for name in (
@@ -61,7 +61,7 @@ def accounts(summary: Summary) -> Table:
             ]
         )  # fmt: skip
     headings = [
-        "engine/variant", "workload, in flight", "memory GiB", "weights", "KV reserved", "other",
+        "engine/variant", "workload", "memory GiB", "weights", "KV reserved", "other",
         "KV capacity, tokens", "used at most", "held by requests at most",
         "bytes a token, computed / measured", "used but not needed", "engine's curve off ours by",
     ]  # fmt: skip
@@ -73,8 +73,8 @@ def capacities(summary: Summary) -> Table:
     rows = []
     for group in summary.groups:
         capacity = group.figures["kv_capacity_tokens"]
-        if capacity is None:
-            continue
+        if capacity is None or group.rate is not None:
+            continue  # an open loop's requests in flight are not known beforehand
         length = request_tokens(summary, group.workload)
         fit = requests_that_fit(capacity.mean, length, _block(summary, group))
         rows.append(
@@ -134,7 +134,7 @@ GROWING = (
 def curves(summary: Summary) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """Figure -> variant -> (tokens, value), of single requests with one prompt length and outputs
     of at least three."""
-    alone = [group for group in summary.groups if group.concurrency == 1]
+    alone = [g for g in summary.groups if g.concurrency == 1 and g.rate is None]
     prompts = Counter(_workload(summary, group.workload)["prompt_tokens"] for group in alone)
     if not prompts:
         return {}

@@ -32,7 +32,7 @@ STYLE: Any = {
 SIZE_INCHES = (7.2, 4.0)
 LABEL_GAP = 13.0  # points between two labels at the lines' ends
 
-Point = tuple[str, int, Interval | None]  # variant, requests in flight, the figure
+Point = tuple[str, float, Interval | None]  # variant, level of load, the figure
 
 
 def line_plot(
@@ -40,13 +40,15 @@ def line_plot(
     order: Sequence[str],
     title: str,
     unit: str,
+    load: str,
     *,
     log: bool,
 ) -> Figure | None:
-    """A figure against concurrency, one line a variant, labelled at its end; None if it is empty.
+    """A figure against the load, one line a variant, labelled at its end; None if it is empty.
 
     Args:
         points: one workload's values, in ``unit``.
+        load: what the levels are of.
         order: all variants of the study, so that a variant has one colour throughout.
         log: logarithmic value axis; otherwise it starts at zero.
     """
@@ -64,30 +66,30 @@ def line_plot(
         if not ends:
             plt.close(figure)
             return None
-        _axes(axes, sorted({x for _, x, _ in points}), unit, log)
+        _axes(axes, sorted({x for _, x, _ in points}), unit, load, log)
         axes.set_title(title, loc="left", fontweight="bold")
         figure.tight_layout()
         _end_labels(figure, axes, ends)
         return figure
 
 
-def _line(axes: Axes, points: Sequence[tuple[int, Interval]], index: int) -> None:
+def _line(axes: Axes, points: Sequence[tuple[float, Interval]], index: int) -> None:
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-    x = [concurrency for concurrency, _ in points]
+    x = [level for level, _ in points]
     axes.plot(x, [v.mean for _, v in points], color=colour, marker=marker, markersize=5)
-    for concurrency, found in points:
+    for level, found in points:
         if found.low is not None and found.high is not None:
             # An interval that reaches below zero is drawn down to where a figure can be.
             low = max(found.low, found.mean / 10)
-            axes.vlines(concurrency, low, found.high, color=colour, alpha=0.4, linewidth=4)
+            axes.vlines(level, low, found.high, color=colour, alpha=0.4, linewidth=4)
 
 
-def _axes(axes: Axes, levels: Sequence[float], unit: str, log: bool) -> None:
+def _axes(axes: Axes, levels: Sequence[float], unit: str, load: str, log: bool) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(list(levels)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.set_xlabel("requests in flight")
+    axes.set_xlabel(load)
     axes.set_ylabel(unit)
     if log:
         axes.set_yscale("log")
@@ -228,8 +230,7 @@ def length_plot(
             )
             ends.append((x[-1], y[-1], label, COLOURS[index % 8]))
         levels = sorted({x for points in curves.values() for x, _ in points})
-        _axes(axes, levels, unit, log=True)
-        axes.set_xlabel(over)
+        _axes(axes, levels, unit, over, log=True)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0f}"))
         axes.set_title(title, loc="left", fontweight="bold")
         figure.tight_layout()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from enginebench import memory_report, plots, sentences, stats
+from enginebench import budget, memory_report, plots, sentences, stats
 from enginebench.agreement import NEAR_TIE_NATS, Comparison
 from enginebench.check import CHECKS
 from enginebench.errors import UserError
@@ -45,7 +45,7 @@ LENGTH_FIGURES = (
 MINIMUM_SAMPLES = 10  # fewer make no timeline
 
 #: (heading, figure, factor from SI, digits after the point)
-COLUMNS = (
+COLUMNS: tuple[tuple[str, str, float, int], ...] = (
     ("output tokens/s", "output_tokens_per_s", 1, 1),
     ("TTFT p50 ms", "ttft_s_p50", 1e3, 0),
     ("TTFT p95 ms", "ttft_s_p95", 1e3, 0),
@@ -77,6 +77,13 @@ ANSWER_HEADINGS = (
     "margins differ by at most, nats",
     "parted at a clear choice",
 )
+
+
+#: What an open loop shows instead: its wait counts from the moment a request was due.
+OPEN_COLUMNS = {
+    "ttft_s_p50": ("TTFT from due p50 ms", "ttft_planned_s_p50", 1e3, 0),
+    "ttft_s_p95": ("TTFT from due p95 ms", "ttft_planned_s_p95", 1e3, 0),
+}
 
 
 def build(directory: Path) -> Summary:
@@ -161,6 +168,7 @@ def _csv_row(group: Group) -> dict[str, Any]:
         "variant": group.variant,
         "workload": group.workload,
         "concurrency": group.concurrency,
+        "rate": group.rate,
         "trials_valid": group.trials_valid,
         "trials_planned": group.trials_planned,
     }
@@ -179,20 +187,22 @@ def _write_figures(summary: Summary, directory: Path) -> list[dict[str, str]]:
     """Draw one figure a quantity for each workload that has more than one level."""
     written = []
     for workload in summary.study["study"]["workloads"]:
-        if len(workload["concurrency"]) < 2:
+        if len(workload["concurrency"] or workload["rate"]) < 2:
             continue
         groups = [g for g in summary.groups if g.workload == workload["name"]]
         for stem, name, unit, factor, title, log in FIGURES:
             figure = plots.line_plot(
-                [(g.label, g.concurrency, scaled(g.figures[name], factor)) for g in groups],
+                [(g.label, g.level, scaled(g.figures[name], factor)) for g in groups],
                 _labels(summary),
                 f"{title}, workload {workload['name']}",
                 unit,
+                "requests in flight" if workload["concurrency"] else "requests/s offered",
                 log=log,
             )
             if figure is not None:
                 path = directory / f"{workload['name']}-{stem}"
-                caption = f"{title} against requests in flight, workload {workload['name']}"
+                against = "requests in flight" if workload["concurrency"] else "requests/s offered"
+                caption = f"{title} against {against}, workload {workload['name']}"
                 written.append(_keep(figure, path, caption))
     return written
 
@@ -203,7 +213,7 @@ def _write_memory_figures(summary: Summary, directory: Path) -> list[dict[str, s
     for cell in memory_report.fullest_cells(summary):
         if len(cell.samples) < MINIMUM_SAMPLES:
             continue
-        what = f"{cell.label}, {cell.workload}, {cell.concurrency} in flight"
+        what = f"{cell.label}, {cell.workload}, {cell.load_text}"
         capacity = cell.figures["kv_capacity_tokens"]
         figure = plots.timeline(cell.samples, cell.resident, capacity, what)
         stem = f"timeline-{cell.engine}-{cell.variant}"
@@ -267,18 +277,20 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
     answers = {c.label: f"{c.identical} of {c.prompts}" for c in reversed(summary.agreement)}
     for workload in summary.study["study"]["workloads"]:
         rows = []
+        is_open = not workload["concurrency"]
+        columns = [OPEN_COLUMNS.get(c[1], c) if is_open else c for c in COLUMNS]
         for group in summary.groups:
             if group.workload != workload["name"]:
                 continue
             cells = [
                 number(found.mean if found else None, digits)
-                for _, name, factor, digits in COLUMNS
+                for _, name, factor, digits in columns
                 for found in [scaled(group.figures[name], factor)]
             ]
             verdict = f"{group.trials_valid} of {group.trials_planned}"
             ratio = ratio_text(group, summary.reference)
             rate = interval_text(group.figures["output_tokens_per_s"], 1)
-            where = [group.label, str(group.concurrency), str(group.requests)]
+            where = [group.label, f"{group.level:g}", str(group.requests)]
             answered = [answers.get(group.label, NOT_MEASURED)] if answers else []
             rows.append(
                 {
@@ -287,8 +299,9 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
                     "is_valid": group.trials_valid == group.trials_planned,
                 }
             )
-        headings = ["engine/variant", "in flight", "requests", COLUMNS[0][0], "× reference"]
-        headings += [heading for heading, *_ in COLUMNS[1:]]
+        level = "requests/s offered" if is_open else "in flight"
+        headings = ["engine/variant", level, "requests", columns[0][0], "× reference"]
+        headings += [heading for heading, *_ in columns[1:]]
         headings += ["same answers"] if answers else []
         made.append({"workload": workload, "headings": [*headings, "valid trials"], "rows": rows})
     return made
@@ -356,6 +369,24 @@ def _values(
         "compared_on": summary.study["study"].get("agreement"),
         "stand_in": sentences.price_is_stand_in(summary),
         "checks": CHECKS,
+        **_client(summary),
+    }
+
+
+def _client(summary: Summary) -> dict[str, Any]:
+    """What the report says of the load generator itself."""
+    cells = [
+        (f"{cell.label} {cell.workload}, {cell.load_text}", cell.figures["client"])
+        for cell in summary.cells
+        if cell.figures.get("client")
+    ]
+    calibration = summary.study.get("calibration") or []
+    return {
+        "calibration_headings": budget.CALIBRATION_HEADINGS,
+        "calibration": budget.calibration_table(summary.study),
+        "shares_core": any(not found["has_own_core"] for found in calibration),
+        "client_headings": budget.CELL_HEADINGS,
+        "clients": budget.cell_table(cells),
     }
 
 
@@ -400,7 +431,7 @@ def print_table(summary: Summary, console: Console) -> None:
         console.print(table)
     for cell in (*summary.invalid, *summary.suspect):
         console.print(
-            f"{cell.verdict}: {cell.label} {cell.workload}-c{cell.concurrency}, "
+            f"{cell.verdict}: {cell.label} {cell.workload}, {cell.load_text}, "
             f"trial {cell.trial}: " + "; ".join(cell.problems),
             markup=False,
             soft_wrap=True,

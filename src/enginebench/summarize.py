@@ -10,6 +10,7 @@ from typing import Any
 
 from enginebench import (
     agreement,
+    budget,
     ceilings,
     check,
     cost,
@@ -34,6 +35,9 @@ AVERAGED = (
     "usd_per_million_output_tokens",
     "ttft_s_p50",
     "ttft_s_p95",
+    "ttft_planned_s_p50",
+    "ttft_planned_s_p95",
+    "requests_offered_per_s",
     "tpot_s_p50",
     "itl_s_p50",
     "itl_s_p99",
@@ -68,12 +72,21 @@ class CellRow:
     variant: str
     label: str
     workload: str
-    concurrency: int
+    concurrency: int  # most requests in flight
+    rate: float | None  # requests/s offered in an open loop; None: a closed loop
     findings: tuple[Finding, ...]  # empty: the cell is valid
     log_tail: tuple[str, ...]
     figures: Mapping[str, Any]  # empty where nothing was recorded
     samples: tuple[memory.Sample, ...] = ()  # the KV cache over time
     resident: tuple[tuple[float, float], ...] = ()  # the processes' memory: t_s, bytes
+
+    @property
+    def level(self) -> float:
+        return self.concurrency if self.rate is None else self.rate
+
+    @property
+    def load_text(self) -> str:
+        return load_text(self.concurrency, self.rate)
 
     @property
     def verdict(self) -> Verdict:
@@ -98,11 +111,16 @@ class Group:
     variant: str
     workload: str
     concurrency: int
+    rate: float | None
     trials_valid: int
     trials_planned: int
     requests: int  # measured, over the valid trials
     figures: Mapping[str, Interval | None]
     ratio: Interval | None  # output tokens/s over the reference's, paired by trial
+
+    @property
+    def level(self) -> float:
+        return self.concurrency if self.rate is None else self.rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +140,11 @@ class Summary:
     @property
     def suspect(self) -> tuple[CellRow, ...]:
         return tuple(cell for cell in self.cells if cell.verdict == "suspect")
+
+
+def load_text(concurrency: int, rate: float | None) -> str:
+    """A level of load in words."""
+    return f"{concurrency} in flight" if rate is None else f"{rate:g} requests/s offered"
 
 
 def summarize(directory: Path) -> Summary:
@@ -206,6 +229,7 @@ def _cell_row(
         planned["label"],
         cell["workload"],
         cell["concurrency"],
+        cell.get("rate"),
         tuple(findings),
         tuple(tail),
         figures,
@@ -242,6 +266,7 @@ def _read_cell(
     tokens = figures["output_tokens"]
     figures |= {
         "kv_tokens_in_flight_peak": kv.tokens_in_flight_peak(rows),
+        "client": about.get("client"),
         "energy_j": energy_j,
         "energy_j_per_output_token": energy_j / tokens if energy_j and tokens else None,
         "preemptions": prometheus.difference(first, last, "preemptions_total"),
@@ -256,6 +281,7 @@ def _read_cell(
     findings += check.warmup_findings([row for row in everything if row["phase"] == "warmup"])
     findings += check.requests_findings(rows, cell["requests"])
     findings += check.counter_findings(rows, first, last)
+    findings += budget.findings(about.get("client"), figures)
     findings += plausible.clock_findings(started, ended)
     findings += plausible.load_findings(figures["in_flight_mean"], cell["concurrency"])
     findings += plausible.physics_findings(shares)
@@ -344,16 +370,14 @@ def _groups(study: Mapping[str, Any], cells: Sequence[CellRow], reference: str) 
     groups = []
     labels = _labels(study)
     for workload in study["study"]["workloads"]:
-        for concurrency in workload["concurrency"]:
-            level = [
-                cell
-                for cell in cells
-                if (cell.workload, cell.concurrency) == (workload["name"], concurrency)
+        for level in workload["concurrency"] or workload["rate"]:
+            here = [
+                cell for cell in cells if (cell.workload, cell.level) == (workload["name"], level)
             ]
             for label in labels:
-                members = [cell for cell in level if cell.label == label]
+                members = [cell for cell in here if cell.label == label]
                 if members:
-                    against = [cell for cell in level if cell.label == reference]
+                    against = [cell for cell in here if cell.label == reference]
                     groups.append(_group(members, against))
     return groups
 
@@ -372,6 +396,7 @@ def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
         first.variant,
         first.workload,
         first.concurrency,
+        first.rate,
         len(valid),
         len(members),
         sum(cell.figures["requests"] for cell in valid),
