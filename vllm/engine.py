@@ -26,7 +26,7 @@ DIALECT = Dialect(
         # The second form is the one of versions that do not state the size in tokens.
         "kv_capacity_tokens": (
             "vllm:cache_config_info[kv_cache_size_tokens]",
-            "vllm:cache_config_info[num_gpu_blocks*block_size]",
+            "vllm:cache_config_info[num_gpu_blocks]*vllm:cache_config_info[block_size]",
         ),
         "kv_block_tokens": ("vllm:cache_config_info[block_size]",),
         "kv_reserved_bytes": ("vllm:cache_config_info[kv_cache_memory_bytes]",),

@@ -53,7 +53,7 @@ class Dialect:
     read: Callable[[str], Delta]  # the data of one event -> what it said
     # Our metric name -> the engine's names for it, the first one present is read. Series of one
     # name that differ in their labels are added up. ``name[label]`` reads a number that stands in
-    # a label, ``name[label*label]`` the product of two.
+    # a label, ``a*b`` the product of two; fields of a JSON page are named ``outer.inner``.
     metrics: Mapping[str, tuple[str, ...]]
     health_path: str = "/health"
     metrics_path: str = "/metrics"
