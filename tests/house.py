@@ -85,6 +85,7 @@ def study(*engines: dict[str, Any], **changes: Any) -> dict[str, Any]:
             },
         ],
         "scrape_interval_s": 0.05,
+        "calibration_s": 0,
         "ready_timeout_s": 20,
     } | changes
 

@@ -1,14 +1,15 @@
 import dataclasses
 import json
+from array import array
 
 import pytest
 from conftest import ROOT
 from fake_server import HEAD, LAST_CHUNK, answer, event, sse
 
 from enginebench import exchange
+from enginebench.arrivals import Exchange
 from enginebench.dialect import Ask, Delta
 from enginebench.launch import load_engine
-from enginebench.load import Exchange
 
 DIALECT = load_engine(ROOT, "vllm").dialect
 ASK = Ask((1, 2, 3, 4, 5), "five tokens", 3, prompt_sha256="ab12")
@@ -16,8 +17,10 @@ ASK = Ask((1, 2, 3, 4, 5), "five tokens", 3, prompt_sha256="ab12")
 
 def read(*pieces, fault=None, dialect=DIALECT):
     """The record of pieces that arrived at 1, 2, 3 ... seconds."""
-    timed = [(float(time_s), piece) for time_s, piece in enumerate(pieces, 1)]
-    took = Exchange(7, planned_s=0.25, sent_s=0.5, pieces=timed, end_s=9.0, fault=fault)
+    took = Exchange(7, planned_s=0.25, sent_s=0.5, end_s=9.0, fault=fault)
+    took.arrival_s = array("d", range(1, len(pieces) + 1))
+    took.sizes = array("I", map(len, pieces))
+    took.kept = b"".join(pieces)
     return exchange.read(took, dialect, ASK, phase="measured", request_id="r7")
 
 

@@ -31,6 +31,7 @@ CHECKS: Mapping[str, str] = {
     "different": "different prompts, different answers",
     "cache": "no prompt token from a cache",
     "answers": "greedy answers are the reference engine's in the same dtype, but for near ties",
+    "client": "the client's own error could not change what the cell says",
     "counters": "the engine's counters grew by what the client saw",
     "clock": "times are in order and two clocks agree",
     "physics": "not faster than the hardware allows",

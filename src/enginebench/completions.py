@@ -3,8 +3,9 @@
 An engine's ``engine.py`` starts from these two functions and adds what is its own.
 """
 
-import json
 from typing import Any
+
+import orjson
 
 from enginebench.dialect import Ask, Delta, Usage
 
@@ -36,27 +37,26 @@ def read_completions_event(data: str) -> Delta:
     Usage may come with every event, in the last token's event, or in an event of its own with no
     choices. An error may come inside a 200 answer.
     """
-    if data.strip() == "[DONE]":
-        return Delta()
     try:
-        event = json.loads(data)
+        event = orjson.loads(data)
     except ValueError:
+        if data.strip() == "[DONE]":
+            return Delta()
         return Delta(error=f"an event is not JSON: {data[:200]}")
     if not isinstance(event, dict):
         return Delta(error=f"an event is not a JSON object: {data[:200]}")
-    if event.get("error") is not None:
-        return Delta(error=_error_text(event["error"]))
+    if (error := event.get("error")) is not None:
+        return Delta(error=_error_text(error))
     try:
         (choice,) = event.get("choices") or [{}]
         text, reason = choice.get("text") or "", choice.get("finish_reason")
         if isinstance(text, str):
-            return Delta(
-                text=text,
-                usage=_usage(event.get("usage")),
-                finish_reason=reason,
-                token_ids=tuple(choice.get("token_ids") or ()),
-                margins=_margins(choice.get("logprobs") or {}),
-            )
+            found = Delta(text, None, _usage(event.get("usage")), reason)
+            if ids := choice.get("token_ids"):
+                found.token_ids = tuple(ids)
+            if logprobs := choice.get("logprobs"):
+                found.margins = _margins(logprobs)
+            return found
     except (TypeError, ValueError, AttributeError):
         pass
     return Delta(error=f"an event has not the form of a completion: {data[:200]}")
@@ -78,9 +78,9 @@ def _margins(logprobs: dict[str, Any]) -> tuple[float | None, ...]:
 def _usage(usage: dict[str, Any] | None) -> Usage | None:
     if not usage:
         return None
-    details = usage.get("prompt_tokens_details") or {}
+    details = usage.get("prompt_tokens_details")
     return Usage(
-        prompt_tokens=usage.get("prompt_tokens"),
-        output_tokens=usage.get("completion_tokens"),
-        cached_tokens=details.get("cached_tokens"),
+        usage.get("prompt_tokens"),
+        usage.get("completion_tokens"),
+        details.get("cached_tokens") if details else None,
     )

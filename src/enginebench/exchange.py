@@ -1,15 +1,16 @@
 """From the kept bytes of an exchange to the record of a request."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from enginebench.arrivals import Exchange, Kind
 from enginebench.dialect import Ask, Dialect, Usage
 from enginebench.http1 import ProtocolError, ResponseReader
-from enginebench.load import Exchange
-from enginebench.sse import events
+from enginebench.sse import events, regular_events
 
 Phase = Literal["warmup", "measured"]
+END_OF_STREAM = "[DONE]"  # as the OpenAI API ends its streams
 ERROR_BODY_LIMIT = 2000  # characters of an error answer that are kept
 
 
@@ -24,7 +25,7 @@ class RequestRecord:
     prompt_tokens_asked: int
     output_tokens_asked: int
     planned_s: float | None = None  # when it was due; None: its turn never came
-    sent_s: float | None = None  # when it was sent
+    sent_s: float | None = None  # right before its last byte was handed to the kernel
     headers_s: float | None = None  # first byte of the answer
     event_s: list[float] = field(default_factory=list)  # arrival of each event with tokens or text
     event_tokens: list[int | None] = field(default_factory=list)  # tokens in it; None: not said
@@ -40,6 +41,7 @@ class RequestRecord:
     margins: list[float | None] | None = None  # of each token over the next best, in nats
     status: int | None = None  # HTTP status
     error: str | None = None  # why this request does not count; None: it ended as it should
+    error_kind: Kind | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,27 +65,53 @@ def read(
         output_tokens_asked=ask.output_tokens,
         planned_s=exchange.planned_s,
         sent_s=exchange.sent_s,
-        headers_s=exchange.pieces[0][0] if exchange.pieces else None,
+        headers_s=exchange.arrival_s[0] if exchange.arrival_s else None,
         end_s=exchange.end_s,
         error=exchange.fault,
+        error_kind=exchange.kind,
     )
     reader = ResponseReader()
+    raw = exchange.raw()
     try:
-        body = list(_body(exchange, reader))
+        timed = _regular(exchange, raw, reader)
+        body = [] if timed is not None else list(_body(exchange, reader))
     except ProtocolError as error:
-        record.error = record.error or str(error)
+        _fail(record, str(error), "protocol")
         return record
     record.status = reader.status
     if reader.status is not None and reader.status != 200:
         text = b"".join(piece for _, piece in body).decode("utf-8", errors="replace")
-        record.error = f"HTTP {reader.status}: {text[:ERROR_BODY_LIMIT]}"
+        record.error, record.error_kind = f"HTTP {reader.status}: {text[:ERROR_BODY_LIMIT]}", "http"
         return record
-    _read_events(record, dialect, body)
-    if record.error is None and reader.trailing:
-        record.error = f"bytes after the end of the answer: {reader.trailing[:80]!r}"
-    if record.error is None and record.finish_reason is None:
-        record.error = "the stream ended without a finish reason"
+    _read_events(record, dialect, events(body) if timed is None else timed)
+    if reader.trailing:
+        _fail(record, f"bytes after the end of the answer: {reader.trailing[:80]!r}", "trailing")
+    if record.finish_reason is None:
+        _fail(record, "the stream ended without a finish reason", "incomplete")
     return record
+
+
+def _fail(record: RequestRecord, error: str, kind: Kind) -> None:
+    """Note why a request does not count; the first reason stays."""
+    if record.error is None:
+        record.error, record.error_kind = error, kind
+
+
+def _regular(
+    exchange: Exchange, raw: bytes, reader: ResponseReader
+) -> list[tuple[float, str]] | None:
+    """The events of a whole answer in the form that engines usually give it; None for any other."""
+    start = raw.find(b"\r\n\r\n") + 4
+    head = ResponseReader()
+    if start < 4 or exchange.fault is not None:
+        return None
+    head.feed(raw[:start])
+    if head.status != 200 or not head.is_at_chunk:
+        return None
+    found = regular_events(raw, start, exchange.arrival_s, exchange.sizes)
+    if found is not None:
+        reader.feed(raw[:start])
+    return found
 
 
 def _body(exchange: Exchange, reader: ResponseReader) -> Iterator[tuple[float, bytes]]:
@@ -92,40 +120,53 @@ def _body(exchange: Exchange, reader: ResponseReader) -> Iterator[tuple[float, b
             yield time_s, piece
 
 
-def _read_events(record: RequestRecord, dialect: Dialect, body: list[tuple[float, bytes]]) -> None:
+def _read_events(
+    record: RequestRecord, dialect: Dialect, timed: Iterable[tuple[float, str]]
+) -> None:
+    # Millions of events go through here: what is used in the loop is looked up before it.
     texts: list[str] = []
-    tokens_so_far = 0
-    for time_s, data in events(body):
-        delta = dialect.read(data)
+    ids: list[int] = []
+    margins: list[float | None] = []
+    event_s, event_tokens, event_chars = record.event_s, record.event_tokens, record.event_chars
+    read, tokens_so_far = dialect.read, 0
+    is_known = True  # no event so far was of unknown size
+    is_over = False
+    for time_s, data in timed:
+        if is_over:
+            _fail(record, f"an event after the end of the stream: {data[:80]!r}", "trailing")
+            break
+        is_over = data == END_OF_STREAM
+        delta = read(data)
+        text, tokens, usage = delta.text, delta.tokens, delta.usage
         if delta.error is not None:
-            record.error = record.error or f"the engine reported: {delta.error}"
-        tokens = delta.tokens
-        if delta.usage is not None:
-            _note_usage(record, delta.usage)
-            total = delta.usage.output_tokens
+            _fail(record, f"the engine reported: {delta.error}", "engine")
+        if usage is not None:
+            _note_usage(record, usage)
             # A total after events of unknown size says nothing about this event.
-            if total is not None and None not in record.event_tokens:
+            if is_known and (total := usage.output_tokens) is not None:
                 tokens = total - tokens_so_far
                 tokens_so_far = total
         elif tokens is not None:
             tokens_so_far += tokens
-        if delta.text or tokens:
-            record.event_s.append(time_s)
-            record.event_tokens.append(tokens)
-            record.event_chars.append(len(delta.text))
-            texts.append(delta.text)
+        if text or tokens:
+            event_s.append(time_s)
+            event_tokens.append(tokens)
+            event_chars.append(len(text))
+            texts.append(text)
+            is_known = is_known and tokens is not None
         if delta.token_ids:
-            record.token_ids = [*(record.token_ids or ()), *delta.token_ids]
+            ids += delta.token_ids
         if delta.margins:
-            record.margins = [*(record.margins or ()), *delta.margins]
-        record.finish_reason = delta.finish_reason or record.finish_reason
-    record.text = "".join(texts)
+            margins += delta.margins
+        if delta.finish_reason:
+            record.finish_reason = delta.finish_reason
+    record.text, record.token_ids, record.margins = "".join(texts), ids or None, margins or None
 
 
 def _note_usage(record: RequestRecord, usage: Usage) -> None:
-    if usage.prompt_tokens is not None:
-        record.prompt_tokens = usage.prompt_tokens
     if usage.output_tokens is not None:
         record.output_tokens = usage.output_tokens
+    if usage.prompt_tokens is not None:
+        record.prompt_tokens = usage.prompt_tokens
     if usage.cached_tokens is not None:
         record.cached_tokens = usage.cached_tokens

@@ -20,23 +20,56 @@ class ProtocolError(ValueError):
     """The bytes are not an HTTP/1.1 response; the message says what was found."""
 
 
+def is_one_chunk(data: bytes) -> bool:
+    """Whether a piece is exactly one chunk with something in it, as servers write a token.
+
+    Only a fast way past the reader for a piece that begins where a chunk does; what was passed by
+    is read strictly afterwards.
+    """
+    end = data.find(b"\r\n", 0, 18)
+    if end < 1:
+        return False
+    try:
+        size = int(data[:end], 16)
+    except ValueError:
+        return False
+    return size > 0 and end + size + 4 == len(data)
+
+
 class ResponseReader:
     """Reads one response from successive pieces of the connection's bytes."""
 
-    __slots__ = ("_buffer", "_left", "_state", "headers", "keep_alive", "status", "trailing")
+    __slots__ = (
+        "_at",
+        "_buffer",
+        "_left",
+        "_searched",
+        "_state",
+        "headers",
+        "keep_alive",
+        "status",
+        "trailing",
+    )
 
     def __init__(self) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.keep_alive = True
         self.trailing = b""  # bytes after the response's end: the engine broke the framing
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._at = 0  # what lies before this in the buffer has been read
+        self._searched = 0  # the end of the head begins no earlier than here
         self._left = 0  # body bytes still to come in the current chunk or content-length body
         self._state = "head"
 
     @property
     def done(self) -> bool:
         return self._state == "done"
+
+    @property
+    def is_at_chunk(self) -> bool:
+        """Whether the next byte is the first of a chunk."""
+        return self._state == "size-line" and self._at == len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes; return the pieces of body found in them, in order.
@@ -48,9 +81,10 @@ class ResponseReader:
         pieces: list[bytes] = []
         while self._step(pieces):
             pass
-        if self.done and self._buffer:
-            self.trailing += self._buffer
-            self._buffer = b""
+        if self.done:
+            self.trailing += self._take(len(self._buffer) - self._at)
+        del self._buffer[: self._at]
+        self._at = 0
         return pieces
 
     def close(self) -> bool:
@@ -66,9 +100,8 @@ class ResponseReader:
         if self._state in ("length", "chunk"):
             return self._read_body(pieces)
         if self._state == "until-close":
-            if self._buffer:
-                pieces.append(self._buffer)
-                self._buffer = b""
+            if self._at < len(self._buffer):
+                pieces.append(self._take(len(self._buffer) - self._at))
             return False
         if self._state == "size-line":
             return self._read_size_line()
@@ -86,18 +119,22 @@ class ResponseReader:
         return False
 
     def _read_head(self) -> bool:
-        head, found, rest = self._buffer.partition(b"\r\n\r\n")
-        if not found:
-            if len(self._buffer) > MAX_HEAD_BYTES:
+        end = self._buffer.find(b"\r\n\r\n", max(self._at, self._searched))
+        if end < 0:
+            if len(self._buffer) - self._at > MAX_HEAD_BYTES:
                 raise ProtocolError(f"no end of the headers within {MAX_HEAD_BYTES} bytes")
-            if not b"HTTP/1.".startswith(self._buffer[:7]):
-                raise ProtocolError(f"not an HTTP/1.1 response: {self._buffer[:40]!r}")
+            start = bytes(self._buffer[self._at : self._at + 40])
+            if not b"HTTP/1.".startswith(start[:7]):
+                raise ProtocolError(f"not an HTTP/1.1 response: {start!r}")
+            self._searched = max(len(self._buffer) - self._at - 3, 0)
             return False
+        head = self._take(end - self._at)
+        self._at += 4
+        self._searched = 0
         status_line, *lines = head.decode("latin-1").split("\r\n")
         version, _, status = status_line.partition(" ")
         if not version.startswith("HTTP/1.") or not _STATUS.match(status):
             raise ProtocolError(f"not an HTTP/1.1 status line: {status_line[:60]!r}")
-        self._buffer = rest
         if status.startswith("1"):  # an interim answer (100 Continue, 103): the real one follows
             return True
         self.status = int(status[:3])
@@ -124,10 +161,9 @@ class ResponseReader:
             self._state = "until-close"
 
     def _read_body(self, pieces: list[bytes]) -> bool:
-        if not self._buffer:
+        if self._at == len(self._buffer):
             return False
-        piece = self._buffer[: self._left]
-        self._buffer = self._buffer[len(piece) :]
+        piece = self._take(self._left)
         self._left -= len(piece)
         pieces.append(piece)
         if self._left == 0:
@@ -145,11 +181,18 @@ class ResponseReader:
         self._state = "chunk" if self._left else "trailers"
         return True
 
+    def _take(self, count: int) -> bytes:
+        """Up to so many bytes from the buffer."""
+        taken = bytes(self._buffer[self._at : self._at + count])
+        self._at += len(taken)
+        return taken
+
     def _take_line(self) -> bytes | None:
-        line, found, rest = self._buffer.partition(b"\r\n")
-        if found:
-            self._buffer = rest
+        end = self._buffer.find(b"\r\n", self._at)
+        if end >= 0:
+            line = self._take(end - self._at)
+            self._at += 2
             return line
-        if len(self._buffer) > MAX_SIZE_LINE_BYTES:
+        if len(self._buffer) - self._at > MAX_SIZE_LINE_BYTES:
             raise ProtocolError(f"a framing line is longer than {MAX_SIZE_LINE_BYTES} bytes")
         return None

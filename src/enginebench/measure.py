@@ -81,6 +81,8 @@ def cell_figures(rows: Sequence[Row]) -> dict[str, Any]:
     window_s = max(last) - min(sent) if sent and last else None
     tokens = sum(row["output_tokens"] or 0 for row in rows)
     finished = sum(row["error"] is None for row in rows)
+    planned = [row["planned_s"] for row in rows if row["planned_s"] is not None]
+    span_s = max(planned) - min(planned) if planned else 0.0
     figures: dict[str, Any] = {
         "requests": len(rows),
         "requests_failed": len(rows) - finished,
@@ -89,6 +91,7 @@ def cell_figures(rows: Sequence[Row]) -> dict[str, Any]:
         "window_s": window_s,
         "output_tokens_per_s": tokens / window_s if window_s else None,
         "requests_per_s": finished / window_s if window_s else None,
+        "requests_offered_per_s": (len(planned) - 1) / span_s if span_s else None,
         "in_flight_mean": _in_flight_mean(times, window_s),
     }
     samples = {

@@ -8,23 +8,33 @@ from dataclasses import dataclass
 from enginebench.study import Study, Variant, Workload
 
 AGREEMENT = "agreement"
+OPEN_WARMUPS = 16  # an open loop has no streams that one could be sent for
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One workload at one concurrency, on one started engine."""
+    """One workload at one level of load, on one started engine."""
 
     workload: Workload
-    concurrency: int
+    concurrency: int  # most requests in flight
     wants_ids: bool = False  # the answers' token ids are asked for, to compare them
+    rate: float | None = None  # requests/s offered in an open loop; None: a closed loop
 
     @property
     def id(self) -> str:
-        return f"{self.workload.name}-c{self.concurrency}"
+        level = f"c{self.concurrency}" if self.rate is None else f"r{self.rate:g}"
+        return f"{self.workload.name}-{level}"
 
     @property
     def requests(self) -> int:
+        if self.rate is not None:
+            return self.workload.requests_at(self.rate)
         return self.workload.requests(self.concurrency)
+
+    @property
+    def warmups(self) -> int:
+        """Warm-up requests, all in flight at once."""
+        return self.concurrency if self.rate is None else min(self.concurrency, OPEN_WARMUPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +98,21 @@ def _agreement(study: Study) -> Cell | None:
 
 def _cells(study: Study, variant: Variant) -> tuple[Cell, ...]:
     return tuple(
-        Cell(workload, concurrency)
+        cell
         for workload in study.workloads
         if not variant.workloads or workload.name in variant.workloads
-        for concurrency in workload.concurrency
+        for cell in levels(workload)
     )
+
+
+def levels(workload: Workload) -> list[Cell]:
+    """The cells of a workload: one a level of concurrency, or of rate."""
+    if not workload.rate:
+        return [Cell(workload, concurrency) for concurrency in workload.concurrency]
+    return [
+        Cell(workload, workload.max_in_flight or workload.requests_at(rate), rate=rate)
+        for rate in workload.rate
+    ]
 
 
 def launch_estimate_s(launch: Launch) -> float:
@@ -103,9 +123,18 @@ def launch_estimate_s(launch: Launch) -> float:
 
 def cell_estimate_s(launch: Launch, cell: Cell) -> float:
     """Expected seconds for warm-up and measurement of one cell, by the study's hints."""
-    rate = _rate_at(launch.variant.hint.tokens_per_s, cell.concurrency)
-    warmup = cell.concurrency * cell.workload.warmup_output_tokens
-    return (warmup + cell.requests * cell.workload.mean_output) / rate + 1.0
+    rate = tokens_per_s(launch, cell)
+    warmup = cell.warmups * cell.workload.warmup_output_tokens
+    work_s = (warmup + cell.requests * cell.workload.mean_output) / rate
+    if cell.rate is None:
+        return work_s + 1.0
+    # An open loop lasts as long as its schedule, or longer where the engine cannot keep up.
+    return max(work_s, cell.requests / cell.rate) + cell.workload.ramp_s / 2 + 1.0
+
+
+def tokens_per_s(launch: Launch, cell: Cell) -> float:
+    """Expected output tokens/s, by the study's hints."""
+    return _rate_at(launch.variant.hint.tokens_per_s, cell.concurrency)
 
 
 def _rate_at(rates: dict[int, float], concurrency: int) -> float:

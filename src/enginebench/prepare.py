@@ -1,6 +1,7 @@
 """Everything that is settled before the first engine starts: engines, model, prompts, plan."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +9,18 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from enginebench import ceilings, environment, launch, machine, model, plan, prompts
+from enginebench import (
+    calibrate,
+    ceilings,
+    environment,
+    launch,
+    machine,
+    model,
+    plan,
+    prompts,
+    schedule,
+)
+from enginebench.calibrate import Calibration
 from enginebench.dialect import Ask
 from enginebench.errors import UserError
 from enginebench.launch import Engine
@@ -24,6 +36,7 @@ class Work:
 
     warmup: tuple[Ask, ...]
     measured: tuple[Ask, ...]
+    due_s: tuple[float, ...] | None = None  # open loop: when each is due after the start
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,12 @@ class Prepared:
     cache: Path
     ceiling: Callable[[], Ceiling | None]  # finds (on a CPU: measures) the machine's ceiling
     facts: Mapping[str, Any]  # what study.json says
+    calibration: tuple[Calibration, ...] = ()  # of the client, at this study's levels
+
+    def client_processes(self, item: Launch, cell: Cell) -> int:
+        """Processes that the load generator needs for a cell."""
+        expected = plan.tokens_per_s(item, cell)
+        return calibrate.processes(self.calibration, expected, len(machine.cpus()))
 
 
 def load_engines(study: Study, root: Path, where: str) -> dict[str, Engine]:
@@ -87,7 +106,7 @@ def prepare(
     cells = [cell for item in made.launches for cell in (*item.cells, item.agreement) if cell]
     for cell in {cell.id: cell for cell in cells}.values():
         _check_context(cell, found)
-        work[cell.id] = _make_work(study, cell, tokenizer, texts)
+        work[cell.id] = _make_work(study, cell, tokenizer, texts, root)
     for engine in engines.values():
         if engine.native is not None:
             environment.build(engine, device, cache, say)
@@ -97,6 +116,8 @@ def prepare(
     def find_ceiling() -> Ceiling | None:
         return ceilings.here(gpus, pythons, len(machine.cpus()))
 
+    say("measuring the load generator against a server whose times are known ...")
+    calibration = calibrate.study(made, study.calibration_s)
     say("looking up what this machine can do at most ...")
     ceiling = find_ceiling()
     facts = {
@@ -108,6 +129,7 @@ def prepare(
         "runner": "process",
         "device": device,
         "machine": machine.facts(),
+        "calibration": [asdict(found) for found in calibration],
         "ceiling": None if ceiling is None else asdict(ceiling),
         "git": machine.git_state(root),
         "prompts": {
@@ -120,12 +142,23 @@ def prepare(
             "sha256": found.sha256,
             "hashed": found.hashed,
             "has_random_weights": found.has_random_weights,
+            "parameters": found.parameters,
             "config": found.config,
         },
         "plan": [_launch_facts(item) for item in made.launches],
     }
     return Prepared(
-        study, made, engines, found, tokenizer, work, device, cache, find_ceiling, facts
+        study,
+        made,
+        engines,
+        found,
+        tokenizer,
+        work,
+        device,
+        cache,
+        find_ceiling,
+        facts,
+        tuple(calibration),
     )
 
 
@@ -139,19 +172,42 @@ def _check_context(cell: Cell, found: model.Model) -> None:
         )
 
 
-def _make_work(study: Study, cell: Cell, tokenizer: Tokenizer, texts: list[str]) -> Work:
+def _make_work(
+    study: Study, cell: Cell, tokenizer: Tokenizer, texts: list[str], root: Path
+) -> Work:
     workload = cell.workload
     seed = f"{study.seed}/{cell.id}"
+    outputs = [workload.warmup_output_tokens] * cell.warmups
+    inputs = [workload.prompt_tokens] * (cell.warmups + cell.requests)
+    trace = schedule.read_trace(root / workload.trace) if workload.trace else []
+    if trace:  # root / an absolute path is that path
+        rows = [trace[index % len(trace)] for index in range(cell.requests)]
+        outputs += [min(row.output_tokens, workload.longest_output) for row in rows]
+        longest = workload.prompt_tokens
+        inputs[cell.warmups :] = [min(row.prompt_tokens, longest) for row in rows]
+    else:
+        outputs += plan.output_lengths(workload, cell.requests, seed)
     # One set for both: no measured prompt is ever seen in the warm-up.
-    count = cell.concurrency + cell.requests
-    made = prompts.make_set(tokenizer, texts, workload.prompt_tokens, count, seed)
-    lengths = plan.output_lengths(workload, cell.requests, seed)
-    lengths = [workload.warmup_output_tokens] * cell.concurrency + list(lengths)
+    sets = {
+        length: iter(
+            prompts.make_set(tokenizer, texts, length, count, _set_seed(seed, trace, length))
+        )
+        for length, count in Counter(inputs).items()
+    }
+    made = [next(sets[length]) for length in inputs]
     asks = [
         Ask(prompt.ids, prompt.text, length, study.seed, prompt.sha256, cell.wants_ids)
-        for prompt, length in zip(made, lengths, strict=True)
+        for prompt, length in zip(made, outputs, strict=True)
     ]
-    return Work(tuple(asks[: cell.concurrency]), tuple(asks[cell.concurrency :]))
+    due_s = None
+    if cell.rate is not None:
+        due_s = tuple(schedule.due_s(workload, cell.rate, cell.requests, seed, trace))
+    return Work(tuple(asks[: cell.warmups]), tuple(asks[cell.warmups :]), due_s)
+
+
+def _set_seed(seed: str, trace: Sequence[object], length: int) -> str:
+    """Prompts of different lengths must not begin with the same tag."""
+    return f"{seed}/{length}" if trace else seed
 
 
 def _launch_facts(item: Launch) -> dict[str, Any]:
@@ -166,6 +222,7 @@ def _launch_facts(item: Launch) -> dict[str, Any]:
                 "id": cell.id,
                 "workload": cell.workload.name,
                 "concurrency": cell.concurrency,
+                "rate": cell.rate,
                 "requests": cell.requests,
             }
             for cell in item.cells

@@ -29,7 +29,10 @@ from enginebench.secrecy import redact_values
 
 #: Version of the raw files' form. History:
 #: 1 (2026-11): first form.
-SCHEMA = 1
+#: 2 (2026-11): open loops (``rate``), ``error_kind``, the client's own figures and its calibration.
+#:   ``sent_s`` is read right before the last byte is handed over, and no longer right after.
+SCHEMA = 2
+READABLE = (1, 2)  # what is new in 2 is "not measured" in 1
 
 
 class Writer:
@@ -143,7 +146,7 @@ def read_study(directory: Path) -> dict[str, Any]:
         UserError: not there, or written by a newer version.
     """
     study: dict[str, Any] = read_json(directory / "study.json")
-    if study.get("schema") != SCHEMA:
+    if study.get("schema") not in READABLE:
         raise UserError(
             f"{directory / 'study.json'}: expected schema {SCHEMA}, found "
             f"{study.get('schema')!r}; read it with the version of enginebench that wrote it"

@@ -1,20 +1,22 @@
 """The report: tables, figures and sentences, all from a summary. Rebuilt from raw at any time."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from enginebench import plots, sentences, stats
+from enginebench import budget, memory_report, plots, sentences, stats
 from enginebench.agreement import NEAR_TIE_NATS, Comparison
 from enginebench.check import CHECKS
 from enginebench.errors import UserError
+from enginebench.memory import Sample
 from enginebench.stats import Interval
 from enginebench.summarize import CellRow, Group, Summary, summarize
 
@@ -29,8 +31,21 @@ FIGURES = (
     ("cost", "usd_per_million_output_tokens", "USD per million output tokens", 1, "Cost", True),
 )
 
+#: (file stem, figure, its unit, title, over what) of single requests
+LENGTH_FIGURES = (
+    ("length-time", "e2e_s_p50", "seconds, p50", "Time of a request", "output tokens"),
+    (
+        "length-kv",
+        "kv_reserved_bytes",
+        "bytes",
+        "Keys and values of a request",
+        "tokens of the request, prompt and output",
+    ),
+)
+MINIMUM_SAMPLES = 10  # fewer make no timeline
+
 #: (heading, figure, factor from SI, digits after the point)
-COLUMNS = (
+COLUMNS: tuple[tuple[str, str, float, int], ...] = (
     ("output tokens/s", "output_tokens_per_s", 1, 1),
     ("TTFT p50 ms", "ttft_s_p50", 1e3, 0),
     ("TTFT p95 ms", "ttft_s_p95", 1e3, 0),
@@ -71,6 +86,13 @@ ANSWER_HEADINGS = (
 )
 
 
+#: What an open loop shows instead: its wait counts from the moment a request was due.
+OPEN_COLUMNS = {
+    "ttft_s_p50": ("TTFT from due p50 ms", "ttft_planned_s_p50", 1e3, 0),
+    "ttft_s_p95": ("TTFT from due p95 ms", "ttft_planned_s_p95", 1e3, 0),
+}
+
+
 def build(directory: Path) -> Summary:
     """Write every derived file of a study below ``directory/derived``; return the summary."""
     summary = summarize(directory)
@@ -79,7 +101,8 @@ def build(directory: Path) -> Summary:
         (derived / "figures").mkdir(parents=True, exist_ok=True)
         _write_data(summary, derived)
         figures = _write_figures(summary, derived / "figures")
-        values = _values(summary, directory, figures)
+        memory_figures = _write_memory_figures(summary, derived / "figures")
+        values = _values(summary, directory, figures) | _memory_values(summary, memory_figures)
         for name in ("report.md", "report.html"):
             (derived / name).write_text(_render(name, values))
     except OSError as error:
@@ -100,13 +123,40 @@ def _write_data(summary: Summary, derived: Path) -> None:
     }
     text = json.dumps(data, indent=1, allow_nan=False, default=list)
     (derived / "metrics_data.json").write_text(text + "\n")
+    (derived / "kv_cache_data.json").write_text(_series_text(summary, _kv_series))
+    (derived / "gpu_memory_data.json").write_text(_series_text(summary, _memory_series))
     rows = [_csv_row(group) for group in summary.groups]
     pd.DataFrame(rows).to_csv(derived / "metrics_summary.csv", index=False)
 
 
 def _cell_data(cell: CellRow) -> dict[str, Any]:
     verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
-    return asdict(cell) | verdict
+    # The samples are in kv_cache_data.json.
+    return asdict(replace(cell, samples=(), resident=())) | verdict
+
+
+def _series_text(summary: Summary, series: Callable[[CellRow], Any]) -> str:
+    """A series of every cell, one cell a line: readable by people and by programs."""
+    rows = [
+        {"label": c.label, "trial": c.trial, "workload": c.workload, "concurrency": c.concurrency}
+        | series(c)
+        for c in summary.cells
+    ]
+    return "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
+
+
+def _kv_series(cell: CellRow) -> dict[str, Any]:
+    names = ("kv_capacity_tokens", "kv_block_tokens", "kv_reserved_bytes", "kv_bytes_per_token")
+    facts = {name: cell.figures.get(name) for name in names}
+    columns = [field.name for field in fields(Sample)]
+    return facts | {name: [getattr(s, name) for s in cell.samples] for name in columns}
+
+
+def _memory_series(cell: CellRow) -> dict[str, Any]:
+    return {
+        "t_s": [time_s for time_s, _ in cell.resident],
+        "processes_bytes": [value for _, value in cell.resident],
+    }
 
 
 def _agreement_data(found: Comparison) -> dict[str, Any]:
@@ -125,6 +175,7 @@ def _csv_row(group: Group) -> dict[str, Any]:
         "variant": group.variant,
         "workload": group.workload,
         "concurrency": group.concurrency,
+        "rate": group.rate,
         "trials_valid": group.trials_valid,
         "trials_planned": group.trials_planned,
     }
@@ -143,30 +194,54 @@ def _write_figures(summary: Summary, directory: Path) -> list[dict[str, str]]:
     """Draw one figure a quantity for each workload that has more than one level."""
     written = []
     for workload in summary.study["study"]["workloads"]:
-        if len(workload["concurrency"]) < 2:
+        if len(workload["concurrency"] or workload["rate"]) < 2:
             continue
         groups = [g for g in summary.groups if g.workload == workload["name"]]
         for stem, name, unit, factor, title, log in FIGURES:
             figure = plots.line_plot(
-                [(g.label, g.concurrency, scaled(g.figures[name], factor)) for g in groups],
+                [(g.label, g.level, scaled(g.figures[name], factor)) for g in groups],
                 _labels(summary),
                 f"{title}, workload {workload['name']}",
                 unit,
+                "requests in flight" if workload["concurrency"] else "requests/s offered",
                 log=log,
             )
             if figure is not None:
                 path = directory / f"{workload['name']}-{stem}"
-                plots.save(figure, path)
-                svg = path.with_suffix(".svg").read_text()
-                caption = f"{title} against requests in flight, workload {workload['name']}"
-                written.append(
-                    {
-                        "png": f"figures/{path.name}.png",
-                        "svg": svg[svg.index("<svg") :],
-                        "caption": caption,
-                    }
-                )
+                against = "requests in flight" if workload["concurrency"] else "requests/s offered"
+                caption = f"{title} against {against}, workload {workload['name']}"
+                written.append(_keep(figure, path, caption))
     return written
+
+
+def _write_memory_figures(summary: Summary, directory: Path) -> list[dict[str, str]]:
+    """A timeline of each variant's fullest cell, and the curves over length if there are any."""
+    written = []
+    for cell in memory_report.fullest_cells(summary):
+        if len(cell.samples) < MINIMUM_SAMPLES:
+            continue
+        what = f"{cell.label}, {cell.workload}, {cell.load_text}"
+        capacity = cell.figures["kv_capacity_tokens"]
+        figure = plots.timeline(cell.samples, cell.resident, capacity, what)
+        stem = f"timeline-{cell.engine}-{cell.variant}"
+        written.append(_keep(figure, directory / stem, f"KV cache over time: {what}"))
+    measured = memory_report.curves(summary)
+    for stem, figure_name, unit, title, over in LENGTH_FIGURES:
+        if measured.get(figure_name):
+            drawn = plots.length_plot(measured[figure_name], _labels(summary), title, unit, over)
+            written.append(_keep(drawn, directory / stem, f"{title} against its length"))
+    return written
+
+
+def _keep(figure: Figure, path: Path, caption: str) -> dict[str, str]:
+    """Save a figure; what a template needs to show it."""
+    plots.save(figure, path)
+    svg = path.with_suffix(".svg").read_text()
+    return {
+        "png": f"figures/{path.name}.png",
+        "svg": svg[svg.index("<svg") :],
+        "caption": caption,
+    }
 
 
 def scaled(found: Interval | None, factor: float) -> Interval | None:
@@ -207,9 +282,12 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
     """One table a workload: headings, and a row a (level, variant)."""
     made = []
     answers = {c.label: f"{c.identical} of {c.prompts}" for c in reversed(summary.agreement)}
-    columns = (*COLUMNS, *(GPU_COLUMNS if summary.study["device"] == "cuda" else ()))
+    has_gpu = summary.study["device"] == "cuda"
     for workload in summary.study["study"]["workloads"]:
         rows = []
+        is_open = not workload["concurrency"]
+        columns = [OPEN_COLUMNS.get(c[1], c) if is_open else c for c in COLUMNS]
+        columns += GPU_COLUMNS if has_gpu else ()
         for group in summary.groups:
             if group.workload != workload["name"]:
                 continue
@@ -221,7 +299,7 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
             verdict = f"{group.trials_valid} of {group.trials_planned}"
             ratio = ratio_text(group, summary.reference)
             rate = interval_text(group.figures["output_tokens_per_s"], 1)
-            where = [group.label, str(group.concurrency), str(group.requests)]
+            where = [group.label, f"{group.level:g}", str(group.requests)]
             answered = [answers.get(group.label, NOT_MEASURED)] if answers else []
             rows.append(
                 {
@@ -230,7 +308,8 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
                     "is_valid": group.trials_valid == group.trials_planned,
                 }
             )
-        headings = ["engine/variant", "in flight", "requests", COLUMNS[0][0], "× reference"]
+        level = "requests/s offered" if is_open else "in flight"
+        headings = ["engine/variant", level, "requests", columns[0][0], "× reference"]
         headings += [heading for heading, *_ in columns[1:]]
         headings += ["same answers"] if answers else []
         made.append({"workload": workload, "headings": [*headings, "valid trials"], "rows": rows})
@@ -299,6 +378,33 @@ def _values(
         "compared_on": summary.study["study"].get("agreement"),
         "stand_in": sentences.price_is_stand_in(summary),
         "checks": CHECKS,
+        **_client(summary),
+    }
+
+
+def _client(summary: Summary) -> dict[str, Any]:
+    """What the report says of the load generator itself."""
+    cells = [
+        (f"{cell.label} {cell.workload}, {cell.load_text}", cell.figures["client"])
+        for cell in summary.cells
+        if cell.figures.get("client")
+    ]
+    calibration = summary.study.get("calibration") or []
+    return {
+        "calibration_headings": budget.CALIBRATION_HEADINGS,
+        "calibration": budget.calibration_table(summary.study),
+        "shares_core": any(not found["has_own_core"] for found in calibration),
+        "client_headings": budget.CELL_HEADINGS,
+        "clients": budget.cell_table(cells),
+    }
+
+
+def _memory_values(summary: Summary, figures: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    made = (memory_report.accounts, memory_report.capacities, memory_report.growths)
+    return {
+        "memory_tables": [table for make in made if (table := make(summary))["rows"]],
+        "memory_sentences": memory_report.sentences(summary),
+        "memory_figures": figures,
     }
 
 
@@ -334,7 +440,7 @@ def print_table(summary: Summary, console: Console) -> None:
         console.print(table)
     for cell in (*summary.invalid, *summary.suspect):
         console.print(
-            f"{cell.verdict}: {cell.label} {cell.workload}-c{cell.concurrency}, "
+            f"{cell.verdict}: {cell.label} {cell.workload}, {cell.load_text}, "
             f"trial {cell.trial}: " + "; ".join(cell.problems),
             markup=False,
             soft_wrap=True,

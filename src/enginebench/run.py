@@ -10,7 +10,17 @@ from typing import Any
 
 import requests
 
-from enginebench import environment, exchange, load, machine, nvml, plan, process
+from enginebench import (
+    client,
+    environment,
+    exchange,
+    load,
+    machine,
+    nvml,
+    plan,
+    process,
+    workers,
+)
 from enginebench.display import Display
 from enginebench.errors import EngineError
 from enginebench.exchange import Phase, RequestRecord
@@ -111,7 +121,7 @@ def _run_agreement(
     show.stage(f"{item.variant.label}: answering {cell.requests} prompts to compare answers")
     writer.event("agree", launch=item.id)
     work = prepared.work[cell.id]
-    records = _drive(prepared, cell, server, work, "measured", load.Live())
+    records, _ = _drive(prepared, cell, server, work, "measured", load.Live())
     rows = (record.to_json() for record in records)
     writer.write_lines(f"raw/{item.id}/agreement.jsonl.gz", rows, compress=True)
     show.start_done(plan.cell_estimate_s(item, cell))
@@ -158,7 +168,7 @@ def _run_cell(
     live = load.Live()
     show.stage(f"{label}: warming up")
     writer.event("warm", **names)
-    records = _drive(prepared, cell, server, work, "warmup", load.Live())
+    records, _ = _drive(prepared, cell, server, work, "warmup", load.Live())
     show.cell(label, cell.requests, live)
     writer.event("load", **names)
     gpus = nvml.gpus() if prepared.device == "cuda" else ()
@@ -171,7 +181,7 @@ def _run_cell(
     )
     started = machine.meters(gpus)
     with watcher:
-        measured = _drive(prepared, cell, server, work, "measured", live)
+        measured, own = _drive(prepared, cell, server, work, "measured", live, item)
         time.sleep(SETTLE_S)
     ended = machine.meters(gpus)
     writer.event("record", **names)
@@ -182,8 +192,8 @@ def _run_cell(
     if gpus:
         writer.write_lines(f"{where}/gpus.jsonl.gz", watcher.watched.gpus, compress=True)
     tail = server.log_tail() if death else []
-    facts = {"started": started, "ended": ended, "engine_death": death, "log_tail": tail}
-    facts["watching"] = watcher.cost()
+    facts: dict[str, Any] = {"started": started, "ended": ended, "client": own}
+    facts |= {"watching": watcher.cost(), "engine_death": death, "log_tail": tail}
     writer.write_json(f"{where}/cell.json", facts)
     show.cell_done(label, _in_short(measured, death), plan.cell_estimate_s(item, cell))
     if death:
@@ -197,31 +207,40 @@ def _drive(
     work: Work,
     phase: Phase,
     live: load.Live,
-) -> list[RequestRecord]:
-    asks = work.warmup if phase == "warmup" else work.measured
+    item: Launch | None = None,
+) -> tuple[list[RequestRecord], client.Figures]:
+    """Send a cell's requests; what came of each, and what the client says of itself.
+
+    A warm-up is a closed loop of one request a stream, whatever the cell is.
+    """
+    is_warmup = phase == "warmup"
+    asks = work.warmup if is_warmup else work.measured
     dialect = server.engine.dialect
     ids = [f"{cell.id}-{phase}-{index}" for index in range(len(asks))]
     bodies = [
         load.post(server.address, dialect.generate_path, dialect.body(ask), request_id)
         for ask, request_id in zip(asks, ids, strict=True)
     ]
-    exchanges = load.run_closed_loop(
+    sent = load.Load(
         server.address,
         bodies,
-        cell.concurrency,
-        prepared.study.request_timeout_s,
-        live,
-        server.death,
+        cell.warmups if is_warmup else cell.concurrency,
+        due_s=None if is_warmup else work.due_s,
+        ramp_s=0.0 if is_warmup else cell.workload.ramp_s,
+        timeout_s=prepared.study.request_timeout_s,
     )
-    records = [
-        exchange.read(answer, dialect, ask, phase=phase, request_id=request_id)
-        for answer, ask, request_id in zip(exchanges, asks, ids, strict=True)
-    ]
+    processes = prepared.client_processes(item, cell) if item is not None else 1
+    with workers.run(sent, processes, live, server.death) as taken:
+        own = client.figures(taken)
+        records = [
+            exchange.read(answer, dialect, ask, phase=phase, request_id=request_id)
+            for answer, ask, request_id in zip(taken.exchanges, asks, ids, strict=True)
+        ]
     texts = [record.text for record in records]
     counted = prepared.tokenizer.encode_batch(texts, add_special_tokens=False)
     for record, encoding in zip(records, counted, strict=True):
         record.text_tokens = len(encoding.ids)
-    return records
+    return records, own
 
 
 def _in_short(measured: list[RequestRecord], death: str | None) -> str:

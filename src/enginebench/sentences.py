@@ -20,15 +20,17 @@ def answers(summary: Summary) -> list[str]:
     """What the study found, a sentence for each workload at its highest level."""
     found = []
     for workload in summary.study["study"]["workloads"]:
-        level = max(workload["concurrency"])
+        level = max(workload["concurrency"] or workload["rate"])
         groups = [
             group
             for group in summary.groups
-            if (group.workload, group.concurrency) == (workload["name"], level)
+            if (group.workload, group.level) == (workload["name"], level)
             and group.figures[RATE] is not None
         ]
-        if groups:
+        if groups and workload["concurrency"]:
             found.append(_answer(summary, workload["name"], level, groups))
+        elif groups:
+            found.append(_open_answer(workload["name"], groups))
     return found or ["No cell of this study is valid, so it says nothing about the engines."]
 
 
@@ -53,6 +55,26 @@ def _answer(summary: Summary, workload: str, level: int, groups: list[Group]) ->
     return text
 
 
+def _open_answer(workload: str, groups: list[Group]) -> str:
+    """At a given rate of requests engines differ in how long they let wait, not in how much."""
+
+    def figure(group: Group, name: str) -> float:
+        found = group.figures[name]
+        return found.mean if found else float("inf")
+
+    ranked = sorted(groups, key=lambda group: figure(group, "ttft_planned_s_p50"))
+    offered = figure(ranked[0], "requests_offered_per_s")
+    parts = [
+        f"{group.label} {figure(group, 'ttft_planned_s_p50') * 1e3:.0f} ms "
+        f"({figure(group, 'requests_per_s'):.3g} requests/s answered)"
+        for group in ranked
+    ]
+    return (
+        f"With {offered:.3g} requests/s offered ({workload}), the median time from the moment a "
+        f"request was due to its first token was: {', '.join(parts)}."
+    )
+
+
 def _times(ratio: Interval) -> str:
     if ratio.low is None or ratio.high is None:
         return f"{ratio.mean:.1f} times (one trial, so no interval)"
@@ -72,9 +94,7 @@ def _bfloat16_text(facts: Mapping[str, Any]) -> str:
 def _lead(summary: Summary, best: Group, second: Group) -> str:
     """Whether the first place is one: the best two, paired by trial."""
     here = [
-        cell
-        for cell in summary.cells
-        if (cell.workload, cell.concurrency) == (best.workload, best.concurrency)
+        cell for cell in summary.cells if (cell.workload, cell.level) == (best.workload, best.level)
     ]
     ratio = paired_ratio(
         [cell for cell in here if cell.label == best.label],

@@ -4,7 +4,13 @@ An event is stamped with the arrival of the piece that completed it: only then c
 used it. Format: WHATWG HTML, "Server-sent events", section 9.2.6.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+
+import numpy as np
+
+_EVENT_END = b"\n\n\r\n"  # the empty line, and the end of the chunk
+_LAST_CHUNK = b"0\r\n\r\n"
 
 
 def events(pieces: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, str]]:
@@ -24,6 +30,35 @@ def events(pieces: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, str]]
             data = []
     if data:
         yield time_s, "\n".join(data)
+
+
+def regular_events(
+    raw: bytes, start: int, arrival_s: Sequence[float], sizes: Sequence[int]
+) -> list[tuple[float, str]] | None:
+    """The events of a chunked body in which every chunk is one event, as engines write them.
+
+    The same as ``events`` over the body, many times faster; None where it is not of that form.
+
+    Args:
+        raw: the whole response; its body begins at ``start``.
+        arrival_s, sizes: of the pieces in which ``raw`` came.
+    """
+    *chunks, last = raw[start:].split(_EVENT_END)
+    if last != _LAST_CHUNK:
+        return None
+    found = []
+    for chunk in chunks:
+        size, _, data = chunk.partition(b"\r\n")
+        is_one = data[:5] == b"data:" and b"\n" not in data and b"\r" not in data
+        if not is_one or b"%x" % (len(data) + 2) != size.lower():
+            return None
+        found.append(data[6 if data[5:6] == b" " else 5 :].decode("utf-8", "replace"))
+    # An event is complete with its empty line, two bytes before its chunk ends.
+    lengths = [len(chunk) + len(_EVENT_END) for chunk in chunks]
+    ends = np.fromiter(accumulate(lengths), np.int64, len(lengths)) + (start - 2)
+    piece = np.searchsorted(np.cumsum(np.asarray(sizes, np.int64)), ends, side="left")
+    times_s = np.asarray(arrival_s)[piece].tolist()
+    return list(zip(times_s, found, strict=True))
 
 
 def _lines(pieces: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:

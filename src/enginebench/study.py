@@ -76,7 +76,7 @@ def _output_kind(value: Any) -> str:
 
 
 class Workload(_Section):
-    """What each request asks for, and the concurrency levels of a closed loop."""
+    """What each request asks for, and the load: closed loops (concurrency) or open ones (rate)."""
 
     name: Name
     prompt_tokens: Positive
@@ -84,20 +84,51 @@ class Workload(_Section):
         Annotated[Positive, Tag("length")] | Annotated[OutputRange, Tag("range")],
         Discriminator(_output_kind),
     ]
-    concurrency: Annotated[list[Positive], Field(min_length=1)]  # requests in flight
+    concurrency: list[Positive] = []  # closed loop: requests in flight
     requests_per_stream: Positive = 2
-    min_requests: Positive = 1  # a level has the larger of this and streams x per stream
+    min_requests: Positive = 1  # a level has the larger of this and streams x per stream requests
     warmup_output_tokens: Positive = 8  # one warm-up request a stream, this many tokens
+    rate: list[Annotated[float, Field(gt=0, strict=False)]] = []  # open loop: requests/s offered
+    duration_s: Annotated[float, Field(gt=0, strict=False)] = 60.0  # open loop: rate x this
+    arrivals: Literal["constant", "poisson", "gamma", "trace"] = "poisson"
+    burstiness: Annotated[float, Field(gt=0, strict=False)] = 1.0  # shape of gamma's gaps
+    trace: str = ""  # file of times and lengths; the lengths are cut to those above
+    max_in_flight: Positive | None = None  # open loop: more than these wait in the client
+    ramp_s: Annotated[float, Field(ge=0, strict=False)] = 0.0  # the load rises over this time
 
-    @field_validator("concurrency")
+    @field_validator("concurrency", "rate")
     @classmethod
-    def _different(cls, levels: list[int]) -> list[int]:
+    def _different(cls, levels: list[float]) -> list[float]:
         if len(set(levels)) != len(levels):
             raise ValueError(f"a level is there twice in {levels}; each is run once a trial")
         return levels
 
+    @model_validator(mode="after")
+    def _one_loop(self) -> "Workload":
+        if bool(self.concurrency) == bool(self.rate):
+            found = "both" if self.rate else "neither"
+            raise ValueError(
+                "expected levels of concurrency (closed loop) or of rate (open loop), "
+                f"found {found}"
+            )
+        given = self.model_fields_set
+        foreign = {"duration_s", "arrivals", "burstiness", "trace", "max_in_flight"} & given
+        if self.concurrency and foreign:
+            raise ValueError(f"{min(foreign)} belongs to an open loop; give rate, not concurrency")
+        if self.rate and "requests_per_stream" in given:
+            raise ValueError("requests_per_stream belongs to a closed loop; give duration_s")
+        if (self.arrivals == "trace") != bool(self.trace):
+            raise ValueError("arrivals: trace and a file in trace belong together")
+        if "burstiness" in given and self.arrivals != "gamma":
+            raise ValueError("burstiness belongs to arrivals: gamma")
+        return self
+
     def requests(self, concurrency: int) -> int:
         return max(self.min_requests, self.requests_per_stream * concurrency)
+
+    def requests_at(self, rate: float) -> int:
+        """Requests of an open loop."""
+        return max(self.min_requests, round(rate * self.duration_s))
 
     @property
     def longest_output(self) -> int:
@@ -158,6 +189,7 @@ class Study(_Section):
     price: Price = Price()
     ready_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
     request_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
+    calibration_s: Annotated[float, Field(ge=0, strict=False)] = 1.0  # of the client, a level
     scrape_interval_s: Annotated[float, Field(gt=0, strict=False)] = 1.0
     sample_interval_s: Annotated[float, Field(ge=0.01, strict=False)] = 0.1
     port: Annotated[int, Field(ge=1, le=65535)] | None = None  # none: a free one is chosen

@@ -10,12 +10,14 @@ from typing import Any
 
 from enginebench import (
     agreement,
+    budget,
     ceilings,
     check,
     cost,
     gpu,
     kv,
     measure,
+    memory,
     plausible,
     prometheus,
     record,
@@ -34,6 +36,9 @@ AVERAGED = (
     "usd_per_million_output_tokens",
     "ttft_s_p50",
     "ttft_s_p95",
+    "ttft_planned_s_p50",
+    "ttft_planned_s_p95",
+    "requests_offered_per_s",
     "tpot_s_p50",
     "itl_s_p50",
     "itl_s_p99",
@@ -43,6 +48,20 @@ AVERAGED = (
     "gpu_memory_peak_bytes",
     "gpu_utilisation_mean",
     "power_w_mean",
+    "weights_bytes",
+    "kv_reserved_bytes",
+    "other_bytes",
+    "kv_capacity_tokens",
+    "kv_used_tokens_peak",
+    "kv_tokens_in_flight_peak",
+    "kv_bytes_per_token",
+    "kv_bytes_per_token_measured",
+    "kv_waste",
+    "kv_follow_error",
+    "requests_running_peak",
+    "requests_waiting_peak",
+    "preemptions",
+    "waiting_for_room_peak",
     "ceiling_share",
 )
 
@@ -57,10 +76,21 @@ class CellRow:
     variant: str
     label: str
     workload: str
-    concurrency: int
+    concurrency: int  # most requests in flight
+    rate: float | None  # requests/s offered in an open loop; None: a closed loop
     findings: tuple[Finding, ...]  # empty: the cell is valid
     log_tail: tuple[str, ...]
     figures: Mapping[str, Any]  # empty where nothing was recorded
+    samples: tuple[memory.Sample, ...] = ()  # the KV cache over time
+    resident: tuple[tuple[float, float], ...] = ()  # the processes' memory: t_s, bytes
+
+    @property
+    def level(self) -> float:
+        return self.concurrency if self.rate is None else self.rate
+
+    @property
+    def load_text(self) -> str:
+        return load_text(self.concurrency, self.rate)
 
     @property
     def verdict(self) -> Verdict:
@@ -85,11 +115,16 @@ class Group:
     variant: str
     workload: str
     concurrency: int
+    rate: float | None
     trials_valid: int
     trials_planned: int
     requests: int  # measured, over the valid trials
     figures: Mapping[str, Interval | None]
     ratio: Interval | None  # output tokens/s over the reference's, paired by trial
+
+    @property
+    def level(self) -> float:
+        return self.concurrency if self.rate is None else self.rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +144,11 @@ class Summary:
     @property
     def suspect(self) -> tuple[CellRow, ...]:
         return tuple(cell for cell in self.cells if cell.verdict == "suspect")
+
+
+def load_text(concurrency: int, rate: float | None) -> str:
+    """A level of load in words."""
+    return f"{concurrency} in flight" if rate is None else f"{rate:g} requests/s offered"
 
 
 def summarize(directory: Path) -> Summary:
@@ -168,10 +208,11 @@ def _cell_row(
 ) -> CellRow:
     where = directory / "raw" / planned["id"] / cell["id"]
     figures: dict[str, Any] = {}
+    series: tuple[Any, Any] = ((), ())
     if (where / "cell.json").exists():
         about = record.read_json(where / "cell.json")
         tail = about["log_tail"]
-        findings, figures = _read_cell(where, study, cell, facts or {}, about)
+        findings, figures, series = _read_cell(where, study, cell, facts or {}, about)
         for found in compared:
             if found.label == planned["label"] and found.is_same_dtype:
                 findings += check.answer_findings(found)
@@ -192,9 +233,11 @@ def _cell_row(
         planned["label"],
         cell["workload"],
         cell["concurrency"],
+        cell.get("rate"),
         tuple(findings),
         tuple(tail),
         figures,
+        *series,
     )
 
 
@@ -204,8 +247,8 @@ def _read_cell(
     cell: Mapping[str, Any],
     facts: Mapping[str, Any],
     about: Mapping[str, Any],
-) -> tuple[list[Finding], dict[str, Any]]:
-    """What is wrong with a recorded cell, and its figures."""
+) -> tuple[list[Finding], dict[str, Any], tuple[Any, Any]]:
+    """What is wrong with a recorded cell, its figures, and its memory over time."""
     everything = list(record.read_lines(where / "requests.jsonl"))
     rows = [row for row in everything if row["phase"] == "measured"]
     scrapes = list(record.read_lines(where / "scrapes.jsonl.gz"))
@@ -213,7 +256,10 @@ def _read_cell(
     metrics = [prometheus.read(scrape, facts.get("metrics", {})) for scrape in scrapes]
     first, last = (metrics[0], metrics[-1]) if metrics else ({}, {})
     gpus = list(record.read_lines(found)) if (found := where / "gpus.jsonl.gz").exists() else []
+    samples = memory.samples([scrape["t_s"] for scrape in scrapes], metrics, rows)
     figures = measure.cell_figures(rows) | _watched(metrics, processes, gpus)
+    figures |= memory.figures(metrics, samples, rows)
+    figures |= _account(study, facts.get("dtype"), figures)
     rate = figures["output_tokens_per_s"]
     price = float(study["study"]["price"]["usd_per_hour"])
     figures["usd_per_million_output_tokens"] = (
@@ -225,6 +271,7 @@ def _read_cell(
     tokens = figures["output_tokens"]
     figures |= {
         "kv_tokens_in_flight_peak": kv.tokens_in_flight_peak(rows),
+        "client": about.get("client"),
         "energy_j": energy_j,
         "energy_j_per_output_token": energy_j / tokens if energy_j and tokens else None,
         "preemptions": prometheus.difference(first, last, "preemptions_total"),
@@ -239,13 +286,34 @@ def _read_cell(
     findings += check.warmup_findings([row for row in everything if row["phase"] == "warmup"])
     findings += check.requests_findings(rows, cell["requests"])
     findings += check.counter_findings(rows, first, last)
+    findings += budget.findings(about.get("client"), figures)
     findings += plausible.clock_findings(started, ended)
     findings += plausible.load_findings(figures["in_flight_mean"], cell["concurrency"])
     findings += plausible.physics_findings(shares)
     held, room = figures["kv_tokens_in_flight_peak"], figures["kv_capacity_tokens"]
     findings += plausible.kv_findings(held, room, figures["preemptions"])
     findings += plausible.energy_findings(started, ended)
-    return findings, figures
+    resident = [(p["t_s"], p["pss_bytes"]) for p in processes if p["pss_bytes"] is not None]
+    return findings, figures, (samples, tuple(resident))
+
+
+def _account(
+    study: Mapping[str, Any], dtype: str | None, figures: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """The parts of the memory that the machine shows, and what a token takes by the config."""
+    name, count = roofline.dtype_name(dtype or ""), study["model"].get("parameters")
+    size = roofline.DTYPE_BYTES[name] if name else None
+    try:
+        shape = roofline.shape(study["model"]["config"])
+    except roofline.UnknownShape:
+        per_token = None
+    else:
+        per_token = shape.kv_bytes_per_token(size) if size else None
+    shown_by = "gpu_memory_peak_bytes" if study["device"] == "cuda" else "memory_peak_bytes"
+    total = figures[shown_by]
+    weights = count * size if count and size else None
+    parts = memory.account(total, weights, figures["kv_reserved_bytes"])
+    return parts | {"kv_bytes_per_token": per_token}
 
 
 def _ceiling(directory: Path, study: Mapping[str, Any]) -> roofline.Ceiling | None:
@@ -302,10 +370,6 @@ def _watched(
     return {
         "memory_peak_bytes": peak([sample["pss_bytes"] for sample in processes]),
         "kv_used_ratio_peak": peak([page.get("kv_used_ratio") for page in metrics]),
-        "kv_used_bytes_peak": peak([page.get("kv_used_bytes") for page in metrics]),
-        "kv_capacity_tokens": peak([page.get("kv_capacity_tokens") for page in metrics]),
-        "requests_running_peak": peak([page.get("requests_running") for page in metrics]),
-        "requests_waiting_peak": peak([page.get("requests_waiting") for page in metrics]),
         **gpu.figures(gpus, {pid for sample in processes for pid in sample.get("pids", ())}),
     }
 
@@ -315,16 +379,14 @@ def _groups(study: Mapping[str, Any], cells: Sequence[CellRow], reference: str) 
     groups = []
     labels = _labels(study)
     for workload in study["study"]["workloads"]:
-        for concurrency in workload["concurrency"]:
-            level = [
-                cell
-                for cell in cells
-                if (cell.workload, cell.concurrency) == (workload["name"], concurrency)
+        for level in workload["concurrency"] or workload["rate"]:
+            here = [
+                cell for cell in cells if (cell.workload, cell.level) == (workload["name"], level)
             ]
             for label in labels:
-                members = [cell for cell in level if cell.label == label]
+                members = [cell for cell in here if cell.label == label]
                 if members:
-                    against = [cell for cell in level if cell.label == reference]
+                    against = [cell for cell in here if cell.label == reference]
                     groups.append(_group(members, against))
     return groups
 
@@ -343,6 +405,7 @@ def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
         first.variant,
         first.workload,
         first.concurrency,
+        first.rate,
         len(valid),
         len(members),
         sum(cell.figures["requests"] for cell in valid),

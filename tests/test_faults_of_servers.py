@@ -1,0 +1,88 @@
+"""Everything a server can do wrong, in a stream or before it: each recorded with its kind."""
+
+from collections import Counter
+
+import pytest
+from test_load import free_port
+
+from enginebench import calibrate, load
+from enginebench.scripted import Script
+
+TOKENS = 6
+QUICK = {"first_s": 0.001, "pace_s": 0.0002}
+
+
+def play(script, count=40, streams=8, timeout_s=20.0, port=None):
+    """The records of so many requests to a server that plays a script."""
+    with calibrate.serving(script) as server:
+        address = server.address if port is None else load.Address("127.0.0.1", port)
+        requests = [
+            load.post(address, "/v1/completions", {"max_tokens": TOKENS}, f"{index}")
+            for index in range(count)
+        ]
+        sent = load.Load(address, requests, streams, timeout_s=timeout_s)
+        with load.run(sent) as taken:
+            return calibrate.records_of(taken, TOKENS)
+
+
+def kinds(records):
+    return Counter(record.error_kind for record in records)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "says"),
+    [
+        ("every_cut", "cut", "the engine closed the connection before the end"),
+        ("every_early", "incomplete", "the stream ended without a finish reason"),
+        ("every_http_error", "http", "HTTP 500: no memory"),
+        ("every_engine_error", "engine", "the engine reported: out of blocks"),
+        ("every_trailing", "trailing", "an event after the end of the stream"),
+        ("every_overrun", "trailing", "bytes after the end of the answer: b'and more'"),
+    ],
+)
+def test_one_bad_answer_in_twenty_is_recorded_with_its_kind_and_the_others_count(fault, kind, says):
+    records = play(Script(**QUICK, **{fault: 20}), count=100)
+    assert kinds(records) == {None: 95, kind: 5}
+    for record in records:
+        if record.error is None:
+            assert (record.output_tokens, record.finish_reason) == (TOKENS, "length")
+        else:
+            assert record.error.startswith(says)
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
+@pytest.mark.parametrize(
+    "more", [{}, {"head_bytes": 60_000}, {"tokens_per_event": 4}], ids=["plain", "head", "four"]
+)
+def test_every_framing_ends_a_response(framing, more):
+    records = play(Script(**QUICK, framing=framing, **more))
+    assert kinds(records) == {None: 40}
+    assert {record.output_tokens for record in records} == {TOKENS}
+    assert {record.text for record in records} == {" tok" * TOKENS}
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
+def test_a_server_that_sends_one_byte_at_a_time_is_read_the_same(framing):
+    records = play(Script(first_s=0.0, pace_s=0.0, bytewise=True, framing=framing), 4, 2)
+    assert kinds(records) == {None: 4}
+    assert [record.event_tokens for record in records] == [[1] * TOKENS] * 4
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
+@pytest.mark.parametrize("fault", ["every_cut", "every_early", "every_engine_error"])
+def test_a_fault_in_any_framing_is_no_success(framing, fault):
+    records = play(Script(**QUICK, framing=framing, **{fault: 2}), count=20)
+    assert kinds(records)[None] == 10
+
+
+def test_ten_thousand_refused_connections_are_ten_thousand_records():
+    records = play(Script(), count=10_000, streams=64, port=free_port())
+    assert kinds(records) == {"refused": 10_000}
+    assert all(record.sent_s is None for record in records)
+
+
+def test_a_server_that_stalls_beyond_the_timeout_is_given_up():
+    slow = Script(**QUICK, stall_every=3, stall_s=60)
+    records = play(slow, count=4, streams=2, timeout_s=0.2)
+    assert kinds(records) == {"timeout": 4}
+    assert {len(record.event_s) for record in records} == {3}
