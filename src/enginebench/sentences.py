@@ -199,7 +199,10 @@ def _most(shares: Iterable[Mapping[str, float]]) -> str:
     for cell in shares:
         for reason, share in cell.items():
             most[reason] = max(share, most.get(reason, 0.0))
-    texts = (f"{reason} in up to {share:.0%} of samples" for reason, share in sorted(most.items()))
+    texts = (
+        f"{reason} in up to {share * 100:.0f} % of samples"
+        for reason, share in sorted(most.items())
+    )
     return ", ".join(texts)
 
 
