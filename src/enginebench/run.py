@@ -1,8 +1,6 @@
 """Running a prepared study: the one place where all parts are wired, in the order of the flow."""
 
-import math
 import os
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +10,7 @@ from typing import Any
 
 import requests
 
-from enginebench import client, environment, exchange, load, machine, plan, process, workers
+from enginebench import client, environment, exchange, load, machine, memory, plan, process, workers
 from enginebench.display import Display
 from enginebench.errors import EngineError
 from enginebench.exchange import Phase, RequestRecord
@@ -83,7 +81,8 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         first = prepared.work[item.cells[0].id].warmup[0]
         facts["ready_s"] = process.wait_ready(server, first, study.ready_timeout_s)
         facts["version"] = _version(server)
-        facts["kv_capacity_tokens"] = _capacity(engine.dialect.capacity_in_log, server.log_text())
+        logged = engine.dialect.capacity_in_log
+        facts["kv_capacity_tokens"] = memory.capacity_in_log(logged, server.log_text())
         writer.event("ready", launch=item.id)
         show.start_done(item.variant.hint.start_s)
         if item.agreement is not None:
@@ -133,12 +132,6 @@ def _flag(argv: Sequence[str], name: str) -> str | None:
     """The value of a command line flag, ``--name=value`` or ``--name value``."""
     words = [part for word in argv for part in word.split("=", 1)]
     return words[words.index(name) + 1] if name in words[:-1] else None
-
-
-def _capacity(pattern: str, log: str) -> int | None:
-    """Tokens of KV cache as an engine's log states them; None where it does not."""
-    found = re.search(pattern, log) if pattern else None
-    return math.prod(int(number) for number in found.groups()) if found else None
 
 
 def _version(server: process.Server) -> Any:
