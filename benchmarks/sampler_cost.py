@@ -95,6 +95,7 @@ def main(
                 for place in range(len(INTERVALS_S)):  # each is first, middle and last in turn
                     interval_s = INTERVALS_S[(place + turn) % len(INTERVALS_S)]
                     results[interval_s].append(watched(server, asks, concurrency, interval_s))
+                print(f"round {turn + 1} of {rounds} done", file=sys.stderr)
         finally:
             process.stop(server)
     print_results(engine, results)

@@ -16,6 +16,7 @@ from enginebench import (
     exchange,
     load,
     machine,
+    memory,
     nvml,
     plan,
     process,
@@ -91,6 +92,8 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         first = prepared.work[item.cells[0].id].warmup[0]
         facts["ready_s"] = process.wait_ready(server, first, study.ready_timeout_s)
         facts["version"] = _version(server)
+        logged = engine.dialect.capacity_in_log
+        facts["kv_capacity_tokens"] = memory.capacity_in_log(logged, server.log_text())
         writer.event("ready", launch=item.id)
         show.start_done(item.variant.hint.start_s)
         if item.agreement is not None:

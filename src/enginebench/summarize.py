@@ -254,6 +254,8 @@ def _read_cell(
     scrapes = list(record.read_lines(where / "scrapes.jsonl.gz"))
     processes = list(record.read_lines(where / "processes.jsonl"))
     metrics = [prometheus.read(scrape, facts.get("metrics", {})) for scrape in scrapes]
+    if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
+        metrics = [page | {"kv_capacity_tokens": float(logged)} for page in metrics]
     first, last = (metrics[0], metrics[-1]) if metrics else ({}, {})
     gpus = list(record.read_lines(found)) if (found := where / "gpus.jsonl.gz").exists() else []
     samples = memory.samples([scrape["t_s"] for scrape in scrapes], metrics, rows)
