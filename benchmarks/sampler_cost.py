@@ -2,8 +2,8 @@
 
 One real engine answers the same load over and over, in turn with nothing watched, and with sampling
 at 10 Hz and at 100 Hz. In the last two ``/metrics`` and PSS are read once a second, as in a study.
-Printed are the engine's output tokens/s, their ratio to the same round with nothing watched, and the
-sampler's own account.
+Printed are the engine's output tokens/s, their ratio to the same round with nothing watched, and
+the sampler's own account.
 
 Where there is no GPU, a compiled stub of NVML with scripted GPUs takes its place: the path through
 ctypes is then real, the time that a driver takes to answer is not in it.
@@ -111,8 +111,8 @@ def print_results(engine: str, results: dict[float | None, list[Any]]) -> None:
     off = [tokens_per_s for tokens_per_s, _ in results[None]]
     print(f"{engine}; GPUs sampled: {', '.join(g['name'] for g in machine.gpus()) or 'none'}")
     print(
-        "| sampling | output tokens/s | × off, median (least to most) | sampler, share of a CPU | PSS "
-        "| /metrics | ms a sample | latest, ms | missed |"
+        "| sampling | output tokens/s | × off, median (least to most) | sampler, share of a CPU "
+        "| PSS | /metrics | ms a sample | latest, ms | missed |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     print(f"| off | {statistics.median(off):.1f} | 1 | – | – | – | – | – | – |")
