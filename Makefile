@@ -20,7 +20,7 @@ export WANDB_DIR := results
 export HF_TOKEN
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan report test test-engines lint bench-server clean $(ENGINES:%=bench-%)
+.PHONY: help setup study plan report test test-engines lint bench-server bench-client clean $(ENGINES:%=bench-%)
 
 help: ## list the verbs and the engines
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -55,6 +55,9 @@ lint: $(VENV)/.ready-dev ## ruff and mypy
 
 bench-server: $(VENV)/.ready ## what serving over HTTP costs the baseline
 	@$(BIN)/python benchmarks/baseline_overhead.py
+
+bench-client: $(VENV)/.ready ## how far off the load generator is, beside other clients
+	@$(BIN)/python benchmarks/client.py $(if $(PART),--part $(PART))
 
 clean: ## remove the environments and models made here; results stay
 	rm -rf $(VENV) .cache
