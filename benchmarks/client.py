@@ -205,6 +205,7 @@ def _vllm_peer(python: Path, directory: Path) -> Peer:
 
 
 LEVELS = {"128 streams, 12,800 tokens/s": 128, "512 streams, 50,000 tokens/s": 512}
+LOADS = ((128, 1), (512, 1), (900, 1), (1000, 1), (1200, 1), (1600, 1), (1200, 2))
 PACED = Script(first_s=FIRST_S, pace_s=PACE_S)
 
 
@@ -235,7 +236,7 @@ def account(raw: Any, served: Sequence[Served]) -> Row:
 def rates(rounds: int, per_stream: int) -> dict[str, Row]:
     """One process at rising rates, and two; whichever side is late says where the limit is."""
     found = {}
-    for streams, processes in ((800, 1), (900, 1), (1000, 1), (1200, 1), (1600, 1), (1200, 2)):
+    for streams, processes in LOADS:
         rows = []
         for _ in range(rounds):
             row, raw, served = run_once(our_peer(processes), streams, per_stream * streams, PACED)

@@ -1,8 +1,8 @@
 """What came back for a request, untouched: bytes and their times, and where they are kept.
 
 While a response comes in, its bytes and the stamps of its pieces stay in memory. Once it has ended
-its bytes go to a file, so that the client holds 20 bytes a piece for a finished response (arrival,
-reading, length), and the bytes of those in flight.
+its bytes go to a file: the client holds 28 bytes a piece for a finished response (stamp, reading,
+length), 20 after the cell, and the bytes of those in flight.
 """
 
 import os

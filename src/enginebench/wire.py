@@ -158,6 +158,11 @@ class Stream:
         return READ if is_reading and not self._unsent else WRITE
 
     @property
+    def is_sending(self) -> bool:
+        """Whether a part of the request is still to be sent."""
+        return bool(self._unsent)
+
+    @property
     def is_encrypted(self) -> bool:
         return self._tls is not None
 
