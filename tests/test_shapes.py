@@ -137,7 +137,7 @@ def test_once_the_engine_is_lost_the_processes_give_up_what_is_left():
 
 def test_shares_of_a_load_are_whole_and_apart():
     sent = load.Load(
-        load.Address("h", 1), [b"a", b"b", b"c", b"d", b"e"], 3, [0, 1, 2, 3, 4], cancel_after_s={3: 9}
+        load.Address("h", 1), [b"a", b"b", b"c", b"d", b"e"], 3, range(5), cancel_after_s={3: 9}
     )
     one, two = workers.split(sent, 2)
     assert (one.requests, two.requests) == ([b"a", b"c", b"e"], [b"b", b"d"])
@@ -160,9 +160,10 @@ def certificate(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     key, cert = folder / "key.pem", folder / "cert.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-        + ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-        + ["-keyout", str(key), "-out", str(cert)],
+        [
+            *"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost".split(),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)),
+        ],
         check=True,
         capture_output=True,
     )
