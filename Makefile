@@ -20,11 +20,13 @@ export WANDB_DIR := results
 export HF_TOKEN
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan report test test-engines lint bench-server bench-client clean $(ENGINES:%=bench-%)
+.PHONY: help setup study plan report test test-engines lint bench-server bench-client clean
+.PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
 
 help: ## list the verbs and the engines
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 	@echo "bench-ENGINE      run one engine ($(ENGINES)) and print its numbers"
+	@echo "kv-ENGINE         where its memory goes, and when it runs out of room"
 
 study: $(VENV)/.ready ## run the study for this machine (or STUDY=...) and write its report
 	@$(BIN)/enginebench study $(STUDY)
@@ -40,6 +42,9 @@ setup: $(VENV)/.ready ## install the engines' own Python environments
 
 $(ENGINES:%=bench-%): bench-%: $(VENV)/.ready
 	@$(BIN)/python $*/metrics.py $(if $(STUDY),--study $(STUDY))
+
+$(ENGINES:%=kv-%): kv-%: $(VENV)/.ready
+	@$(BIN)/python $*/kv_cache.py $(if $(STUDY),--study $(STUDY))
 
 test: $(VENV)/.ready-dev ## run the tests that start no engine
 	@$(BIN)/python -m pytest -q $(ARGS)

@@ -19,6 +19,7 @@ DIALECT = Dialect(
         "requests_waiting": ("baseline_requests_waiting",),
         "prompt_tokens_total": ("baseline_prompt_tokens_total",),
         "output_tokens_total": ("baseline_output_tokens_total",),
-        "kv_used_bytes": ("baseline_kv_cache_bytes",),
+        "kv_reserved_bytes": ("baseline_kv_cache_bytes",),
+        "kv_used_tokens": ("baseline_kv_cache_tokens",),
     },
 )

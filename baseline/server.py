@@ -10,6 +10,8 @@ The model runs in a thread of its own; after each decoding step it hands all new
 HTTP loop in one call, so that serving costs the model one wake-up a step. Every token is streamed
 as it is made, as an OpenAI completions event with usage.
 
+``--kv-cache off`` keeps no keys and values: every step computes the whole sequence again.
+
 ``--in-process FILE`` runs the same prompts through ``generate`` with no server around it and
 prints the time: what the server is compared with (``benchmarks/baseline_overhead.py``).
 
@@ -70,7 +72,15 @@ class Job:
 class Model:
     """The model, its queue, and the thread that generates."""
 
-    def __init__(self, path: str, dtype: str, max_batch: int, context: int, device: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        dtype: str,
+        max_batch: int,
+        context: int,
+        device: str,
+        keeps_cache: bool = True,
+    ) -> None:
         self.device = torch.device(device)
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         self.model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
@@ -80,6 +90,7 @@ class Model:
         pad = self.tokenizer.pad_token_id
         self.pad_id = pad if pad is not None else (self.eos_ids or [0])[0]
         self.max_batch = max_batch
+        self.keeps_cache = keeps_cache
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
         self.cache: DynamicCache | None = None
@@ -92,12 +103,17 @@ class Model:
             self.waiting.append(job)
             self._arrived.notify()
 
-    def kv_bytes(self) -> int:
-        """Bytes held by the key and value tensors of the running batch."""
+    def kv_held(self) -> tuple[int, float]:
+        """Bytes of the running batch's keys and values, and the tokens in them, padding too.
+
+        Layers grow one after another within a step: the tokens are the mean over the layers.
+        """
         cache = self.cache  # read once: the model's thread may drop it meanwhile
         layers = cache.layers if cache is not None else []
-        tensors = [t for layer in layers for t in (layer.keys, layer.values) if t is not None]
-        return sum(tensor.nbytes for tensor in tensors)
+        pairs = [(layer.keys, layer.values) for layer in layers]
+        held = [(k, v) for k, v in pairs if k is not None and v is not None]
+        tokens = sum(k.shape[0] * k.shape[-2] for k, _ in held) / max(len(layers), 1)
+        return sum(k.nbytes + v.nbytes for k, v in held), tokens
 
     def serve_forever(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take batches and generate them, for ever; runs in the model's thread."""
@@ -134,12 +150,13 @@ class Model:
             [self.pad_id] * pad + job.prompt_ids for pad, job in zip(padding, jobs, strict=True)
         ]
         mask = [[0] * pad + [1] * (longest - pad) for pad in padding]
-        self.cache = DynamicCache(config=self.model.config)
+        self.cache = DynamicCache(config=self.model.config) if self.keeps_cache else None
         self.prompt_tokens_total += sum(len(job.prompt_ids) for job in jobs)
         self.model.generate(
             torch.tensor(rows, device=self.device),
             attention_mask=torch.tensor(mask, device=self.device),
             past_key_values=self.cache,
+            use_cache=self.keeps_cache,
             max_new_tokens=max(job.max_tokens for job in jobs),
             do_sample=False,
             eos_token_id=NO_EOS,
@@ -287,10 +304,12 @@ class Server:
         """Prometheus asks for the figures when it is scraped; nothing is counted twice."""
         model = self._model
         gauge, counter = GaugeMetricFamily, CounterMetricFamily
+        kv_bytes, kv_tokens = model.kv_held()
         return [
             gauge("baseline_requests_running", "Requests in the batch", len(model.running)),
             gauge("baseline_requests_waiting", "Requests in the queue", len(model.waiting)),
-            gauge("baseline_kv_cache_bytes", "Bytes of keys and values held", model.kv_bytes()),
+            gauge("baseline_kv_cache_bytes", "Bytes of keys and values held", kv_bytes),
+            gauge("baseline_kv_cache_tokens", "Tokens in them, padding too", kv_tokens),
             counter("baseline_prompt_tokens", "Prompt tokens taken", model.prompt_tokens_total),
             counter("baseline_output_tokens", "Tokens made", model.output_tokens_total),
         ]
@@ -312,6 +331,7 @@ class Server:
                 "dtype": str(self._model.model.dtype).removeprefix("torch."),
                 "mode": self._mode,
                 "max_batch": self._model.max_batch,
+                "kv_cache": "on" if self._model.keeps_cache else "off",
             }
         )
 
@@ -387,6 +407,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="local directory or Hugging Face id")
     parser.add_argument("--mode", choices=("naive", "static"), default="naive")
     parser.add_argument("--dtype", default="bfloat16", help="float32, bfloat16 or float16")
+    parser.add_argument("--kv-cache", choices=("on", "off"), default="on", help="off: recompute")
     parser.add_argument("--max-batch", type=int, default=16, help="rows of a static batch")
     parser.add_argument("--max-model-len", type=int, default=2048, help="prompt + output tokens")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -395,7 +416,8 @@ def main() -> None:
     parser.add_argument("--in-process", type=Path, metavar="FILE", help="no server; time FILE")
     args = parser.parse_args()
     max_batch = args.max_batch if args.mode == "static" else 1
-    model = Model(args.model, args.dtype, max_batch, args.max_model_len, args.device)
+    keeps_cache = args.kv_cache == "on"
+    model = Model(args.model, args.dtype, max_batch, args.max_model_len, args.device, keeps_cache)
     if args.in_process:
         run_in_process(model, args.in_process)
         return

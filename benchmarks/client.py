@@ -391,14 +391,28 @@ def own_limits(found: Mapping[str, Any]) -> str:
         [
             "Rising rates, errors against the server's own account, ms:",
             table(
-                "load|tokens/s|ITL error p99|token delay p50|p99|server late p99|client CPU %|"
-                "streams busy %".split("|"),
+                [
+                    "load",
+                    "tokens/s",
+                    "ITL error p99",
+                    "token delay p50",
+                    "p99",
+                    "server late p99",
+                    "client CPU %",
+                    "streams busy %",
+                ],
                 rates,
             ),
             "128 streams beside a process that never sleeps, ms:",
             table(
-                "client's core|ITL error p99, kernel stamps|the same, stamped when read|"
-                "loop lag p99|longest|read late p99".split("|"),
+                [
+                    "client's core",
+                    "ITL error p99, kernel stamps",
+                    "the same, stamped when read",
+                    "loop lag p99",
+                    "longest",
+                    "read late p99",
+                ],
                 beside,
             ),
             "Open loop, 50 requests/s, at most 16 in flight, the server frozen for 2 s; TTFT, ms:",

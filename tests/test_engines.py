@@ -132,6 +132,7 @@ def test_the_baseline_counts_what_it_did_and_frees_its_cache(baseline, asks):
     assert metric(baseline, "baseline_output_tokens_total") - before == 8 * 12
     assert metric(baseline, "baseline_requests_running") == 0
     assert metric(baseline, "baseline_kv_cache_bytes") == 0
+    assert metric(baseline, "baseline_kv_cache_tokens") == 0
 
 
 def test_a_client_that_leaves_frees_the_model(baseline, asks):
@@ -193,14 +194,30 @@ def test_a_copy_of_vllm_under_another_name_with_another_flag_is_an_engine(tmp_pa
     changed = file.read_text().replace("MAX_NUM_SEQS:-256", "MAX_NUM_SEQS:-2")
     assert changed != file.read_text()
     file.write_text(changed)
-    running = enginebench(house, small_study({"engine": "sixth"}))
+    study = small_study({"engine": "baseline"}, {"engine": "sixth"})
+    study["settings"]["DTYPE"] = "float32"
+    study["agreement"] = {"prompts": 4, "prompt_tokens": 32, "output_tokens": 32}
+    study["scrape_interval_s"] = 0.05
+    running = enginebench(house, study)
     output, _ = running.communicate(timeout=400)
     assert running.returncode == 0, output
     directory, found = cells(house)
-    assert [cell["label"] for cell in found] == ["sixth/default"] * 2
     assert all(cell["is_valid"] for cell in found)
-    assert all(cell["figures"]["requests_running_peak"] <= 2 for cell in found)
+    found = [cell["figures"] for cell in found if cell["label"] == "sixth/default"]
+    assert len(found) == 2
+    assert all(figures["requests_running_peak"] <= 2 for figures in found)
     assert "sixth/default" in (directory / "derived" / "report.html").read_text()
+    assert_one_model(directory)
+    # 2 · 16 layers · 4 KV heads · 64 · 4 bytes a token; a pool of 1 GiB.
+    assert found[0]["kv_bytes_per_token"] == found[0]["kv_bytes_per_token_measured"] == 32768
+    assert found[0]["kv_capacity_tokens"] == 32768
+
+
+def assert_one_model(directory):
+    """In float32 the two engines' greedy answers are the same to the last token."""
+    data = json.loads((directory / "derived" / "metrics_data.json").read_text())
+    (compared,) = data["agreement"]
+    assert (compared["identical"], compared["prompts"]) == (4, 4)
 
 
 def test_vllm_killed_in_a_cell_leaves_an_invalid_cell_and_the_next_engine_runs(tmp_path):

@@ -68,21 +68,48 @@ def test_a_broken_page_gives_what_precedes_the_break():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("config[size_tokens]", 96),  # both ranks
-        ("config[blocks*block_size]", 96),
-        ("config[blocks*absent]", None),
+        ("config[size_tokens]", 48),
+        ("config[blocks]*config[block_size]", 48),
+        ("config[blocks]*config[absent]", None),
         ("config[policy]", None),  # not a number
         ("other[blocks]", None),
     ],
 )
 def test_a_number_that_stands_in_a_label_is_read_too(name, value):
-    page = "".join(
-        f'config{{rank="{rank}",size_tokens="48",blocks="3",block_size="16",policy="fcfs"}} 1\n'
-        for rank in (0, 1)
-    )
+    page = 'config{size_tokens="48",blocks="3",block_size="16",policy="fcfs"} 1\n'
     assert prometheus.read(scrape(page), {"kv_capacity_tokens": (name,)}) == {
         "kv_capacity_tokens": value
     }
+
+
+ITERATIONS = """[
+ {"iter": 1, "numActiveRequests": 9},
+ {"iter": 2, "numActiveRequests": 4, "flag": true, "timestamp": "12:00",
+  "kv": {"used": 10, "tokensPerBlock": 32, "rate": NaN}}
+]"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("numActiveRequests", 4),  # of the last iteration
+        ("kv.used*kv.tokensPerBlock", 320),
+        ("kv.rate", None),
+        ("kv", None),
+        ("flag", None),
+        ("timestamp", None),
+        ("kv.used*kv.free", None),
+    ],
+)
+def test_a_page_of_iterations_in_json_gives_the_last_one(name, value):
+    found = prometheus.read(scrape(ITERATIONS), {"requests_running": (name,)})
+    assert found == {"requests_running": value}
+
+
+@pytest.mark.parametrize("page", ["[]", "[1]", "[{", '[{"numActiveRequests": 1}', "[null]"])
+def test_a_json_page_that_is_empty_or_broken_gives_nothing(page):
+    names = {"requests_running": ("numActiveRequests",)}
+    assert prometheus.read(scrape(page), names) == {"requests_running": None}
 
 
 @given(st.text(st.sampled_from('ab_{}"\\=, 1.#+e\n:'), max_size=30))

@@ -339,12 +339,15 @@ except KeyboardInterrupt:
 
 
 def test_one_engine_is_benched_with_its_part_of_a_study(house, cache):
-    write_study(house, study({"engine": "alpha", "variant": "a"}, {"engine": "beta"}))
+    part = {"engine": "beta", "workloads": ["alone"]}
+    write_study(house, study({"engine": "alpha", "variant": "a"}, part))
     done = enginebench(
         "bench", "beta", "--study", "test", "--root", house, "--cache", cache, cwd=house
     )
     assert done.returncode == 0, done.stderr
     assert {cell["label"] for cell in derived(house)["cells"]} == {"beta/default"}
+    ran = record.read_study(result(house))["study"]["workloads"]
+    assert [workload["name"] for workload in ran] == ["alone"]  # none that nobody of it runs
 
 
 def test_an_engine_that_the_study_does_not_name_is_benched_with_its_defaults(house, cache):

@@ -104,4 +104,3 @@ def test_what_is_not_a_completion_is_answered_too():
             with socket.create_connection(("127.0.0.1", server.port), 10) as connection:
                 connection.sendall(request + b" HTTP/1.1\r\n\r\n")
                 assert connection.recv(100).startswith(b"HTTP/1.1 " + status)
-

@@ -161,7 +161,18 @@ def certificate(tmp_path_factory):
     key, cert = folder / "key.pem", folder / "cert.pem"
     subprocess.run(
         [
-            *"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost".split(),
+            *[
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=localhost",
+            ],
             *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)),
         ],
         check=True,

@@ -26,8 +26,10 @@ DIALECT = Dialect(
         # The second form is the one of versions that do not state the size in tokens.
         "kv_capacity_tokens": (
             "vllm:cache_config_info[kv_cache_size_tokens]",
-            "vllm:cache_config_info[num_gpu_blocks*block_size]",
+            "vllm:cache_config_info[num_gpu_blocks]*vllm:cache_config_info[block_size]",
         ),
+        "kv_block_tokens": ("vllm:cache_config_info[block_size]",),
+        "kv_reserved_bytes": ("vllm:cache_config_info[kv_cache_memory_bytes]",),
         "preemptions_total": ("vllm:num_preemptions_total",),
         "prefix_hit_tokens_total": ("vllm:prefix_cache_hits_total",),
         "prefix_query_tokens_total": ("vllm:prefix_cache_queries_total",),

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from enginebench import (
     __version__,
+    capacity,
     environment,
     launch,
     machine,
@@ -108,9 +109,15 @@ def only(whole: Study, engine: str) -> Study:
     """The part of a study that concerns one engine."""
     variants = [v for v in whole.engines if v.engine == engine] or [study.Variant(engine=engine)]
     kept = whole.reference if whole.reference in [v.label for v in variants] else ""
-    return whole.model_copy(
-        update={"name": f"{whole.name}-{engine}", "engines": variants, "reference": kept}
-    )
+    run = {name for variant in variants for name in variant.workloads}
+    is_all = any(not variant.workloads for variant in variants)
+    part = {
+        "name": f"{whole.name}-{engine}",
+        "engines": variants,
+        "reference": kept,
+        "workloads": [w for w in whole.workloads if is_all or w.name in run],
+    }
+    return whole.model_copy(update=part)
 
 
 @app.command("plan")
@@ -164,6 +171,40 @@ def check_command(
     for reason, count in reasons.most_common(10):
         console.print(f"  not checked: {count} rows: {reason}", markup=False, soft_wrap=True)
     if tally["impossible"]:
+        raise typer.Exit(EXIT_INVALID_CELLS)
+
+
+@app.command("kv")
+def kv_command(
+    model: Annotated[str, typer.Argument(help="config.json or its directory, a name, a hub id")],
+    gpu: Annotated[str, typer.Option(help="Its memory is taken from the data sheet")] = "",
+    dtype: Annotated[str, typer.Option(help="Of the weights")] = "float16",
+    kv_dtype: Annotated[str, typer.Option(help="Of keys and values (default: as weights)")] = "",
+    context: Annotated[int, typer.Option(min=1, help="Tokens a request, in and out")] = 4096,
+    memory_gib: Annotated[float, typer.Option(min=0, help="Instead of --gpu")] = 0.0,
+    share: Annotated[float, typer.Option(min=0.01, max=1, help="Of it that an engine takes")] = 0.9,
+    gpus: Annotated[int, typer.Option(min=1, help="Sharing one model")] = 1,
+) -> None:
+    """Say what a token of KV cache takes, and how many tokens and requests fit on a GPU."""
+    names = [roofline.dtype_name(name) for name in (dtype, kv_dtype or dtype)]
+    if names[0] is None or names[1] is None:
+        known = ", ".join(roofline.DTYPE_BYTES)
+        raise UserError(f"--dtype: expected one of {known}, found {dtype!r} {kv_dtype!r}")
+    name, config = capacity.load_config(model)
+    shape = capacity.known_shape(name, config)
+    if memory_gib:
+        memory_bytes, source = memory_gib * 2**30, "as stated"
+    elif gpu:
+        memory_bytes, source = capacity.device_memory(gpu)
+    else:
+        raise UserError("expected --gpu or --memory-gib, found neither; for example: --gpu l4")
+    try:
+        fit = capacity.fit(shape, names[0], names[1], memory_bytes * share * gpus, context)
+    except roofline.UnknownShape as error:
+        raise UserError(f"{name}: {error}; ask for a shorter --context") from None
+    for line in capacity.lines(name, shape, fit, names[1], context, source):
+        console.print(line, markup=False, soft_wrap=True)
+    if not fit.requests:
         raise typer.Exit(EXIT_INVALID_CELLS)
 
 
@@ -259,8 +300,12 @@ def _exit_by_verdict(summary: Summary, strict: bool) -> None:
         raise typer.Exit(EXIT_INVALID_CELLS)
 
 
-def bench_script(file: Path) -> None:
-    """All that an engine's ``metrics.py`` does: ``enginebench bench`` for its own directory."""
+def bench_script(file: Path, profile: str = "") -> None:
+    """All that an engine's ``metrics.py`` does: ``enginebench bench`` for its own directory.
+
+    Args:
+        profile: which kind of study is taken where none is named; the machine decides the rest.
+    """
     directory = file.resolve().parent
 
     def command(
@@ -269,9 +314,15 @@ def bench_script(file: Path) -> None:
         cache: CacheOption = CACHE,
         strict: StrictOption = False,
     ) -> None:
-        bench_engine(directory.name, name, results, cache, directory.parent, strict)
+        chosen = name or (profile and f"{profile}-{machine.device()}")
+        bench_engine(directory.name, chosen, results, cache, directory.parent, strict)
 
     run_cli(lambda: typer.run(command))
+
+
+def kv_script(file: Path) -> None:
+    """All that an engine's ``kv_cache.py`` does: its part of the study of where memory goes."""
+    bench_script(file, "kv")
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:

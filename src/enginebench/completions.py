@@ -9,7 +9,6 @@ import orjson
 
 from enginebench.dialect import Ask, Delta, Usage
 
-
 _NO_CHOICE: list[dict[str, Any]] = [{}]
 
 

@@ -53,7 +53,7 @@ class Dialect:
     read: Callable[[str], Delta]  # the data of one event -> what it said
     # Our metric name -> the engine's names for it, the first one present is read. Series of one
     # name that differ in their labels are added up. ``name[label]`` reads a number that stands in
-    # a label, ``name[label*label]`` the product of two.
+    # a label, ``a*b`` the product of two; fields of a JSON page are named ``outer.inner``.
     metrics: Mapping[str, tuple[str, ...]]
     health_path: str = "/health"
     metrics_path: str = "/metrics"
@@ -67,8 +67,10 @@ METRIC_NAMES: Mapping[str, str] = {
     "prompt_tokens_total": "prompt tokens processed since start",
     "output_tokens_total": "tokens generated since start",
     "kv_used_ratio": "share of the KV cache in use, 0 to 1",
-    "kv_used_bytes": "bytes of KV cache in use",
-    "kv_capacity_tokens": "tokens that the KV cache can hold",
+    "kv_used_tokens": "tokens of KV cache in use, with the padding or the rest of blocks",
+    "kv_reserved_bytes": "bytes set aside for keys and values",
+    "kv_capacity_tokens": "tokens that the KV cache can hold; absent: it grows as needed",
+    "kv_block_tokens": "tokens of a block, the unit in which the cache is given out",
     "preemptions_total": "requests pushed out of the KV cache since start",
     "prefix_hit_tokens_total": "prompt tokens found in a prefix cache since start",
     "prefix_query_tokens_total": "prompt tokens looked up in a prefix cache since start",

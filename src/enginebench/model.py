@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ class Model:
     hashed: str  # what the hash covers
     has_random_weights: bool
     config: dict[str, Any]  # config.json
+    parameters: int | None = None  # weights in its files; None: they are not safetensors
 
     @property
     def context(self) -> int | None:
@@ -66,7 +68,7 @@ def resolve(name: str, texts: list[str], cache: Path) -> Model:
         config = json.loads(config_file.read_text())
     except ValueError as error:
         raise UserError(f"{config_file}: expected JSON, found: {error}; mend that file") from None
-    return Model(name, path, sha256, hashed, name == "embedded", config)
+    return Model(name, path, sha256, hashed, name == "embedded", config, _parameters(path))
 
 
 def _download(name: str) -> Path:
@@ -83,6 +85,19 @@ def _download(name: str) -> Path:
             f"({type(error).__name__}: {reason[:160]}; HF_TOKEN is {token}); "
             "check the name, the network and your access, or give a local path"
         ) from None
+
+
+def _parameters(path: Path) -> int | None:
+    """Weights in the model's safetensors files, from their headers.
+
+    The format: eight bytes of length, little-endian, and so many of JSON, with a shape a tensor.
+    """
+    count = 0
+    for file in path.glob("*.safetensors"):
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        count += sum(math.prod(t["shape"]) for n, t in header.items() if n != "__metadata__")
+    return count or None
 
 
 def _hash(path: Path) -> tuple[str, str]:

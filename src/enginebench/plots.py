@@ -1,6 +1,7 @@
 """The figures of a report, from its groups. The same groups give the same bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from enginebench.memory import Sample
 from enginebench.stats import Interval
 
 mpl.use("Agg")
@@ -128,3 +130,109 @@ def save(figure: Figure, stem: Path) -> None:
         figure.savefig(stem.with_suffix(".png"), dpi=144, metadata={"Software": None})
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
     plt.close(figure)
+
+
+def timeline(
+    samples: Sequence[Sample],
+    resident: Sequence[tuple[float, float]],
+    capacity_tokens: float | None,
+    title: str,
+) -> Figure:
+    """A cell over time: KV tokens, the requests behind them, and the memory the machine shows.
+
+    Args:
+        samples: one a scrape, at least two.
+        resident: time in s and bytes.
+    """
+    start_s = samples[0].t_s
+    with plt.rc_context(STYLE):
+        figure, (tokens, requests, memory) = plt.subplots(
+            3, 1, figsize=(7.2, 6.0), sharex=True, height_ratios=(3, 1.5, 1)
+        )
+        times = [sample.t_s - start_s for sample in samples]
+        _curve(tokens, times, [s.used_tokens for s in samples], "used, as the engine says", 0)
+        _curve(tokens, times, [s.held_tokens for s in samples], "needed, by the client's log", 1)
+        if capacity_tokens is not None:
+            tokens.axhline(capacity_tokens, color="#777777", linestyle="--", linewidth=1)
+            tokens.annotate(
+                f"capacity {capacity_tokens:,.0f}",
+                (0, capacity_tokens),
+                xytext=(3, 3),
+                textcoords="offset points",
+                color="#777777",
+                fontsize=9,
+            )
+        _mark_preemptions(tokens, times, samples)
+        tokens.set_ylabel("KV tokens")
+        tokens.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+        _curve(requests, times, [s.running for s in samples], "running", 2)
+        _curve(requests, times, [s.waiting for s in samples], "waiting", 3)
+        requests.set_ylabel("requests")
+        gib = [value / (1 << 30) for _, value in resident]
+        _curve(memory, [t - start_s for t, _ in resident], gib, "processes", 5)
+        memory.set_ylabel("memory, GiB")
+        memory.set_xlabel("seconds")
+        for axes in (tokens, requests, memory):
+            axes.set_ylim(bottom=0)
+            axes.margins(y=0.15)
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(
+                    loc="lower right", bbox_to_anchor=(1, 0.96), frameon=False, fontsize=8, ncols=3
+                )
+        requests.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        tokens.set_title(title, loc="left", fontweight="bold", pad=20)
+        figure.align_ylabels()
+        figure.tight_layout()
+        return figure
+
+
+def _curve(
+    axes: Axes, times: Sequence[float], values: Sequence[float | None], label: str, colour: int
+) -> None:
+    """A step function of what was measured; nothing where it was not."""
+    known = [(t, v) for t, v in zip(times, values, strict=True) if v is not None]
+    if known:
+        x, y = zip(*known, strict=True)
+        axes.step(x, y, where="post", color=COLOURS[colour], label=label, linewidth=1.3)
+
+
+def _mark_preemptions(axes: Axes, times: Sequence[float], samples: Sequence[Sample]) -> None:
+    counts = [(t, s.preemptions) for t, s in zip(times, samples, strict=True)]
+    known = [(t, count) for t, count in counts if count is not None]
+    marked = [t for (_, before), (t, now) in pairwise(known) if now > before]
+    if marked:
+        axes.plot(
+            marked, [0] * len(marked), "|", color=COLOURS[6], markersize=9, label="preempted",
+            clip_on=False,
+        )  # fmt: skip
+
+
+def length_plot(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    order: Sequence[str],
+    title: str,
+    unit: str,
+    over: str,
+) -> Figure:
+    """A figure against the length of a request, both logarithmic: a power law is a straight line.
+
+    Args:
+        curves: variant -> (tokens, value), values in ``unit`` and above zero.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=SIZE_INCHES)
+        ends = []
+        for label, points in curves.items():
+            index = order.index(label)
+            x, y = zip(*sorted(points), strict=True)
+            axes.plot(
+                x, y, color=COLOURS[index % 8], marker=MARKERS[index % len(MARKERS)], markersize=5
+            )
+            ends.append((x[-1], y[-1], label, COLOURS[index % 8]))
+        levels = sorted({x for points in curves.values() for x, _ in points})
+        _axes(axes, levels, unit, over, log=True)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0f}"))
+        axes.set_title(title, loc="left", fontweight="bold")
+        figure.tight_layout()
+        _end_labels(figure, axes, ends)
+        return figure

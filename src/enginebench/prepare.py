@@ -142,6 +142,7 @@ def prepare(
             "sha256": found.sha256,
             "hashed": found.hashed,
             "has_random_weights": found.has_random_weights,
+            "parameters": found.parameters,
             "config": found.config,
         },
         "plan": [_launch_facts(item) for item in made.launches],

@@ -1,7 +1,12 @@
-"""Prometheus text, as engines print it, into our names. Pure."""
+"""A metrics page, as engines print it, into our names. Pure.
 
+Most engines print Prometheus text. A page that is a JSON list holds one object an iteration of the
+engine, oldest first, each handed out once; its last one is the present.
+"""
+
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,7 +16,12 @@ Metrics = dict[str, float | None]  # our name -> value
 
 
 def parse(text: str) -> list[Sample]:
-    """All samples with a finite value; a broken page gives what precedes the break."""
+    """All samples with a finite value; a broken page gives what precedes the break.
+
+    Fields of nested JSON objects are named ``outer.inner``.
+    """
+    if text.lstrip().startswith("["):
+        return _parse_json(text)
     samples: list[Sample] = []
     try:
         for family in text_string_to_metric_families(text):
@@ -19,6 +29,23 @@ def parse(text: str) -> list[Sample]:
     except ValueError:
         pass  # half a line, not a number: the page was cut off or is not Prometheus text
     return samples
+
+
+def _parse_json(text: str) -> list[Sample]:
+    try:
+        rows = json.loads(text)
+    except ValueError:
+        return []
+    last = rows[-1] if rows and isinstance(rows[-1], dict) else {}
+    return [Sample(name, {}, value) for name, value in _flat(last) if math.isfinite(value)]
+
+
+def _flat(fields: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{outer}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{outer}{name}", float(value)
 
 
 def read(scrape: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Metrics:
@@ -38,11 +65,16 @@ def read(scrape: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Metri
 
 
 def _value(samples: Sequence[Sample], expression: str) -> float | None:
-    name, _, labels = expression.rstrip("]").partition("[")
+    """``name``, ``name[label]``, or a product of such: ``name[label]*name[label]``."""
+    factors = [_factor(samples, term) for term in expression.split("*")]
+    known = [factor for factor in factors if factor is not None]
+    return math.prod(known) if len(known) == len(factors) else None
+
+
+def _factor(samples: Sequence[Sample], term: str) -> float | None:
+    name, _, label = term.rstrip("]").partition("[")
     values = [
-        math.prod(_number(sample.labels.get(label)) for label in labels.split("*"))
-        if labels
-        else float(sample.value)
+        _number(sample.labels.get(label)) if label else float(sample.value)
         for sample in samples
         if sample.name == name
     ]

@@ -1,20 +1,22 @@
 """The report: tables, figures and sentences, all from a summary. Rebuilt from raw at any time."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from enginebench import budget, plots, sentences, stats
+from enginebench import budget, memory_report, plots, sentences, stats
 from enginebench.agreement import NEAR_TIE_NATS, Comparison
 from enginebench.check import CHECKS
 from enginebench.errors import UserError
+from enginebench.memory import Sample
 from enginebench.stats import Interval
 from enginebench.summarize import CellRow, Group, Summary, summarize
 
@@ -28,6 +30,19 @@ FIGURES = (
     ("tpot", "tpot_s_p50", "milliseconds, p50", 1e3, "Time per output token", False),
     ("cost", "usd_per_million_output_tokens", "USD per million output tokens", 1, "Cost", True),
 )
+
+#: (file stem, figure, its unit, title, over what) of single requests
+LENGTH_FIGURES = (
+    ("length-time", "e2e_s_p50", "seconds, p50", "Time of a request", "output tokens"),
+    (
+        "length-kv",
+        "kv_reserved_bytes",
+        "bytes",
+        "Keys and values of a request",
+        "tokens of the request, prompt and output",
+    ),
+)
+MINIMUM_SAMPLES = 10  # fewer make no timeline
 
 #: (heading, figure, factor from SI, digits after the point)
 COLUMNS: tuple[tuple[str, str, float, int], ...] = (
@@ -79,7 +94,8 @@ def build(directory: Path) -> Summary:
         (derived / "figures").mkdir(parents=True, exist_ok=True)
         _write_data(summary, derived)
         figures = _write_figures(summary, derived / "figures")
-        values = _values(summary, directory, figures)
+        memory_figures = _write_memory_figures(summary, derived / "figures")
+        values = _values(summary, directory, figures) | _memory_values(summary, memory_figures)
         for name in ("report.md", "report.html"):
             (derived / name).write_text(_render(name, values))
     except OSError as error:
@@ -100,13 +116,40 @@ def _write_data(summary: Summary, derived: Path) -> None:
     }
     text = json.dumps(data, indent=1, allow_nan=False, default=list)
     (derived / "metrics_data.json").write_text(text + "\n")
+    (derived / "kv_cache_data.json").write_text(_series_text(summary, _kv_series))
+    (derived / "gpu_memory_data.json").write_text(_series_text(summary, _memory_series))
     rows = [_csv_row(group) for group in summary.groups]
     pd.DataFrame(rows).to_csv(derived / "metrics_summary.csv", index=False)
 
 
 def _cell_data(cell: CellRow) -> dict[str, Any]:
     verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
-    return asdict(cell) | verdict
+    # The samples are in kv_cache_data.json.
+    return asdict(replace(cell, samples=(), resident=())) | verdict
+
+
+def _series_text(summary: Summary, series: Callable[[CellRow], Any]) -> str:
+    """A series of every cell, one cell a line: readable by people and by programs."""
+    rows = [
+        {"label": c.label, "trial": c.trial, "workload": c.workload, "concurrency": c.concurrency}
+        | series(c)
+        for c in summary.cells
+    ]
+    return "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
+
+
+def _kv_series(cell: CellRow) -> dict[str, Any]:
+    names = ("kv_capacity_tokens", "kv_block_tokens", "kv_reserved_bytes", "kv_bytes_per_token")
+    facts = {name: cell.figures.get(name) for name in names}
+    columns = [field.name for field in fields(Sample)]
+    return facts | {name: [getattr(s, name) for s in cell.samples] for name in columns}
+
+
+def _memory_series(cell: CellRow) -> dict[str, Any]:
+    return {
+        "t_s": [time_s for time_s, _ in cell.resident],
+        "processes_bytes": [value for _, value in cell.resident],
+    }
 
 
 def _agreement_data(found: Comparison) -> dict[str, Any]:
@@ -158,18 +201,40 @@ def _write_figures(summary: Summary, directory: Path) -> list[dict[str, str]]:
             )
             if figure is not None:
                 path = directory / f"{workload['name']}-{stem}"
-                plots.save(figure, path)
-                svg = path.with_suffix(".svg").read_text()
                 against = "requests in flight" if workload["concurrency"] else "requests/s offered"
                 caption = f"{title} against {against}, workload {workload['name']}"
-                written.append(
-                    {
-                        "png": f"figures/{path.name}.png",
-                        "svg": svg[svg.index("<svg") :],
-                        "caption": caption,
-                    }
-                )
+                written.append(_keep(figure, path, caption))
     return written
+
+
+def _write_memory_figures(summary: Summary, directory: Path) -> list[dict[str, str]]:
+    """A timeline of each variant's fullest cell, and the curves over length if there are any."""
+    written = []
+    for cell in memory_report.fullest_cells(summary):
+        if len(cell.samples) < MINIMUM_SAMPLES:
+            continue
+        what = f"{cell.label}, {cell.workload}, {cell.load_text}"
+        capacity = cell.figures["kv_capacity_tokens"]
+        figure = plots.timeline(cell.samples, cell.resident, capacity, what)
+        stem = f"timeline-{cell.engine}-{cell.variant}"
+        written.append(_keep(figure, directory / stem, f"KV cache over time: {what}"))
+    measured = memory_report.curves(summary)
+    for stem, figure_name, unit, title, over in LENGTH_FIGURES:
+        if measured.get(figure_name):
+            drawn = plots.length_plot(measured[figure_name], _labels(summary), title, unit, over)
+            written.append(_keep(drawn, directory / stem, f"{title} against its length"))
+    return written
+
+
+def _keep(figure: Figure, path: Path, caption: str) -> dict[str, str]:
+    """Save a figure; what a template needs to show it."""
+    plots.save(figure, path)
+    svg = path.with_suffix(".svg").read_text()
+    return {
+        "png": f"figures/{path.name}.png",
+        "svg": svg[svg.index("<svg") :],
+        "caption": caption,
+    }
 
 
 def scaled(found: Interval | None, factor: float) -> Interval | None:
@@ -322,6 +387,15 @@ def _client(summary: Summary) -> dict[str, Any]:
         "shares_core": any(not found["has_own_core"] for found in calibration),
         "client_headings": budget.CELL_HEADINGS,
         "clients": budget.cell_table(cells),
+    }
+
+
+def _memory_values(summary: Summary, figures: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    made = (memory_report.accounts, memory_report.capacities, memory_report.growths)
+    return {
+        "memory_tables": [table for make in made if (table := make(summary))["rows"]],
+        "memory_sentences": memory_report.sentences(summary),
+        "memory_figures": figures,
     }
 
 

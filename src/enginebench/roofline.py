@@ -37,6 +37,8 @@ class Shape:
     intermediate: int
     vocabulary: int
     experts_per_token: int = 1  # of a mixture; the fewest that one step must read
+    experts: int = 1  # of a mixture, all of them
+    is_tied: bool = False  # the embedding table serves as the output projection too
     window: int | None = None  # sliding attention window, in tokens
 
     @property
@@ -48,6 +50,17 @@ class Shape:
         attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.kv_heads)
         mlp = 3 * self.hidden * self.intermediate * self.experts_per_token
         return self.layers * (attention + mlp) + self.vocabulary * self.hidden
+
+    @property
+    def weights(self) -> int:
+        """All weights of a Llama-like model with its norms; biases and routers are left out.
+
+        Llama-2-7B: 6,738,415,616; Llama-3-8B: 8,030,261,248.
+        """
+        attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.kv_heads)
+        mlp = 3 * self.hidden * self.intermediate * self.experts
+        tables = (1 if self.is_tied else 2) * self.vocabulary * self.hidden
+        return self.layers * (attention + mlp + 2 * self.hidden) + tables + self.hidden
 
     def kv_bytes_per_token(self, dtype_bytes: float) -> float:
         """Bytes of keys and values that one token adds: 2 · layers · KV heads · head size · dtype.
@@ -98,6 +111,8 @@ def shape(config: Mapping[str, Any]) -> Shape:
             intermediate=int(config["intermediate_size"]),
             vocabulary=int(config["vocab_size"]),
             experts_per_token=int(config["num_experts_per_tok"]) if is_mixture else 1,
+            experts=int(is_mixture) if is_mixture else 1,
+            is_tied=bool(config.get("tie_word_embeddings", False)),
             window=int(window) if window else None,
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -16,6 +16,7 @@ from enginebench import (
     cost,
     kv,
     measure,
+    memory,
     plausible,
     prometheus,
     record,
@@ -43,6 +44,20 @@ AVERAGED = (
     "e2e_s_p50",
     "e2e_s_p95",
     "memory_peak_bytes",
+    "weights_bytes",
+    "kv_reserved_bytes",
+    "other_bytes",
+    "kv_capacity_tokens",
+    "kv_used_tokens_peak",
+    "kv_tokens_in_flight_peak",
+    "kv_bytes_per_token",
+    "kv_bytes_per_token_measured",
+    "kv_waste",
+    "kv_follow_error",
+    "requests_running_peak",
+    "requests_waiting_peak",
+    "preemptions",
+    "waiting_for_room_peak",
     "ceiling_share",
 )
 
@@ -62,6 +77,8 @@ class CellRow:
     findings: tuple[Finding, ...]  # empty: the cell is valid
     log_tail: tuple[str, ...]
     figures: Mapping[str, Any]  # empty where nothing was recorded
+    samples: tuple[memory.Sample, ...] = ()  # the KV cache over time
+    resident: tuple[tuple[float, float], ...] = ()  # the processes' memory: t_s, bytes
 
     @property
     def level(self) -> float:
@@ -187,10 +204,11 @@ def _cell_row(
 ) -> CellRow:
     where = directory / "raw" / planned["id"] / cell["id"]
     figures: dict[str, Any] = {}
+    series: tuple[Any, Any] = ((), ())
     if (where / "cell.json").exists():
         about = record.read_json(where / "cell.json")
         tail = about["log_tail"]
-        findings, figures = _read_cell(where, study, cell, facts or {}, about)
+        findings, figures, series = _read_cell(where, study, cell, facts or {}, about)
         for found in compared:
             if found.label == planned["label"] and found.is_same_dtype:
                 findings += check.answer_findings(found)
@@ -215,6 +233,7 @@ def _cell_row(
         tuple(findings),
         tuple(tail),
         figures,
+        *series,
     )
 
 
@@ -224,15 +243,18 @@ def _read_cell(
     cell: Mapping[str, Any],
     facts: Mapping[str, Any],
     about: Mapping[str, Any],
-) -> tuple[list[Finding], dict[str, Any]]:
-    """What is wrong with a recorded cell, and its figures."""
+) -> tuple[list[Finding], dict[str, Any], tuple[Any, Any]]:
+    """What is wrong with a recorded cell, its figures, and its memory over time."""
     everything = list(record.read_lines(where / "requests.jsonl"))
     rows = [row for row in everything if row["phase"] == "measured"]
     scrapes = list(record.read_lines(where / "scrapes.jsonl.gz"))
     processes = list(record.read_lines(where / "processes.jsonl"))
     metrics = [prometheus.read(scrape, facts.get("metrics", {})) for scrape in scrapes]
     first, last = (metrics[0], metrics[-1]) if metrics else ({}, {})
+    samples = memory.samples([scrape["t_s"] for scrape in scrapes], metrics, rows)
     figures = measure.cell_figures(rows) | _watched(metrics, processes)
+    figures |= memory.figures(metrics, samples, rows)
+    figures |= _account(study, facts.get("dtype"), figures)
     rate = figures["output_tokens_per_s"]
     price = float(study["study"]["price"]["usd_per_hour"])
     figures["usd_per_million_output_tokens"] = (
@@ -266,7 +288,26 @@ def _read_cell(
     held, room = figures["kv_tokens_in_flight_peak"], figures["kv_capacity_tokens"]
     findings += plausible.kv_findings(held, room, figures["preemptions"])
     findings += plausible.energy_findings(started, ended)
-    return findings, figures
+    resident = [(p["t_s"], p["pss_bytes"]) for p in processes if p["pss_bytes"] is not None]
+    return findings, figures, (samples, tuple(resident))
+
+
+def _account(
+    study: Mapping[str, Any], dtype: str | None, figures: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """The parts of the memory that the machine shows, and what a token takes by the config."""
+    name, count = roofline.dtype_name(dtype or ""), study["model"].get("parameters")
+    size = roofline.DTYPE_BYTES[name] if name else None
+    try:
+        shape = roofline.shape(study["model"]["config"])
+    except roofline.UnknownShape:
+        per_token = None
+    else:
+        per_token = shape.kv_bytes_per_token(size) if size else None
+    total = figures["memory_peak_bytes"]
+    weights = count * size if count and size else None
+    parts = memory.account(total, weights, figures["kv_reserved_bytes"])
+    return parts | {"kv_bytes_per_token": per_token}
 
 
 def _ceiling(directory: Path, study: Mapping[str, Any]) -> roofline.Ceiling | None:
@@ -321,10 +362,6 @@ def _watched(
     return {
         "memory_peak_bytes": peak([sample["pss_bytes"] for sample in processes]),
         "kv_used_ratio_peak": peak([page.get("kv_used_ratio") for page in metrics]),
-        "kv_used_bytes_peak": peak([page.get("kv_used_bytes") for page in metrics]),
-        "kv_capacity_tokens": peak([page.get("kv_capacity_tokens") for page in metrics]),
-        "requests_running_peak": peak([page.get("requests_running") for page in metrics]),
-        "requests_waiting_peak": peak([page.get("requests_waiting") for page in metrics]),
     }
 
 
