@@ -214,9 +214,12 @@ class TlsFront:
         try:
             while data := source.recv(65536):
                 target.sendall(data)
-            target.shutdown(socket.SHUT_RDWR)
+            target.shutdown(socket.SHUT_RDWR)  # wakes the other direction's thread
         except OSError:
             pass
+        finally:
+            for end in (source, target):
+                end.close()
 
 
 def test_https_is_spoken_and_an_unknown_certificate_is_refused(certificate):

@@ -154,7 +154,7 @@ class _Loop:
         for stream in wanted:
             self._open(stream)
         deadline_s = time.perf_counter() + CONNECT_TIMEOUT_S
-        while any(stream.state == "connecting" for stream in wanted):
+        while any(stream.is_opening for stream in wanted):
             if time.perf_counter() > deadline_s:
                 break
             self._wait(timeout_s=0.1)
@@ -373,7 +373,7 @@ class _Loop:
             except OSError as error:
                 self._ended(stream, error.strerror)
             return
-        if stream.state != "connecting":
+        if not stream.is_opening:
             self._receive(stream)
             return
         try:
@@ -410,7 +410,7 @@ class _Loop:
         while self._deadlines and self._deadlines[0][0] <= now_s:
             _, _, stream, exchange, kind, text = heapq.heappop(self._deadlines)
             if kind == "refused":
-                if stream.state == "connecting" and stream.exchange is exchange:
+                if stream.is_opening and stream.exchange is exchange:
                     self._drop(stream)
                     self._finish(stream, text, kind)
             elif exchange is not None and stream.exchange is exchange:
