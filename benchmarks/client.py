@@ -448,8 +448,8 @@ def write(found: Mapping[str, Any]) -> None:
     text = DOC.read_text()
     for mark, made in (("compared", compared(found["compare"])), ("limits", own_limits(found))):
         head, begin, rest = text.partition(f"<!-- {mark} -->\n")
-        _, end, tail = rest.partition(f"\n<!-- /{mark} -->")
-        text = f"{head}{begin}\n{made}\n{end}{tail}"
+        _, end, tail = rest.partition(f"<!-- /{mark} -->")
+        text = f"{head}{begin}\n{made}\n\n{end}{tail}"
     DOC.write_text(text)
     draw(found["compare"])
     print(f"written: {DOC}")
