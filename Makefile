@@ -20,7 +20,7 @@ export WANDB_DIR := results
 export HF_TOKEN
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan report test test-engines lint bench-server bench-client clean
+.PHONY: help setup study plan report test test-engines lint bench-server bench-client bench-sampler clean
 .PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
 
 help: ## list the verbs and the engines
@@ -63,6 +63,9 @@ bench-server: $(VENV)/.ready ## what serving over HTTP costs the baseline
 
 bench-client: $(VENV)/.ready ## how far off the load generator is, beside other clients
 	@$(BIN)/python benchmarks/client.py $(if $(PART),--part $(PART))
+
+bench-sampler: $(VENV)/.ready ## what watching memory and GPUs costs, and takes from an engine
+	@$(BIN)/python benchmarks/sampler_cost.py
 
 clean: ## remove the environments and models made here; results stay
 	rm -rf $(VENV) .cache
