@@ -262,7 +262,7 @@ def test_bytes_that_wait_in_the_kernel_keep_the_time_of_their_arrival():
             time.sleep(0.05)
             sent_at.append(time.perf_counter())
             peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            time.sleep(0.3)
+            time.sleep(1.0)  # a close that is joined to the answer would have the later stamp
             peer.close()
 
         thread = threading.Thread(target=serve)
