@@ -1,8 +1,9 @@
 """What the sampler costs, and takes from the engine it watches: ``make bench-sampler``.
 
-One real engine answers the same load over and over, in turn with sampling off, at 10 Hz and at
-100 Hz, ``/metrics`` read once a second in the last two as in a study. Printed are the engine's
-output tokens/s, the ratio to the same round without sampling, and the sampler's own account.
+One real engine answers the same load over and over, in turn with nothing watched, and with sampling
+at 10 Hz and at 100 Hz. In the last two ``/metrics`` and PSS are read once a second, as in a study.
+Printed are the engine's output tokens/s, their ratio to the same round with nothing watched, and
+the sampler's own account.
 
 Where there is no GPU, a compiled stub of NVML with scripted GPUs takes its place: the path through
 ctypes is then real, the time that a driver takes to answer is not in it.
@@ -63,8 +64,10 @@ def watched(
     start_s = time.perf_counter()
     with watcher:
         found = rate(server, asks, concurrency)
-    cost = watcher.cost()["sampling"]
-    return found, cost | {"cpu_share": cost["cpu_s"] / (time.perf_counter() - start_s)}
+    took_s = time.perf_counter() - start_s
+    cost = watcher.cost()
+    shares = {f"{name}_share": part["cpu_s"] / took_s for name, part in cost.items()}
+    return found, cost["sampling"] | shares
 
 
 def main(
@@ -108,21 +111,25 @@ def print_results(engine: str, results: dict[float | None, list[Any]]) -> None:
     off = [tokens_per_s for tokens_per_s, _ in results[None]]
     print(f"{engine}; GPUs sampled: {', '.join(g['name'] for g in machine.gpus()) or 'none'}")
     print(
-        "| sampling | output tokens/s | × off, median (least to most) | CPU share | ms a sample "
-        "| latest, ms | missed |"
+        "| sampling | output tokens/s | × off, median (least to most) | sampler, share of a CPU "
+        "| PSS | /metrics | ms a sample | latest, ms | missed |"
     )
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    print(f"| off | {statistics.median(off):.1f} | 1 | – | – | – | – |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print(f"| off | {statistics.median(off):.1f} | 1 | – | – | – | – | – | – |")
     for interval_s in INTERVALS_S[1:]:
         rates = [tokens_per_s for tokens_per_s, _ in results[interval_s]]
         costs = [cost for _, cost in results[interval_s]]
         ratios = [on / without for on, without in zip(rates, off, strict=True)]
+        shares = [
+            statistics.mean(cost[f"{name}_share"] for cost in costs)
+            for name in ("sampling", "weighing", "scraping")
+        ]
         beats = sum(cost["beats"] for cost in costs)
         missed = sum(cost["missed"] for cost in costs)
         print(
             f"| {1 / interval_s:.0f} Hz | {statistics.median(rates):.1f} "
             f"| {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) "
-            f"| {statistics.mean(cost['cpu_share'] for cost in costs):.2%} "
+            f"| {' | '.join(f'{share * 100:.2f} %' for share in shares)} "
             f"| {sum(cost['took_s'] for cost in costs) / beats * 1e3:.2f} "
             f"| {max(cost['late_s_max'] for cost in costs) * 1e3:.1f} "
             f"| {missed} of {beats + missed} |"

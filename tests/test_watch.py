@@ -1,10 +1,13 @@
+import os
+import subprocess
+import sys
 import time
 
 import pytest
 
 from enginebench import study
 from enginebench.errors import UserError
-from enginebench.watch import Pulse
+from enginebench.watch import Pulse, family, process_sample
 
 
 def test_beats_that_pass_while_one_is_done_are_left_out_and_counted():
@@ -49,3 +52,16 @@ def test_no_faster_than_a_hundred_times_a_second(interval_s):
     assert study.parse(data | {"sample_interval_s": 0.01}, "x").sample_interval_s == 0.01
     with pytest.raises(UserError, match="sample_interval_s"):
         study.parse(data | {"sample_interval_s": interval_s}, "x")
+
+
+def test_pss_is_read_where_asked_and_a_process_that_is_gone_is_none():
+    here = family(os.getpid())
+    quick, whole = (process_sample(here, with_pss=with_pss) for with_pss in (False, True))
+    assert quick["pss_bytes"] is None
+    assert 0 < whole["pss_bytes"] <= whole["rss_bytes"]
+    assert os.getpid() in quick["pids"]
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        gone = family(process.pid)
+    sample = process_sample(gone, with_pss=True)
+    assert (sample["pss_bytes"], sample["rss_bytes"], sample["cpu_s"]) == (None, None, None)
+    assert sample["pids"] == family(process.pid) == []
