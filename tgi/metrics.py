@@ -1,0 +1,8 @@
+"""Throughput, latency and cost of this engine: ``make bench-tgi``, or run this file."""
+
+from pathlib import Path
+
+from enginebench.cli import bench_script
+
+if __name__ == "__main__":
+    bench_script(Path(__file__))

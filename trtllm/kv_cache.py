@@ -1,0 +1,8 @@
+"""Where the memory of this engine goes: ``make kv-trtllm``, or run this file."""
+
+from pathlib import Path
+
+from enginebench.cli import kv_script
+
+if __name__ == "__main__":
+    kv_script(Path(__file__))
