@@ -3,6 +3,8 @@
 A directory is an engine if it holds a ``launch.yaml``; nothing registers it anywhere. The file is
 an ordinary compose file. Its ``x-native`` key says how the same engine runs as a plain process;
 the flags and environment of the service are used for both, so they stand there once.
+``x-cpu-image`` names the image for machines without a GPU, if there is one;
+``x-without-end-of-sequence`` asks for the model in a form that never stops by itself (``overlay``).
 """
 
 import difflib
@@ -57,6 +59,8 @@ class Engine:
     native: Native | None  # None: it runs only in a container
     flags: tuple[str, ...]  # the service's command, not yet interpolated
     env: Mapping[str, str]  # the service's environment, not yet interpolated
+    cpu_image: str | None = None  # None: its containers need a GPU
+    without_eos: bool = False  # it cannot be asked to ignore the end of sequence
 
     @property
     def launch_file(self) -> Path:
@@ -135,7 +139,16 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
             f"{file}: expected one service and a well-formed x-native, found: "
             f"{' '.join(line.strip() for line in first[:3])}; see docs/adding-an-engine.md"
         ) from None
-    return Engine(name, directory, _load_dialect(directory), native, flags, env)
+    return Engine(
+        name,
+        directory,
+        _load_dialect(directory),
+        native,
+        flags,
+        env,
+        cpu_image=data.get("x-cpu-image"),
+        without_eos=data.get("x-without-end-of-sequence", False),
+    )
 
 
 def _environment(value: dict[str, Any] | list[str]) -> dict[str, str]:
