@@ -1,7 +1,6 @@
 """The four dialects held to one contract: what is asked, how every form of answer is read."""
 
 import dataclasses
-import itertools
 from array import array
 from pathlib import Path
 
