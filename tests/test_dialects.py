@@ -78,6 +78,9 @@ def read(engine, pieces, fault=None, kind=None):
 
 GOOD = {"error": None, "prompt_tokens": 5, "output_tokens": 4, "finish_reason": "length"}
 FOX = {"text": " the quick fox"}
+BASELINE_IDS = [3325, 1795, 3426, 2744]
+VLLM_IDS = [3568, 2122, 3325, 1795]
+REAL = GOOD | {"prompt_tokens": 8, "status": 200}
 TGI_IDS = [310, 4996, 860, 1701]
 
 #: Directory, case -> what the record must say.
@@ -117,6 +120,21 @@ CASES = [
     ("trtllm-1.2.1/unknown-field.400.json", {"status": 400, "error_kind": "http"}),
     ("trtllm-1.2.1/too-long.400.json", {"status": 400, "error_kind": "http"}),
     ("trtllm-1.2.1/failed.500.json", {"status": 500, "error_kind": "http"}),
+    ("baseline-5.19.0/plain.sse", REAL | {"text": "++; cybedventy", "event_tokens": [1] * 4}),
+    (
+        "baseline-5.19.0/ids.sse",
+        REAL | {"token_ids": BASELINE_IDS, "margins": [0.0, 0.65625, 0.140625, 0.40625]},
+    ),
+    ("baseline-5.19.0/bad-field.400.json", {"status": 400, "error_kind": "http"}),
+    ("baseline-5.19.0/too-long.400.json", {"status": 400, "error_kind": "http"}),
+    ("baseline-5.19.0/failed.sse", {"error_kind": "engine", "text": " the", "output_tokens": 1}),
+    ("vllm-0.32.0/plain.sse", REAL | {"event_tokens": [1] * 4, "token_ids": None}),
+    (
+        "vllm-0.32.0/ids.sse",
+        REAL | {"token_ids": VLLM_IDS, "margins": [0.015625, 0.0625, 0.203125, 0.25]},
+    ),
+    ("vllm-0.32.0/bad-field.400.json", {"status": 400, "error_kind": "http"}),
+    ("vllm-0.32.0/too-long.400.json", {"status": 400, "error_kind": "http"}),
     ("vllm-0.33.0/merged.sse", GOOD | FOX | {"event_tokens": [1, 3], "cached_tokens": 4}),
     ("vllm-0.33.0/empty-text.sse", GOOD | {"event_tokens": [1] * 4, "event_chars": [4, 0, 1, 4]}),
     (
@@ -193,6 +211,27 @@ def test_an_answer_that_is_not_what_was_asked_fails_its_check(case, failed):
 
 
 METRICS = {
+    "baseline-5.19.0": {
+        "requests_running": 0,
+        "requests_waiting": 0,
+        "prompt_tokens_total": 3 * 8,
+        "output_tokens_total": 3 * 4,
+        "kv_reserved_bytes": 0,
+        "kv_used_tokens": 0,
+    },
+    "vllm-0.32.0": {
+        "requests_running": 0,
+        "requests_waiting": 0,
+        "prompt_tokens_total": 3 * 8,
+        "output_tokens_total": 3 * 4,
+        "kv_used_ratio": 0,
+        "kv_capacity_tokens": 65536,
+        "kv_block_tokens": 128,
+        "kv_reserved_bytes": 1 << 30,
+        "preemptions_total": 0,
+        "prefix_hit_tokens_total": 0,
+        "prefix_query_tokens_total": 0,
+    },
     "tgi-3.3.7": {
         "requests_running": 3,
         "requests_waiting": 1,
