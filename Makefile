@@ -20,7 +20,7 @@ export WANDB_DIR := results
 export HF_TOKEN
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan report test test-engines lint bench-server clean $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
+.PHONY: help setup study plan report test test-engines lint bench-server bench-sampler clean $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
 
 help: ## list the verbs and the engines
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -59,6 +59,9 @@ lint: $(VENV)/.ready-dev ## ruff and mypy
 
 bench-server: $(VENV)/.ready ## what serving over HTTP costs the baseline
 	@$(BIN)/python benchmarks/baseline_overhead.py
+
+bench-sampler: $(VENV)/.ready ## what watching memory and GPUs costs, and takes from an engine
+	@$(BIN)/python benchmarks/sampler_cost.py
 
 clean: ## remove the environments and models made here; results stay
 	rm -rf $(VENV) .cache

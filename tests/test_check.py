@@ -129,6 +129,12 @@ def test_a_counter_that_could_not_be_read_is_suspect_not_right(values):
     assert (name, verdict) == ("counters", "suspect") and "could not be read" in text
 
 
+def test_a_counter_that_fell_is_suspect():
+    ((name, verdict, text),) = counters({"output_tokens_total": 90}, {"output_tokens_total": 12})
+    assert (name, verdict) == ("counters", "suspect")
+    assert text == "the engine's counters fell: output_tokens_total"
+
+
 def test_a_counter_that_the_engine_does_not_have_is_skipped():
     assert counters({}, {}) == []
 

@@ -1,257 +1,188 @@
-"""The four dialects held to one contract: what is asked, how every form of answer is read."""
+"""The contract of every engine's dialect: what is asked, and how each answer of it is read."""
 
 import dataclasses
 from array import array
-from pathlib import Path
 
 import pytest
-from fake_server import HEAD, LAST_CHUNK, chunk
-from house import ROOT
+from conftest import ROOT
 
-from enginebench import check, exchange, prometheus
+from enginebench import exchange, prometheus
 from enginebench.arrivals import Exchange
 from enginebench.dialect import Ask
-from enginebench.launch import load_engine
+from enginebench.launch import find_engines, load_engine
 
 DATA = ROOT / "tests" / "data"
-ENGINES = ("baseline", "tgi", "trtllm", "vllm")
-DIALECTS = {name: load_engine(ROOT, name).dialect for name in ENGINES}
-ASK = Ask((11, 12, 13, 14, 15), "five tokens", 4, seed=3, prompt_sha256="ab12")
-COMPLETIONS = {
-    "model": "model",
-    "prompt": [11, 12, 13, 14, 15],
-    "max_tokens": 4,
-    "ignore_eos": True,
-    "temperature": 0,
-    "seed": 3,
-    "stream": True,
-    "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+ASK = Ask(tuple(range(1, 25)), "the text of 24 tokens", 4, seed=7, prompt_sha256="ab")
+
+#: Engine -> its recorded answers.
+RECORDED = {
+    "baseline": "baseline-5.19.0",
+    "vllm": "vllm-0.32.0",
+    "tgi": "tgi-3.3.7",
+    "trtllm": "trtllm-1.2.1",
 }
-IDS = {"return_token_ids": True, "return_tokens_as_token_ids": True, "logprobs": 2}
-GENERATE = {"max_new_tokens": 4, "do_sample": False, "details": True}
-
-
-@pytest.mark.parametrize(
-    ("engine", "path", "body", "more_for_ids"),
-    [
-        ("baseline", "/v1/completions", COMPLETIONS, IDS),
-        ("vllm", "/v1/completions", COMPLETIONS | {"min_tokens": 4}, IDS),
-        # It answers 400 to a field that it does not know: these and no others.
-        ("trtllm", "/v1/completions", COMPLETIONS | {"top_k": 1}, {}),
-    ],
-)
-def test_the_body_asks_for_exactly_n_greedy_tokens(engine, path, body, more_for_ids):
-    dialect = DIALECTS[engine]
-    assert dialect.generate_path == path
-    assert dialect.body(ASK) == body
-    assert dialect.body(dataclasses.replace(ASK, wants_ids=True)) == body | more_for_ids
-
-
-def test_tgi_is_asked_in_text_with_parameters_that_make_it_greedy():
-    dialect = DIALECTS["tgi"]
-    assert dialect.generate_path == "/generate_stream"
-    assert dialect.body(ASK) == {"inputs": "five tokens", "parameters": GENERATE}
-    assert dialect.body(dataclasses.replace(ASK, wants_ids=True)) == {
-        "inputs": "five tokens",
-        "parameters": GENERATE | {"top_n_tokens": 2},
-    }
-
-
-def response(file: Path) -> bytes:
-    """The whole answer: a stream in chunks of one event, as servers send it, or an error."""
-    body = file.read_bytes()
-    if file.suffix == ".json":
-        status = file.suffixes[0][1:].encode()
-        head = b"HTTP/1.1 %s Error\r\nContent-Type: application/json\r\n" % status
-        return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
-    events = [event + b"\n\n" for event in body.split(b"\n\n") if event]
-    return HEAD + b"".join(map(chunk, events)) + LAST_CHUNK
-
-
-def read(engine, pieces, fault=None, kind=None):
-    took = Exchange(7, planned_s=0.25, sent_s=0.5, end_s=1e9, fault=fault, kind=kind)
-    took.arrival_s = array("d", range(1, len(pieces) + 1))
-    took.sizes = array("I", map(len, pieces))
-    took.kept = b"".join(pieces)
-    return exchange.read(took, DIALECTS[engine], ASK, phase="measured", request_id="r7")
-
-
-GOOD = {"error": None, "prompt_tokens": 5, "output_tokens": 4, "finish_reason": "length"}
-FOX = {"text": " the quick fox"}
-BASELINE_IDS = [3325, 1795, 3426, 2744]
-VLLM_IDS = [3568, 2122, 3325, 1795]
-REAL = GOOD | {"prompt_tokens": 8, "status": 200}
-TGI_IDS = [310, 4996, 860, 1701]
-
-#: Directory, case -> what the record must say.
-CASES = [
-    # One token an event, a keep-alive comment between two of them, no [DONE]: it just ends.
-    ("tgi-3.3.7/plain.sse", GOOD | FOX | {"event_tokens": [1] * 4, "token_ids": TGI_IDS}),
-    ("tgi-3.3.7/ids.sse", GOOD | {"token_ids": TGI_IDS, "margins": [1.25] * 4}),
-    ("tgi-3.3.7/special-token.sse", GOOD | {"text": " theick fox", "event_chars": [4, 0, 3, 4]}),
-    (
-        "tgi-3.3.7/early-end.sse",
-        {"error": None, "output_tokens": 3, "finish_reason": "eos_token", "text": " the qu"},
-    ),
-    ("tgi-3.3.7/lost-event.sse", GOOD | {"event_tokens": [1] * 3}),
-    (
-        "tgi-3.3.7/overloaded.sse",
-        {"error": "the engine reported: Model is overloaded (overloaded)", "error_kind": "engine"},
-    ),
-    ("tgi-3.3.7/too-long.sse", {"status": 200, "error_kind": "engine", "text": ""}),
-    (
-        "tgi-3.3.7/failed.sse",
-        {"error_kind": "engine", "text": " the qu", "event_tokens": [1, 1], "finish_reason": None},
-    ),
-    ("tgi-3.3.7/silent-drop.sse", {"error_kind": "incomplete", "text": " the qu"}),
-    ("tgi-3.3.7/bad-field.422.json", {"status": 422, "error_kind": "http"}),
-    ("tgi-3.3.7/unhealthy.503.json", {"status": 503, "error_kind": "http"}),
-    ("trtllm-1.2.1/plain.sse", GOOD | FOX | {"event_tokens": [1] * 4, "cached_tokens": 0}),
-    ("trtllm-1.2.1/merged.sse", GOOD | FOX | {"event_tokens": [1, 3]}),
-    # An event with no text and no token is none; one with a token and no text is kept.
-    (
-        "trtllm-1.2.1/empty-text.sse",
-        GOOD | {"event_tokens": [1, 1, 1, 1], "event_chars": [4, 0, 1, 4], "text": " theé fox"},
-    ),
-    ("trtllm-1.2.1/trailing-space.sse", GOOD | FOX | {"event_tokens": [3, 1]}),
-    ("trtllm-1.2.1/usage-at-end.sse", GOOD | FOX | {"event_tokens": [None, None]}),
-    ("trtllm-1.2.1/silent-drop.sse", {"error_kind": "incomplete", "event_tokens": [1, 1]}),
-    ("trtllm-1.2.1/perf-metrics.sse", {"error_kind": "trailing", "output_tokens": 4}),
-    ("trtllm-1.2.1/unknown-field.400.json", {"status": 400, "error_kind": "http"}),
-    ("trtllm-1.2.1/too-long.400.json", {"status": 400, "error_kind": "http"}),
-    ("trtllm-1.2.1/failed.500.json", {"status": 500, "error_kind": "http"}),
-    ("baseline-5.19.0/plain.sse", REAL | {"text": "++; cybedventy", "event_tokens": [1] * 4}),
-    (
-        "baseline-5.19.0/ids.sse",
-        REAL | {"token_ids": BASELINE_IDS, "margins": [0.0, 0.65625, 0.140625, 0.40625]},
-    ),
-    ("baseline-5.19.0/bad-field.400.json", {"status": 400, "error_kind": "http"}),
-    ("baseline-5.19.0/too-long.400.json", {"status": 400, "error_kind": "http"}),
-    ("baseline-5.19.0/failed.sse", {"error_kind": "engine", "text": " the", "output_tokens": 1}),
-    ("vllm-0.32.0/plain.sse", REAL | {"event_tokens": [1] * 4, "token_ids": None}),
-    (
-        "vllm-0.32.0/ids.sse",
-        REAL | {"token_ids": VLLM_IDS, "margins": [0.015625, 0.0625, 0.203125, 0.25]},
-    ),
-    ("vllm-0.32.0/bad-field.400.json", {"status": 400, "error_kind": "http"}),
-    ("vllm-0.32.0/too-long.400.json", {"status": 400, "error_kind": "http"}),
-    ("vllm-0.33.0/merged.sse", GOOD | FOX | {"event_tokens": [1, 3], "cached_tokens": 4}),
-    ("vllm-0.33.0/empty-text.sse", GOOD | {"event_tokens": [1] * 4, "event_chars": [4, 0, 1, 4]}),
-    (
-        "vllm-0.33.0/failed.sse",
-        {"status": 200, "error_kind": "engine", "event_tokens": [1, 1], "finish_reason": None},
-    ),
-    ("vllm-0.33.0/queue-full.503.json", {"status": 503, "error_kind": "http"}),
+STREAMS = [
+    (engine, file.stem)
+    for engine, directory in RECORDED.items()
+    for file in sorted((DATA / directory).glob("*.http"))
 ]
 
 
-@pytest.mark.parametrize(("case", "expected"), CASES, ids=[case for case, _ in CASES])
-def test_every_form_of_answer_is_read_as_what_it_is(case, expected):
-    engine = case.partition("-")[0]
-    record = read(engine, [response(DATA / case)])
-    assert {name: getattr(record, name) for name in expected} == expected
+def dialect(engine):
+    return load_engine(ROOT, engine).dialect
 
 
-def test_no_recorded_body_is_left_out():
-    files = {str(path.relative_to(DATA)) for path in DATA.glob("*/*") if path.suffix != ".txt"}
-    assert files == {case for case, _ in CASES}
-    assert {case.partition("-")[0] for case, _ in CASES} == set(ENGINES)
+def raw(engine, stem):
+    return (DATA / RECORDED[engine] / f"{stem}.http").read_bytes()
 
 
-def without_times(record):
-    return dataclasses.replace(record, event_s=[], headers_s=None)
+def read(engine, pieces, fault=None):
+    took = Exchange(0, planned_s=0.0, sent_s=0.0, end_s=99.0, fault=fault)
+    took.arrival_s = array("d", range(1, len(pieces) + 1))
+    took.sizes = array("I", map(len, pieces))
+    took.kept = b"".join(pieces)
+    return exchange.read(took, dialect(engine), ASK, phase="measured", request_id="r")
 
 
-@pytest.mark.parametrize("case", [case for case, _ in CASES])
-def test_split_at_any_byte_an_answer_gives_the_same_record(case):
-    engine, raw = case.partition("-")[0], response(DATA / case)
-    whole = without_times(read(engine, [raw]))
-    for cut in range(1, len(raw)):
-        assert without_times(read(engine, [raw[:cut], raw[cut:]])) == whole, cut
-    assert without_times(read(engine, [bytes([byte]) for byte in raw])) == whole
+def test_every_engine_here_has_recorded_answers():
+    assert set(find_engines(ROOT)) == set(RECORDED)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_connection_dropped_at_any_byte_is_an_error_and_keeps_what_came(engine):
-    (file, *_) = sorted(DATA.glob(f"{engine}-*/plain.sse"))
-    raw = response(file)
-    whole = read(engine, [raw])
-    for end in range(1, len(raw)):
-        record = read(engine, [raw[:end]], "the connection ended", "cut")
-        assert (record.error, record.error_kind) == ("the connection ended", "cut")
-        assert whole.text.startswith(record.text)
-        assert record.event_tokens == whole.event_tokens[: len(record.event_tokens)]
+def test_exactly_so_many_greedy_tokens_are_asked_of_each():
+    common = {"temperature": 0, "stream": True, "ignore_eos": True, "max_tokens": 4, "seed": 7}
+    for engine in ("baseline", "vllm", "trtllm"):
+        body = dialect(engine).body(ASK)
+        assert common.items() <= body.items()
+        assert body["prompt"] == list(ASK.prompt_ids)
+        assert body["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+    assert dialect("vllm").body(ASK)["min_tokens"] == 4
+    assert dialect("tgi").body(ASK) == {
+        "inputs": ASK.prompt_text,
+        "parameters": {"max_new_tokens": 4, "do_sample": False, "details": True},
+    }
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("data", ["{half", "[1]", "5", "{}", '{"choices": [3]}', '{"token": 3}'])
-def test_an_event_of_no_known_form_never_passes_for_an_answer(engine, data):
-    record = read(engine, [HEAD + chunk(f"data: {data}\n\n".encode()) + LAST_CHUNK])
-    assert record.error is not None
-
-
-def findings(record):
-    row = record.to_json() | {"text_tokens": None}
-    return {finding.check for finding in check.requests_findings([row], 1)}
+def test_an_engine_that_refuses_unknown_fields_is_sent_only_those_it_knows():
+    known = {"model", "prompt", "max_tokens", "ignore_eos", "temperature", "top_k", "seed"}
+    known |= {"stream", "stream_options"}
+    for wants_ids in (False, True):
+        ask = dataclasses.replace(ASK, wants_ids=wants_ids)
+        assert set(dialect("trtllm").body(ask)) == known
 
 
 @pytest.mark.parametrize(
-    ("case", "failed"),
+    ("engine", "stem", "text", "tokens", "counts", "reason"),
     [
-        ("tgi-3.3.7/plain.sse", set()),
-        ("tgi-3.3.7/early-end.sse", {"output", "finish"}),  # the overlay had no effect
-        ("tgi-3.3.7/lost-event.sse", {"stream"}),
-        ("tgi-3.3.7/overloaded.sse", {"complete"}),
-        ("trtllm-1.2.1/plain.sse", set()),
-        ("vllm-0.33.0/merged.sse", {"cache"}),
+        ("baseline", "stream", " figuresinionRui figures", [1, 1, 1, 1], (24, 4, None), "length"),
+        ("vllm", "stream", " figuresinionRui figures", [1, 1, 1, 1], (24, 4, 0), "length"),
+        # A comment that keeps the connection alive is no event; the end is the end of the body.
+        ("tgi", "stream", " a éc", [1, 1, 1], (24, 3, None), "length"),
+        ("tgi", "stream-stopped", " a", [1, 1], (24, 2, None), "stop"),
+        # An event without text is a token all the same; one event may hold two.
+        ("trtllm", "stream", " a é c", [1, 1, 2], (24, 4, 0), "length"),
     ],
 )
-def test_an_answer_that_is_not_what_was_asked_fails_its_check(case, failed):
-    assert findings(read(case.partition("-")[0], [response(DATA / case)])) == failed
+def test_an_answer_is_read_token_by_token(engine, stem, text, tokens, counts, reason):
+    record = read(engine, [raw(engine, stem)])
+    assert record.error is None
+    assert (record.text, record.event_tokens) == (text, tokens)
+    assert (record.prompt_tokens, record.output_tokens, record.cached_tokens) == counts
+    assert record.finish_reason == reason
 
 
-METRICS = {
-    "baseline-5.19.0": {
-        "requests_running": 0,
-        "requests_waiting": 0,
-        "prompt_tokens_total": 3 * 8,
-        "output_tokens_total": 3 * 4,
-        "kv_reserved_bytes": 0,
-        "kv_used_tokens": 0,
-    },
-    "vllm-0.32.0": {
-        "requests_running": 0,
-        "requests_waiting": 0,
-        "prompt_tokens_total": 3 * 8,
-        "output_tokens_total": 3 * 4,
-        "kv_used_ratio": 0,
-        "kv_capacity_tokens": 65536,
-        "kv_block_tokens": 128,
-        "kv_reserved_bytes": 1 << 30,
-        "preemptions_total": 0,
-        "prefix_hit_tokens_total": 0,
-        "prefix_query_tokens_total": 0,
-    },
-    "tgi-3.3.7": {
-        "requests_running": 3,
-        "requests_waiting": 1,
-        "prompt_tokens_total": 10,
-        "output_tokens_total": 8,
-        "kv_used_tokens": 96,
-        "kv_capacity_tokens": None,  # 3.3.7 sets it too early to be printed
-    },
-    "trtllm-1.2.1": {
-        "requests_running": 2,  # of the last iteration
-        "requests_waiting": 0,
-        "kv_used_tokens": 3 * 32,
-        "kv_capacity_tokens": 1000 * 32,
-        "kv_block_tokens": 32,
-    },
-}
+@pytest.mark.parametrize(
+    ("engine", "ids", "margins"),
+    [
+        ("baseline", [2601, 2320, 1966, 2601], [0.46824, 0.07145, 0.01121, 0.63541]),
+        ("vllm", [2601, 2320, 1966, 2601], [0.46824, 0.07145, 0.01121, 0.63541]),
+        ("tgi", [42, 43, 44], [0.25, 1.5, 0.125]),
+    ],
+)
+def test_token_ids_and_margins_are_read_where_an_engine_gives_them(engine, ids, margins):
+    record = read(engine, [raw(engine, "stream-ids")])
+    assert record.token_ids == ids
+    assert record.margins == pytest.approx(margins, abs=2e-5)
 
 
-@pytest.mark.parametrize("directory", METRICS)
-def test_a_metrics_page_is_read_into_our_names(directory):
-    scrape = {"status": 200, "text": (DATA / directory / "metrics.txt").read_text()}
-    names = DIALECTS[directory.partition("-")[0]].metrics
-    assert prometheus.read(scrape, names) == METRICS[directory]
+@pytest.mark.parametrize(
+    ("engine", "stem", "kind", "says"),
+    [
+        ("tgi", "stream-overloaded", "engine", "Model is overloaded (overloaded)"),
+        ("tgi", "stream-failed", "engine", "Request failed during generation"),
+        ("tgi", "refused", "http", "HTTP 422"),
+        ("trtllm", "refused", "http", "Extra inputs are not permitted"),
+    ],
+)
+def test_an_error_is_one_wherever_it_stands(engine, stem, kind, says):
+    record = read(engine, [raw(engine, stem)])
+    assert record.error_kind == kind
+    assert says in record.error
+
+
+def test_a_stream_that_is_dropped_without_a_word_is_no_answer():
+    fault = "the engine closed the connection before the end"
+    record = read("trtllm", [raw("trtllm", "stream-dropped")], fault)
+    assert record.error == fault
+    assert record.text == " a"  # what came is kept
+
+
+@pytest.mark.parametrize(("engine", "stem"), STREAMS)
+def test_where_the_network_cuts_a_stream_makes_no_difference(engine, stem):
+    whole = raw(engine, stem)
+    expected = untimed(read(engine, [whole]))
+    for cut in range(1, len(whole)):
+        assert untimed(read(engine, [whole[:cut], whole[cut:]])) == expected, cut
+    bytewise = [whole[n : n + 1] for n in range(len(whole))]
+    assert untimed(read(engine, bytewise)) == expected
+
+
+def untimed(record):
+    return {name: value for name, value in record.to_json().items() if not name.endswith("_s")}
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        ("tgi", {"requests_running": 4, "requests_waiting": 3, "prompt_tokens_total": 288,
+                 "output_tokens_total": 768, "kv_used_tokens": 608}),
+        ("trtllm", {"requests_running": 5, "requests_waiting": 3, "kv_used_tokens": 608,
+                    "kv_capacity_tokens": 32000, "kv_block_tokens": 32}),
+        ("baseline", {"requests_running": 0, "kv_used_tokens": 0, "kv_reserved_bytes": 0}),
+        # 2 · 16 layers · 4 KV heads · 64 · 4 bytes a token: 32,768 tokens to the GiB.
+        ("vllm", {"requests_running": 0, "kv_used_ratio": 0, "kv_capacity_tokens": 32768,
+                  "kv_block_tokens": 128, "kv_reserved_bytes": 1 << 30, "preemptions_total": 0,
+                  "prefix_hit_tokens_total": 0}),
+    ],
+)  # fmt: skip
+def test_a_metrics_page_is_read_into_our_names(engine, expected):
+    found = prometheus.read(page(engine), dialect(engine).metrics)
+    assert expected.items() <= found.items()
+    assert None not in found.values()  # every name that is mapped is on the recorded page
+
+
+@pytest.mark.parametrize("engine", RECORDED)
+def test_a_page_cut_anywhere_says_less_or_nothing_but_nothing_wrong(engine):
+    names = dialect(engine).metrics
+    whole = prometheus.read(page(engine), names)
+    text = page(engine)["text"]
+    for cut in range(0, len(text), 7):
+        lines = text[:cut].rpartition("\n")[0]  # half a line may show half a number
+        found = prometheus.read(page(engine, lines), names)
+        assert all(value in (None, whole[name]) for name, value in found.items())
+
+
+@pytest.mark.parametrize("engine", RECORDED)
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [(404, "no such page"), (200, ""), (200, "[]"), (200, "x{y NaN"), (None, None)],
+)
+def test_a_page_that_is_none_measures_nothing(engine, status, text):
+    names = dialect(engine).metrics
+    found = prometheus.read({"t_s": 0.0, "status": status, "text": text, "error": None}, names)
+    assert found == dict.fromkeys(names)
+
+
+def page(engine, text=None):
+    if text is None:
+        text = (DATA / RECORDED[engine] / "metrics.txt").read_text()
+    return {"t_s": 0.0, "status": 200, "text": text, "error": None}

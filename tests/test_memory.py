@@ -46,6 +46,19 @@ def test_used_tokens_are_stated_or_a_share_of_the_capacity(values, tokens):
     assert memory.used_tokens(values) == tokens
 
 
+@pytest.mark.parametrize(
+    ("log", "tokens"),
+    [
+        ("INFO x\nINFO KV-cache blocks: 4000, size: 16\nINFO y", 64_000),
+        ("INFO KV-cache blocks: many", None),
+        ("", None),
+    ],
+)
+def test_a_capacity_that_is_only_logged_is_blocks_times_their_size(log, tokens):
+    assert memory.capacity_in_log(r"KV-cache blocks: (\d+), size: (\d+)", log) == tokens
+    assert memory.capacity_in_log("", log) is None
+
+
 def test_waste_is_what_is_used_and_nobody_needs():
     found = [sample(100, 90), sample(100, 50), sample(100, 75), sample(0, 0), sample(None, 5)]
     assert memory.figures([], found, [])["kv_waste"] == pytest.approx(0.25)  # the median

@@ -13,7 +13,17 @@ HEADING = (
 # sequence (or at the end of the context) and the tokens were counted as if they had not.
 IMPOSSIBLE = [
     "Nvidia H100 GPU,1,TensorRT-LLM,Qwen/Qwen2-7B,2048,1,0.0826,49586",
-    "Nvidia H100 GPU,4,TensorRT-LLM,Qwen/Qwen2-7B,2048,64,,131384",
+    "Nvidia H100 GPU,1,TensorRT-LLM,Qwen/Qwen2-7B,2048,16,0.848,77285",
+    "Nvidia H100 GPU,1,TensorRT-LLM,Qwen/Qwen2-7B,2048,32,1.696,77271",
+    "Nvidia H100 GPU,1,TensorRT-LLM,Qwen/Qwen2-7B,2048,64,3.392,77279",
+    "Nvidia H100 GPU,2,TensorRT-LLM,Qwen/Qwen2-7B,2048,1,0.06,68263",
+    "Nvidia H100 GPU,2,TensorRT-LLM,Qwen/Qwen2-7B,2048,16,0.5877,111522",
+    "Nvidia H100 GPU,2,TensorRT-LLM,Qwen/Qwen2-7B,2048,32,1.199,109361",
+    "Nvidia H100 GPU,2,TensorRT-LLM,Qwen/Qwen2-7B,2048,64,2.589,101249",
+    "Nvidia H100 GPU,4,TensorRT-LLM,Qwen/Qwen2-7B,2048,1,0.05169,79239",
+    "Nvidia H100 GPU,4,TensorRT-LLM,Qwen/Qwen2-7B,2048,16,0.4988,131384",
+    "Nvidia H100 GPU,4,TensorRT-LLM,Qwen/Qwen2-7B,2048,32,1.048,125067",
+    "Nvidia H100 GPU,4,TensorRT-LLM,Qwen/Qwen2-7B,2048,64,2.267,115644",
     "Nvidia GH200 GPU,1,vLLM,huggyllama/llama-7b,2048,1,0.04750498800012792,86222.52467443988",
     "Nvidia GH200 GPU,1,vLLM,huggyllama/llama-7b,2048,64,3.19279409700016,82104.88745462839",
 ]

@@ -1,7 +1,7 @@
-"""TGI's dictionary: its own stream, which gives one token an event with its id.
+"""TGI's dictionary: how N tokens are asked for, how its own stream is read, its metrics.
 
-The OpenAI routes of the same server are not used: they sample unless told otherwise, take other
-errors for 422, and give neither token ids nor the logprobs of the runner-up.
+Its own route, not the OpenAI one: it streams exactly one token an event, with its id, and says how
+many prompt tokens it saw.
 """
 
 import json
@@ -9,11 +9,13 @@ from typing import Any
 
 from enginebench.dialect import Ask, Delta, Dialect, Usage
 
+FINISH = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
+
 
 def body(ask: Ask) -> dict[str, Any]:
-    """No field makes it ignore the end of sequence: launch.yaml has it serve a model without one.
+    """Greedy, because ``parameters`` is there and does not say ``do_sample``.
 
-    Without ``parameters`` it would sample; with them it is greedy unless asked otherwise.
+    Nothing here can make it ignore the end of sequence: launch.yaml has it given a model without.
     """
     parameters: dict[str, Any] = {
         "max_new_tokens": ask.output_tokens,
@@ -26,45 +28,37 @@ def body(ask: Ask) -> dict[str, Any]:
 
 
 def read(data: str) -> Delta:
-    """One token, and in the last event how many there were; or an error inside a 200 answer."""
+    """One token an event; counts and reason in the last one; an error comes inside a 200 answer."""
     try:
         event = json.loads(data)
-    except ValueError:
-        return Delta(error=f"an event is not JSON: {data[:200]}")
-    try:
-        if "error" in event:
-            return Delta(error=f"{event['error']} ({event.get('error_type')})")
-        token, details = event["token"], event.get("details") or {}
-        return Delta(
-            text="" if token["special"] else token["text"],
-            tokens=1,
-            usage=Usage(details["input_length"], details["generated_tokens"]) if details else None,
-            finish_reason=details.get("finish_reason"),
-            token_ids=(token["id"],),
-            margins=_margin(event.get("top_tokens") or ()),
-        )
-    except (KeyError, TypeError, AttributeError):
+        if event.get("error") is not None:
+            return Delta(error=f"{event['error']} ({event.get('error_type', 'of no kind')})")
+        token = event["token"]
+        found = Delta("" if token["special"] else token["text"], 1, token_ids=(token["id"],))
+        if details := event.get("details"):
+            found.usage = Usage(details.get("input_length"), details["generated_tokens"])
+            found.finish_reason = FINISH.get(details["finish_reason"], details["finish_reason"])
+        if top := event.get("top_tokens"):
+            best = sorted((entry["logprob"] for entry in top), reverse=True)
+            found.margins = (best[0] - best[1] if len(best) > 1 else None,)
+        return found
+    except (ValueError, TypeError, KeyError, AttributeError):
         return Delta(error=f"an event has not the form of a token: {data[:200]}")
-
-
-def _margin(top: list[dict[str, Any]]) -> tuple[float | None, ...]:
-    """How far the best token stood above the next one; nothing where they were not asked for."""
-    best = sorted((token["logprob"] for token in top), reverse=True)
-    return (best[0] - best[1],) if len(best) > 1 else (None,) if best else ()
 
 
 DIALECT = Dialect(
     generate_path="/generate_stream",
     body=body,
     read=read,
+    version_path="/info",
     metrics={
         "requests_running": ("tgi_batch_current_size",),
         "requests_waiting": ("tgi_queue_size",),
         "prompt_tokens_total": ("tgi_request_input_length_sum",),
         "output_tokens_total": ("tgi_request_generated_tokens_sum",),
-        # Given out, not filled: it sets aside every request's longest output when it is admitted.
+        # Reserved by the running requests for all they may become, not used: TGI tells no more.
         "kv_used_tokens": ("tgi_batch_current_max_tokens",),
-        "kv_capacity_tokens": ("tgi_batch_max_total_tokens",),
     },
-    version_path="/info",
+    # It exports no capacity; it logs blocks and tokens a block once, at start.
+    capacity_in_log=r"KV-cache blocks: (\d+), size: (\d+)",
 )

@@ -1,4 +1,4 @@
-"""TensorRT-LLM's dictionary: the completions route, with no field that it does not know."""
+"""TensorRT-LLM's dictionary: how exactly N tokens are asked for, and what its metrics are."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from enginebench.dialect import Ask, Dialect
 
 
 def body(ask: Ask) -> dict[str, Any]:
-    """An unknown field is answered with 400, so token ids cannot be asked for as of others.
+    """A field it does not know is a 400: no token ids or margins can be asked for.
 
-    ``top_k`` 1 is what greedy means here; a temperature of 0 alone is not, in older versions.
+    ``top_k`` 1 beside temperature 0: what makes sampling greedy differs between its versions.
     """
     return completions_body(ask, model="model") | {"top_k": 1}
 
@@ -18,10 +18,9 @@ DIALECT = Dialect(
     generate_path="/v1/completions",
     body=body,
     read=read_completions_event,
-    # /metrics is a JSON list, one object an iteration, each handed out once; it is empty until a
-    # request has run. Nothing in it counts tokens. With return_perf_metrics it would stay empty.
+    # A JSON list of iterations, each handed out once (enable_iter_perf_stats in launch.yaml).
     metrics={
-        "requests_running": ("numActiveRequests",),
+        "requests_running": ("inflightBatchingStats.numScheduledRequests",),
         "requests_waiting": ("numQueuedRequests",),
         "kv_used_tokens": ("kvCacheStats.usedNumBlocks*kvCacheStats.tokensPerBlock",),
         "kv_capacity_tokens": ("kvCacheStats.maxNumBlocks*kvCacheStats.tokensPerBlock",),

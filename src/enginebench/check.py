@@ -254,6 +254,10 @@ def counter_findings(
     if unread:
         text = f"the engine's counters could not be read: {', '.join(unread)}"
         yield Finding("counters", "suspect", text, None, "look at scrapes.jsonl.gz of the cell")
+    fallen = [n for n in wanted if first.get(n) is not None and (last.get(n) or 0.0) < first[n]]
+    if fallen and not unread:
+        text = f"the engine's counters fell: {', '.join(fallen)}"
+        yield Finding("counters", "suspect", text, None, "was it restarted? see server.log")
     finished = [row for row in rows if row["error"] is None]
     if len(finished) == len(rows):
         for counter, field in (

@@ -58,6 +58,9 @@ class Dialect:
     health_path: str = "/health"
     metrics_path: str = "/metrics"
     version_path: str = "/version"
+    # For an engine that only logs how many tokens its KV cache holds: a pattern whose groups are
+    # numbers to be multiplied.
+    capacity_in_log: str = ""
 
 
 #: The metric names that a dialect may map, each with its meaning and unit.

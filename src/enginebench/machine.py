@@ -1,16 +1,17 @@
 """What machine this is: the facts without which a number means nothing."""
 
-import contextlib
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from enginebench import nvml
 
 #: Instructions without which bfloat16 arithmetic is emulated.
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
@@ -24,71 +25,17 @@ def clocks() -> dict[str, float]:
 
 def device() -> str:
     """ "cuda" if NVML finds a GPU, else "cpu"."""
-    return "cuda" if gpus() else "cpu"
+    return "cuda" if nvml.gpus() else "cpu"
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Name, memory and driver of every NVIDIA GPU; empty where there is none."""
-    with _nvml() as nvml:
-        return [
-            {
-                "name": nvml.nvmlDeviceGetName(handle),
-                "memory_bytes": int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
-                "driver": nvml.nvmlSystemGetDriverVersion(),
-            }
-            for handle in _handles(nvml)
-        ]
+    """What every NVIDIA GPU is (see ``nvml.facts``); empty where there is none."""
+    return [nvml.facts(gpu) for gpu in nvml.gpus()]
 
 
-def meters() -> dict[str, Any]:
-    """Both clocks, and each GPU's energy counter and power limit, all read now.
-
-    The counter (``energy_j``, since the driver was loaded) is None on GPUs older than Volta, which
-    have none; so is a limit that cannot be read.
-    """
-    with _nvml() as nvml:
-        found = []
-        for handle in _handles(nvml):
-            energy_mj = _supported(nvml, nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
-            limit_mw = _supported(nvml, nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
-            found.append(
-                {
-                    "energy_j": None if energy_mj is None else energy_mj / 1e3,
-                    "power_limit_w": None if limit_mw is None else limit_mw / 1e3,
-                }
-            )
-    return clocks() | {"gpus": found}
-
-
-@contextlib.contextmanager
-def _nvml() -> Iterator[Any]:
-    """NVIDIA's management library, opened; None where there is no GPU to measure on."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no library, no driver, no permission
-        yield None
-        return
-    try:
-        yield pynvml
-    finally:
-        with contextlib.suppress(Exception):
-            pynvml.nvmlShutdown()
-
-
-def _handles(nvml: Any) -> list[Any]:
-    if nvml is None:
-        return []
-    return [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-
-
-def _supported(nvml: Any, read: Callable[[Any], int], handle: Any) -> int | None:
-    """What a GPU answers, or None where it has no such meter."""
-    try:
-        return read(handle)
-    except nvml.NVMLError:
-        return None
+def meters(watched: Iterable[nvml.Gpu]) -> dict[str, Any]:
+    """Both clocks, and the meters of these GPUs (see ``nvml.meters``), all read now."""
+    return clocks() | {"gpus": [nvml.meters(gpu) for gpu in watched]}
 
 
 def cpus() -> list[int]:
@@ -116,6 +63,7 @@ def facts() -> dict[str, Any]:
         "cpus": len(cpus()),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": gpus(),
+        "nvml_error": nvml.error(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }

@@ -58,9 +58,11 @@ class Server:
     def url(self) -> str:
         return f"http://{HOST}:{self.command.port}"
 
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
     def log_tail(self) -> list[str]:
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return redact(text).splitlines()[-LOG_TAIL_LINES:]
+        return redact(self.log_text()).splitlines()[-LOG_TAIL_LINES:]
 
     def death(self) -> str | None:
         """Why the engine's process is gone; None while it runs."""

@@ -58,6 +58,13 @@ COLUMNS: tuple[tuple[str, str, float, int], ...] = (
     ("% of ceiling", "ceiling_share", 100, 0),
 )
 
+#: The same, of machines with a GPU.
+GPU_COLUMNS = (
+    ("GPU memory GiB", "gpu_memory_peak_bytes", 1 / GIB, 2),
+    ("GPU power W", "power_w_mean", 1, 0),
+    ("GPU utilisation %", "gpu_utilisation_mean", 100, 0),
+)
+
 #: Checks that cannot be made without a figure, which not every engine or machine gives.
 NEEDED_FOR = {
     "physics": "ceiling_share",
@@ -275,10 +282,12 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
     """One table a workload: headings, and a row a (level, variant)."""
     made = []
     answers = {c.label: f"{c.identical} of {c.prompts}" for c in reversed(summary.agreement)}
+    has_gpu = summary.study["device"] == "cuda"
     for workload in summary.study["study"]["workloads"]:
         rows = []
         is_open = not workload["concurrency"]
         columns = [OPEN_COLUMNS.get(c[1], c) if is_open else c for c in COLUMNS]
+        columns += GPU_COLUMNS if has_gpu else ()
         for group in summary.groups:
             if group.workload != workload["name"]:
                 continue

@@ -10,7 +10,18 @@ from typing import Any
 
 import requests
 
-from enginebench import client, environment, exchange, load, machine, plan, process, workers
+from enginebench import (
+    client,
+    environment,
+    exchange,
+    load,
+    machine,
+    memory,
+    nvml,
+    plan,
+    process,
+    workers,
+)
 from enginebench.display import Display
 from enginebench.errors import EngineError
 from enginebench.exchange import Phase, RequestRecord
@@ -84,6 +95,8 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         first = prepared.work[item.cells[0].id].warmup[0]
         facts["ready_s"] = process.wait_ready(server, first, study.ready_timeout_s)
         facts["version"] = _version(server)
+        logged = engine.dialect.capacity_in_log
+        facts["kv_capacity_tokens"] = memory.capacity_in_log(logged, server.log_text())
         writer.event("ready", launch=item.id)
         show.start_done(item.variant.hint.start_s)
         if item.agreement is not None:
@@ -164,24 +177,29 @@ def _run_cell(
     records, _ = _drive(prepared, cell, server, work, "warmup", load.Live())
     show.cell(label, cell.requests, live)
     writer.event("load", **names)
+    gpus = nvml.gpus() if prepared.device == "cuda" else ()
     watcher = Watcher(
         server.url + engine.dialect.metrics_path,
         server.process.pid,
         prepared.study.scrape_interval_s,
+        prepared.study.sample_interval_s,
+        gpus,
     )
-    started = machine.meters()
+    started = machine.meters(gpus)
     with watcher:
         measured, own = _drive(prepared, cell, server, work, "measured", live, item)
         time.sleep(SETTLE_S)
-    ended = machine.meters()
+    ended = machine.meters(gpus)
     writer.event("record", **names)
     death = server.death()
     writer.write_lines(f"{where}/requests.jsonl", (r.to_json() for r in records + measured))
     writer.write_lines(f"{where}/scrapes.jsonl.gz", watcher.watched.scrapes, compress=True)
     writer.write_lines(f"{where}/processes.jsonl", watcher.watched.processes)
+    if gpus:
+        writer.write_lines(f"{where}/gpus.jsonl.gz", watcher.watched.gpus, compress=True)
     tail = server.log_tail() if death else []
     facts: dict[str, Any] = {"started": started, "ended": ended, "client": own}
-    facts |= {"engine_death": death, "log_tail": tail}
+    facts |= {"watching": watcher.cost(), "engine_death": death, "log_tail": tail}
     writer.write_json(f"{where}/cell.json", facts)
     show.cell_done(label, _in_short(measured, death), plan.cell_estimate_s(item, cell))
     if death:

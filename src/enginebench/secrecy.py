@@ -22,19 +22,23 @@ def values() -> list[str]:
 
 
 def redact(text: str) -> str:
-    for value in values():
-        text = text.replace(value, MASK)
-    return text
+    return str(_without(text, values()))
 
 
 def redact_values(value: Any) -> Any:
     """Redact every string in plain data, before it becomes JSON and its quotes are escaped."""
+    return _without(value, values())
+
+
+def _without(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, str):
-        return redact(value)
+        for secret in secrets:
+            value = value.replace(secret, MASK)
+        return value
     if isinstance(value, Mapping):
-        return {redact_values(key): redact_values(item) for key, item in value.items()}
+        return {_without(key, secrets): _without(item, secrets) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [redact_values(item) for item in value]
+        return [_without(item, secrets) for item in value]
     return value
 
 

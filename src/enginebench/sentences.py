@@ -1,6 +1,6 @@
 """The sentences of a report: each is made from the summary, or does not appear."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from enginebench import stats
@@ -160,7 +160,50 @@ def limits(summary: Summary) -> list[str]:
             "engine's best."
         )
     found += [_answers_text(c) for c in summary.agreement if c.is_same_dtype and c.differences]
+    found += _gpu_limits(summary)
     return found
+
+
+def _gpu_limits(summary: Summary) -> list[str]:
+    """What the GPUs, or the library that watches them, did to these numbers."""
+    machine = summary.study["machine"]
+    found = []
+    if machine.get("nvml_error"):
+        found.append(f"NVML could not be used in full ({machine['nvml_error']}): GPUs were missed.")
+    if summary.study["device"] == "cuda" and any(gpu.get("mig") for gpu in machine["gpus"]):
+        found.append(
+            "A GPU is partitioned (MIG): its memory, utilisation, power and energy are those of "
+            "the whole board with all its users, so they are left out."
+        )
+    measured = [cell for cell in summary.cells if cell.figures]
+    slowed = [cell for cell in measured if cell.figures["throttled"]]
+    if slowed:
+        found.append(
+            f"A GPU was throttled in {len(slowed)} of {len(measured)} cells "
+            f"({_most(cell.figures['throttled'] for cell in slowed)}): its clock was below what it "
+            "is capable of. Engines are comparable as far as all met the same."
+        )
+    failed = [cell for cell in measured if cell.figures["gpu_errors"]]
+    if failed:
+        found.append(
+            f"A GPU stopped answering in {len(failed)} of {len(measured)} cells "
+            f"({', '.join(sorted({text for c in failed for text in c.figures['gpu_errors']}))}): "
+            "its figures there are of the samples before, or missing."
+        )
+    return found
+
+
+def _most(shares: Iterable[Mapping[str, float]]) -> str:
+    """Every reason with the largest share of a cell's samples that it had."""
+    most: dict[str, float] = {}
+    for cell in shares:
+        for reason, share in cell.items():
+            most[reason] = max(share, most.get(reason, 0.0))
+    texts = (
+        f"{reason} in up to {share * 100:.0f} % of samples"
+        for reason, share in sorted(most.items())
+    )
+    return ", ".join(texts)
 
 
 def _answers_text(found: Comparison) -> str:

@@ -14,6 +14,7 @@ from enginebench import (
     ceilings,
     check,
     cost,
+    gpu,
     kv,
     measure,
     memory,
@@ -44,6 +45,9 @@ AVERAGED = (
     "e2e_s_p50",
     "e2e_s_p95",
     "memory_peak_bytes",
+    "gpu_memory_peak_bytes",
+    "gpu_utilisation_mean",
+    "power_w_mean",
     "weights_bytes",
     "kv_reserved_bytes",
     "other_bytes",
@@ -250,9 +254,12 @@ def _read_cell(
     scrapes = list(record.read_lines(where / "scrapes.jsonl.gz"))
     processes = list(record.read_lines(where / "processes.jsonl"))
     metrics = [prometheus.read(scrape, facts.get("metrics", {})) for scrape in scrapes]
+    if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
+        metrics = [page | {"kv_capacity_tokens": float(logged)} for page in metrics]
     first, last = (metrics[0], metrics[-1]) if metrics else ({}, {})
+    gpus = list(record.read_lines(found)) if (found := where / "gpus.jsonl.gz").exists() else []
     samples = memory.samples([scrape["t_s"] for scrape in scrapes], metrics, rows)
-    figures = measure.cell_figures(rows) | _watched(metrics, processes)
+    figures = measure.cell_figures(rows) | _watched(metrics, processes, gpus)
     figures |= memory.figures(metrics, samples, rows)
     figures |= _account(study, facts.get("dtype"), figures)
     rate = figures["output_tokens_per_s"]
@@ -304,7 +311,8 @@ def _account(
         per_token = None
     else:
         per_token = shape.kv_bytes_per_token(size) if size else None
-    total = figures["memory_peak_bytes"]
+    shown_by = "gpu_memory_peak_bytes" if study["device"] == "cuda" else "memory_peak_bytes"
+    total = figures[shown_by]
     weights = count * size if count and size else None
     parts = memory.account(total, weights, figures["kv_reserved_bytes"])
     return parts | {"kv_bytes_per_token": per_token}
@@ -352,7 +360,9 @@ def _shares(
 
 
 def _watched(
-    metrics: Sequence[Mapping[str, float | None]], processes: Sequence[Mapping[str, Any]]
+    metrics: Sequence[Mapping[str, float | None]],
+    processes: Sequence[Mapping[str, Any]],
+    gpus: Sequence[gpu.Row],
 ) -> dict[str, Any]:
     """Peaks over the cell of what was watched; None is "not measured"."""
 
@@ -362,6 +372,7 @@ def _watched(
     return {
         "memory_peak_bytes": peak([sample["pss_bytes"] for sample in processes]),
         "kv_used_ratio_peak": peak([page.get("kv_used_ratio") for page in metrics]),
+        **gpu.figures(gpus, {pid for sample in processes for pid in sample.get("pids", ())}),
     }
 
 

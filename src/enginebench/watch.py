@@ -1,4 +1,4 @@
-"""Watching an engine while it works: raw ``/metrics`` text, and the memory of its processes.
+"""Watching an engine while it works: raw ``/metrics`` text, its processes' memory, the GPUs.
 
 Everything is stamped on the clock of the requests. Nothing is parsed here: what was read is kept
 as it was, so that a parser can be mended afterwards.
@@ -6,11 +6,14 @@ as it was, so that a parser can be mended afterwards.
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
 import requests
+
+from enginebench import nvml
 
 TIMEOUT_S = 5.0
 
@@ -18,43 +21,107 @@ TIMEOUT_S = 5.0
 @dataclass(slots=True)
 class Watched:
     scrapes: list[dict[str, Any]] = field(default_factory=list)  # t_s, took_s, status, text, error
-    processes: list[dict[str, Any]] = field(default_factory=list)  # t_s, pss_bytes, cpu_s, count
+    processes: list[dict[str, Any]] = field(default_factory=list)  # see process_sample
+    gpus: list[dict[str, Any]] = field(default_factory=list)  # see nvml.sample
 
 
 class Watcher:
-    """Samples at a fixed interval in a thread of its own, and on demand at a cell's two ends."""
+    """Reads ``/metrics`` at one interval, memory and GPUs at another, and all at a cell's two ends.
 
-    def __init__(self, metrics_url: str, pid: int, interval_s: float) -> None:
+    Each interval has a thread of its own: a page that is slow to come delays no sample.
+    """
+
+    def __init__(
+        self,
+        metrics_url: str,
+        pid: int,
+        scrape_interval_s: float,
+        sample_interval_s: float,
+        gpus: Sequence[nvml.Gpu],
+    ) -> None:
         self._url = metrics_url
         self._pid = pid
-        self._interval_s = interval_s
+        self._gpus = gpus
         self._session = local_session()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._scraping = Pulse(self._scrape, scrape_interval_s)
+        self._sampling = Pulse(self._sample, sample_interval_s)
         self.watched = Watched()
 
     def __enter__(self) -> "Watcher":
-        self.sample()
-        self._thread.start()
+        self._scraping.start()
+        self._sampling.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self.sample()
+        self._sampling.stop()
+        self._scraping.stop()
         self._session.close()
 
-    def _run(self) -> None:
-        due = time.perf_counter()
-        while True:
-            due += self._interval_s
-            if self._stop.wait(max(0.0, due - time.perf_counter())):
-                return
-            self.sample()
+    def cost(self) -> dict[str, Any]:
+        """What watching took of the machine, and how punctual it was (see ``Pulse.cost``)."""
+        return {"scraping": self._scraping.cost(), "sampling": self._sampling.cost()}
 
-    def sample(self) -> None:
+    def _scrape(self) -> None:
         self.watched.scrapes.append(scrape(self._session, self._url))
+
+    def _sample(self) -> None:
+        self.watched.gpus += nvml.sample(self._gpus)
         self.watched.processes.append(process_sample(self._pid))
+
+
+class Pulse:
+    """Does something at its start and end, and in between at a fixed interval in its own thread.
+
+    A beat that comes while the one before is still being done is left out, not made up for.
+    """
+
+    def __init__(self, do: Callable[[], None], interval_s: float) -> None:
+        self._do = do
+        self._interval_s = interval_s
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._beats = self._missed = 0
+        self._late_s = self._latest_s = self._took_s = self._cpu_s = 0.0
+
+    def start(self) -> None:
+        self._do()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._do()
+
+    def cost(self) -> dict[str, Any]:
+        """Of the beats in between; known once it is stopped.
+
+        ``took_s`` is the time spent doing them, ``cpu_s`` the CPU time of the thread, ``late_s``
+        how long after its moment a beat began.
+        """
+        return {
+            "interval_s": self._interval_s,
+            "beats": self._beats,
+            "missed": self._missed,
+            "late_s_mean": self._late_s / self._beats if self._beats else None,
+            "late_s_max": self._latest_s if self._beats else None,
+            "took_s": self._took_s,
+            "cpu_s": self._cpu_s,
+        }
+
+    def _run(self) -> None:
+        due_s = time.perf_counter() + self._interval_s
+        while not self._stopped.wait(max(0.0, due_s - time.perf_counter())):
+            start_s = time.perf_counter()
+            self._do()
+            end_s = time.perf_counter()
+            self._beats += 1
+            self._late_s += start_s - due_s
+            self._latest_s = max(self._latest_s, start_s - due_s)
+            self._took_s += end_s - start_s
+            passed = int((end_s - due_s) / self._interval_s)
+            self._missed += passed
+            due_s += (passed + 1) * self._interval_s
+        self._cpu_s = time.thread_time()
 
 
 def local_session() -> requests.Session:
@@ -87,7 +154,7 @@ def process_sample(pid: int) -> dict[str, Any]:
     """
     pss = 0
     cpu = 0.0
-    count = 0
+    alive = []
     try:
         root = psutil.Process(pid)
         family = [root, *root.children(recursive=True)]
@@ -100,10 +167,10 @@ def process_sample(pid: int) -> dict[str, Any]:
         except psutil.Error:  # it ended between being listed and being read
             continue
         cpu += times.user + times.system
-        count += 1
+        alive.append(process.pid)
     return {
         "t_s": time.perf_counter(),
-        "pss_bytes": pss if count else None,
-        "cpu_s": cpu if count else None,
-        "processes": count,
+        "pss_bytes": pss if alive else None,
+        "cpu_s": cpu if alive else None,
+        "pids": alive,
     }

@@ -1,0 +1,68 @@
+"""What the samples of the GPUs say of a cell. Pure."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]  # a line of gpus.jsonl.gz
+
+#: Reasons for a clock below its highest that are no throttling: nothing to do, or so set by hand.
+ORDINARY = ("gpu_idle", "application_clocks")
+
+
+def figures(rows: Sequence[Row], pids: Collection[int]) -> dict[str, Any]:
+    """Memory, power, load and throttling of the GPUs that the engine uses; None is "not measured".
+
+    Args:
+        rows: samples of all GPUs of the machine over one cell.
+        pids: the engine's processes. Its GPUs are those that name one of them; all, if none does.
+
+    Returns:
+        ``gpu_memory_peak_bytes`` and ``power_w_mean``, sums over its GPUs;
+        ``gpu_utilisation_mean``, 0 to 1, their mean; ``throttled``, the share of samples by
+        reason; ``gpu_errors``, the number of samples by failure, of all GPUs.
+    """
+    used = _of_engine(rows, {str(pid) for pid in pids})
+    power = _means(used, "power_w")
+    load = _means(used, "utilisation")
+    return {
+        "gpu_memory_peak_bytes": _memory_peak(used),
+        "power_w_mean": sum(power) if power else None,
+        "gpu_utilisation_mean": sum(load) / len(load) if load else None,
+        "throttled": _throttled(used),
+        "gpu_errors": dict(Counter(f"GPU {r['index']}: {r['error']}" for r in rows if r["error"])),
+    }
+
+
+def _of_engine(rows: Sequence[Row], pids: set[str]) -> list[Row]:
+    its = {row["index"] for row in rows if pids & (row["processes"] or {}).keys()}
+    return [row for row in rows if not its or row["index"] in its]
+
+
+def _memory_peak(rows: Sequence[Row]) -> int | None:
+    """The most that all GPUs held at one time; a sample in which one does not say is left out."""
+    held: dict[float, int | None] = {}
+    for row in rows:
+        before, more = held.get(row["t_s"], 0), row["memory_used_bytes"]
+        held[row["t_s"]] = None if before is None or more is None else before + more
+    return max((total for total in held.values() if total is not None), default=None)
+
+
+def _means(rows: Sequence[Row], name: str) -> list[float] | None:
+    """Each GPU's mean over time; None unless every GPU has one."""
+    values: dict[int, list[float]] = {row["index"]: [] for row in rows}
+    for row in rows:
+        if row[name] is not None:
+            values[row["index"]].append(row[name])
+    if not all(values.values()):
+        return None
+    return [sum(of_one) / len(of_one) for of_one in values.values()]
+
+
+def _throttled(rows: Sequence[Row]) -> dict[str, float] | None:
+    """Reason -> share of the samples that had it; empty if it was never throttled."""
+    known = [row["throttle_reasons"] for row in rows if row["throttle_reasons"] is not None]
+    if not known:
+        return None
+    seen = Counter(reason for reasons in known for reason in reasons if reason not in ORDINARY)
+    return {reason: count / len(known) for reason, count in sorted(seen.items())}
