@@ -1,5 +1,6 @@
 """The four launch files as compose resolves them: alike where a comparison needs it."""
 
+import functools
 import os
 import re
 import shutil
@@ -25,15 +26,20 @@ def is_there(command):
 
 
 def by_compose(command, file, env):
+    return yaml.safe_load(resolved(tuple(command), file, tuple(env.items())))
+
+
+@functools.cache  # each call takes the better part of a second
+def resolved(command, file, env):
     done = subprocess.run(
         [*command, "-f", str(file), "config"],
-        env=PATHS | env,
+        env=PATHS | dict(env),
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     (service,) = yaml.safe_load(done.stdout)["services"].values()
-    return service
+    return yaml.safe_dump(service)
 
 
 def by_ourselves(file, env):

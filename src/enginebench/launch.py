@@ -122,6 +122,8 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
         flags = tuple(shlex.split(command) if isinstance(command, str) else map(str, command))
         env = _environment(service.get("environment") or {})
         native = Native.model_validate(data["x-native"]) if "x-native" in data else None
+        cpu_image = _key(data, "x-cpu-image", str, None)
+        without_eos = _key(data, "x-without-end-of-sequence", bool, False)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise UserError(
@@ -146,9 +148,16 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
         native,
         flags,
         env,
-        cpu_image=data.get("x-cpu-image"),
-        without_eos=data.get("x-without-end-of-sequence", False),
+        cpu_image=cpu_image,
+        without_eos=without_eos,
     )
+
+
+def _key(data: dict[str, Any], name: str, kind: type, default: Any) -> Any:
+    value = data.get(name, default)
+    if value is not default and not isinstance(value, kind):
+        raise ValueError(f"{name}: {value!r}")
+    return value
 
 
 def _environment(value: dict[str, Any] | list[str]) -> dict[str, str]:
