@@ -20,7 +20,8 @@ export WANDB_DIR := results
 export HF_TOKEN
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan report test test-engines lint bench-server bench-sampler clean $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
+.PHONY: help setup study plan report test test-engines lint bench-server bench-client bench-sampler clean
+.PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
 
 help: ## list the verbs and the engines
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -59,6 +60,9 @@ lint: $(VENV)/.ready-dev ## ruff and mypy
 
 bench-server: $(VENV)/.ready ## what serving over HTTP costs the baseline
 	@$(BIN)/python benchmarks/baseline_overhead.py
+
+bench-client: $(VENV)/.ready ## how far off the load generator is, beside other clients
+	@$(BIN)/python benchmarks/client.py $(if $(PART),--part $(PART))
 
 bench-sampler: $(VENV)/.ready ## what watching memory and GPUs costs, and takes from an engine
 	@$(BIN)/python benchmarks/sampler_cost.py

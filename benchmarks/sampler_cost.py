@@ -9,6 +9,7 @@ ctypes is then real, the time that a driver takes to answer is not in it.
 """
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -87,7 +88,8 @@ def main(
     command = process.resolve(found_engine, settings, device, CACHE, process.choose_port(None))
     results: dict[float | None, list[tuple[float, dict[str, Any]]]] = {i: [] for i in INTERVALS_S}
     with tempfile.TemporaryDirectory() as name:
-        server = process.start(found_engine, command, Path(name))
+        with process.signals_held():
+            server = process.start(found_engine, command, Path(name))
         try:
             process.wait_ready(server, asks[0], 300)
             rate(server, asks, concurrency)  # warm-up
@@ -97,7 +99,8 @@ def main(
                     results[interval_s].append(watched(server, asks, concurrency, interval_s))
                 print(f"round {turn + 1} of {rounds} done", file=sys.stderr)
         finally:
-            process.stop(server)
+            with process.signals_held():
+                process.stop(server)
     print_results(engine, results)
 
 
@@ -139,4 +142,6 @@ def with_stub() -> None:
 if __name__ == "__main__":
     if machine.device() == "cpu" and not IS_STUBBED:
         with_stub()
+    # A plain end would leave the engine running: make it one that passes by `finally`.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     typer.run(main)

@@ -9,6 +9,8 @@ import orjson
 
 from enginebench.dialect import Ask, Delta, Usage
 
+_NO_CHOICE: list[dict[str, Any]] = [{}]
+
 
 def completions_body(ask: Ask, model: str) -> dict[str, Any]:
     """The fields that every completions server understands, for a greedy stream with usage."""
@@ -43,15 +45,17 @@ def read_completions_event(data: str) -> Delta:
         if data.strip() == "[DONE]":
             return Delta()
         return Delta(error=f"an event is not JSON: {data[:200]}")
-    if not isinstance(event, dict):
+    if type(event) is not dict:
         return Delta(error=f"an event is not a JSON object: {data[:200]}")
-    if (error := event.get("error")) is not None:
+    get = event.get
+    if (error := get("error")) is not None:
         return Delta(error=_error_text(error))
     try:
-        (choice,) = event.get("choices") or [{}]
-        text, reason = choice.get("text") or "", choice.get("finish_reason")
-        if isinstance(text, str):
-            found = Delta(text, None, _usage(event.get("usage")), reason)
+        (choice,) = get("choices") or _NO_CHOICE
+        text = choice.get("text") or ""
+        if type(text) is str:
+            usage = get("usage")
+            found = Delta(text, None, _usage(usage) if usage else None, choice.get("finish_reason"))
             if ids := choice.get("token_ids"):
                 found.token_ids = tuple(ids)
             if logprobs := choice.get("logprobs"):
@@ -75,12 +79,8 @@ def _margins(logprobs: dict[str, Any]) -> tuple[float | None, ...]:
     return tuple(found)
 
 
-def _usage(usage: dict[str, Any] | None) -> Usage | None:
-    if not usage:
-        return None
-    details = usage.get("prompt_tokens_details")
-    return Usage(
-        usage.get("prompt_tokens"),
-        usage.get("completion_tokens"),
-        details.get("cached_tokens") if details else None,
-    )
+def _usage(usage: dict[str, Any]) -> Usage:
+    get = usage.get
+    details = get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if details else None
+    return Usage(get("prompt_tokens"), get("completion_tokens"), cached)

@@ -154,7 +154,7 @@ class _Loop:
         for stream in wanted:
             self._open(stream)
         deadline_s = time.perf_counter() + CONNECT_TIMEOUT_S
-        while any(stream.state == "connecting" for stream in wanted):
+        while any(stream.is_opening for stream in wanted):
             if time.perf_counter() > deadline_s:
                 break
             self._wait(timeout_s=0.1)
@@ -209,6 +209,8 @@ class _Loop:
             self._send(stream)
         elif stream.state == "closed":
             self._open(stream)
+        else:  # it was begun before the clock started
+            self._connect_deadline(stream)
 
     def _send(self, stream: Stream) -> None:
         exchange = stream.exchange
@@ -244,6 +246,9 @@ class _Loop:
             return
         self._by_fd[stream.fd] = stream
         self._epoll.register(stream.fd, stream.events)
+        self._connect_deadline(stream)
+
+    def _connect_deadline(self, stream: Stream) -> None:
         at_s = time.perf_counter() + CONNECT_TIMEOUT_S
         self._deadline(at_s, stream, "refused", "cannot connect: timed out")
 
@@ -338,7 +343,8 @@ class _Loop:
         self._stamps[exchange.index] = stream.stamps
         if stream.kept:
             self._unsaved.append((exchange, stream.kept))
-        if fault is not None or stream.reader.trailing or not stream.reader.keep_alive:
+        is_clean = stream.reader.keep_alive and not stream.reader.trailing
+        if fault is not None or not is_clean or stream.is_sending:
             self._drop(stream)
         stream.free_s, stream.used_s = exchange.end_s, now_s
         self._free.append(stream)
@@ -367,7 +373,7 @@ class _Loop:
             except OSError as error:
                 self._ended(stream, error.strerror)
             return
-        if stream.state != "connecting":
+        if not stream.is_opening:
             self._receive(stream)
             return
         try:
@@ -404,7 +410,7 @@ class _Loop:
         while self._deadlines and self._deadlines[0][0] <= now_s:
             _, _, stream, exchange, kind, text = heapq.heappop(self._deadlines)
             if kind == "refused":
-                if stream.state == "connecting" and stream.exchange is exchange:
+                if stream.is_opening and stream.exchange is exchange:
                     self._drop(stream)
                     self._finish(stream, text, kind)
             elif exchange is not None and stream.exchange is exchange:

@@ -71,6 +71,7 @@ NEEDED_FOR = {
     "counters": "counters_checked",
     "kv": "kv_capacity_tokens",
     "energy": "energy_j",
+    "client": "client_judged",
 }
 
 ANSWER_HEADINGS = (

@@ -298,14 +298,21 @@ class Server:
             fields[name.strip().lower()] = value.strip()
         if len(content) >= int(fields.get(b"content-length", b"0")):
             stream.request = b""
-            self._begin(stream, fields, content, arrived_s)
+            self._begin(stream, head.split(b" ", 2)[1], fields, content, arrived_s)
 
     def _begin(
-        self, stream: _Stream, fields: dict[bytes, bytes], content: bytes, arrived_s: float
+        self,
+        stream: _Stream,
+        path: bytes,
+        fields: dict[bytes, bytes],
+        content: bytes,
+        arrived_s: float,
     ) -> None:
-        if not content:  # a question of health, of a model's name, of metrics
+        if path != b"/v1/completions":  # of health, of a model's name, of what it does not have
             page = b'{"data":[{"id":"model"}]}'
-            stream.socket.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(page) + page)
+            status = b"404 Not Found" if content else b"200 OK"
+            head = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(page))
+            stream.socket.send(head + page)
             return
         script = self.script
         if self._first_s is None:

@@ -43,16 +43,26 @@ def regular_events(
         raw: the whole response; its body begins at ``start``.
         arrival_s, sizes: of the pieces in which ``raw`` came.
     """
-    *chunks, last = raw[start:].split(_EVENT_END)
-    if last != _LAST_CHUNK:
+    body = raw[start:]
+    *chunks, last = body.split(_EVENT_END)
+    lines = (len(chunks) * 4 + 2, len(chunks) * 2 + 2)  # of every chunk its own, and no other
+    if not chunks or last != _LAST_CHUNK or (body.count(b"\n"), body.count(b"\r")) != lines:
         return None
-    found = []
-    for chunk in chunks:
-        size, _, data = chunk.partition(b"\r\n")
-        is_one = data[:5] == b"data:" and b"\n" not in data and b"\r" not in data
-        if not is_one or b"%x" % (len(data) + 2) != size.lower():
+    sizes_and_data = [chunk.partition(b"\r\n") for chunk in chunks]
+    digits = [size for size, _, _ in sizes_and_data]
+    data = [data for _, _, data in sizes_and_data]
+    if not b"".join(digits).isalnum() or not all(digits):
+        return None
+    try:
+        if [int(size, 16) - 2 for size in digits] != list(map(len, data)):
             return None
-        found.append(data[6 if data[5:6] == b" " else 5 :].decode("utf-8", "replace"))
+    except ValueError:
+        return None
+    prefix = "data: " if data[0][5:6] == b" " else "data:"
+    text = b"\n".join(data).decode("utf-8", "replace")
+    found = text.removeprefix(prefix).split("\n" + prefix)
+    if not text.startswith(prefix) or len(found) != len(chunks):
+        return None
     # An event is complete with its empty line, two bytes before its chunk ends.
     lengths = [len(chunk) + len(_EVENT_END) for chunk in chunks]
     ends = np.fromiter(accumulate(lengths), np.int64, len(lengths)) + (start - 2)

@@ -190,6 +190,7 @@ class Study(_Section):
     ready_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
     request_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
     calibration_s: Annotated[float, Field(ge=0, strict=False)] = 1.0  # of the client, a level
+    judge_client: bool = True  # false: the client's own error is shown, but makes no cell suspect
     scrape_interval_s: Annotated[float, Field(gt=0, strict=False)] = 1.0
     sample_interval_s: Annotated[float, Field(ge=0.01, strict=False)] = 0.1
     port: Annotated[int, Field(ge=1, le=65535)] | None = None  # none: a free one is chosen

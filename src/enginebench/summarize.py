@@ -274,6 +274,7 @@ def _read_cell(
     figures |= {
         "kv_tokens_in_flight_peak": kv.tokens_in_flight_peak(rows),
         "client": about.get("client"),
+        "client_judged": bool(about.get("client")) and study["study"].get("judge_client", True),
         "energy_j": energy_j,
         "energy_j_per_output_token": energy_j / tokens if energy_j and tokens else None,
         "preemptions": prometheus.difference(first, last, "preemptions_total"),
@@ -288,7 +289,8 @@ def _read_cell(
     findings += check.warmup_findings([row for row in everything if row["phase"] == "warmup"])
     findings += check.requests_findings(rows, cell["requests"])
     findings += check.counter_findings(rows, first, last)
-    findings += budget.findings(about.get("client"), figures)
+    if figures["client_judged"]:
+        findings += budget.findings(about.get("client"), figures)
     findings += plausible.clock_findings(started, ended)
     findings += plausible.load_findings(figures["in_flight_mean"], cell["concurrency"])
     findings += plausible.physics_findings(shares)

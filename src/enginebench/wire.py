@@ -67,7 +67,7 @@ class Stream:
     )
 
     def __init__(self) -> None:
-        self.state: Literal["closed", "connecting", "open"] = "closed"
+        self.state: Literal["closed", "connecting", "handshake", "open"] = "closed"
         self.socket: socket.socket | None = None
         self.fd = -1
         self.exchange: Exchange | None = None
@@ -118,8 +118,9 @@ class Stream:
         if error:
             raise OSError(error, os.strerror(error))
         if self._tls is not None:
-            with contextlib.suppress(BlockingIOError):
-                self._incoming.write(self.socket.recv(READ_BYTES))
+            if self.state == "handshake":
+                self._take_handshake()
+            self.state = "handshake"
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
@@ -131,6 +132,14 @@ class Stream:
         self.state = "open"
         self.used_s = time.perf_counter()
         return True
+
+    def _take_handshake(self) -> None:
+        assert self.socket is not None
+        with contextlib.suppress(BlockingIOError):
+            data = self.socket.recv(READ_BYTES)
+            if not data:
+                raise ConnectionError("closed during the TLS handshake")
+            self._incoming.write(data)
 
     def send(self, data: bytes) -> None:
         """Hand bytes to the kernel, as many as it takes now; ``flush`` sends the rest."""
@@ -154,8 +163,16 @@ class Stream:
     @property
     def events(self) -> int:
         """What to wait for."""
-        is_reading = self.state == "open" or (self._tls is not None and not self._unsent)
-        return READ if is_reading and not self._unsent else WRITE
+        return WRITE if self._unsent or self.state == "connecting" else READ
+
+    @property
+    def is_opening(self) -> bool:
+        return self.state in ("connecting", "handshake")
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a part of the request is still to be sent."""
+        return bool(self._unsent)
 
     @property
     def is_encrypted(self) -> bool:

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from enginebench import kernel, load
-from enginebench.arrivals import Exchange, Spool
+from enginebench.arrivals import Exchange, Spool, Spooled
 from enginebench.job import Live, Load, Own, Taken
 
 START_AHEAD_S = 0.05  # for the word to reach everybody
@@ -142,6 +142,8 @@ def _merged(results: list[tuple[list[Exchange], list[Own]]], spools: list[Spool]
     for number, (mine, _) in enumerate(results):
         for exchange in mine:
             exchange.index = exchange.index * len(results) + number
+            if isinstance(exchange.kept, Spooled):  # the same file, opened here
+                exchange.kept = replace(exchange.kept, fd=spools[number].fd)
         exchanges += mine
     exchanges.sort(key=lambda exchange: exchange.index)
     return Taken(exchanges, [own for _, owns in results for own in owns], spools)

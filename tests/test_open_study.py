@@ -1,0 +1,116 @@
+"""Open loops in a whole study, against doubles, and what the report says of the client."""
+
+import json
+
+import pytest
+from house import enginebench, make_house, study, write_study
+
+from enginebench import plan, record
+from enginebench import study as study_module
+from enginebench.errors import UserError
+
+TRACE = "time_s,prompt_tokens,output_tokens\n0,12,3\n0.1,200,4\n0.3,16,90\n"
+
+
+@pytest.fixture(scope="module")
+def done(cache, tmp_path_factory):
+    """A study of two open workloads, one from a trace, with the client calibrated: its results."""
+    house = make_house(tmp_path_factory.mktemp("house"), "alpha")
+    (house / "trace.csv").write_text(TRACE)
+    common = {"prompt_tokens": 24, "output_tokens": 6, "warmup_output_tokens": 2}
+    workloads = [
+        {"name": "steady", "rate": [20, 40], "duration_s": 0.5, "max_in_flight": 4},
+        {
+            "name": "traced",
+            "rate": [20],
+            "duration_s": 0.3,
+            "arrivals": "trace",
+            "trace": "trace.csv",
+        },
+    ]
+    data = study({"engine": "alpha"}, workloads=[common | w for w in workloads], calibration_s=0.1)
+    file = write_study(house, data)
+    run = enginebench("study", file, "--root", house, "--cache", cache, cwd=house)
+    assert run.returncode in (0, 1), run.stderr
+    return record.latest(house / "results")
+
+
+def rows(done, cell):
+    (file,) = done.glob(f"raw/*/{cell}/requests.jsonl")
+    return [row for row in record.read_lines(file) if row["phase"] == "measured"]
+
+
+def test_every_request_has_both_of_its_times(done):
+    for cell, count in (("steady-r20", 10), ("steady-r40", 20), ("traced-r20", 6)):
+        found = rows(done, cell)
+        assert len(found) == count
+        assert all(row["error"] is None and row["planned_s"] <= row["sent_s"] for row in found)
+        planned = [row["planned_s"] for row in found]
+        assert planned == sorted(planned)
+
+
+def test_a_trace_gives_lengths_too_cut_to_those_of_the_workload(done):
+    found = rows(done, "traced-r20")
+    assert [row["prompt_tokens_asked"] for row in found] == [12, 24, 16] * 2
+    assert [row["output_tokens_asked"] for row in found] == [3, 4, 6] * 2
+    assert len({row["prompt_sha256"] for row in found}) == 6
+
+
+def test_the_report_says_what_was_offered_and_how_far_off_the_client_is(done):
+    report = (done / "derived" / "report.md").read_text()
+    assert "requests/s offered (steady)" in report
+    assert "| engine/variant | requests/s offered |" in report
+    assert "TTFT from due p50 ms" in report
+    assert "against a server whose token times are known" in report
+    assert "alpha/default steady, 20 requests/s offered" in report
+    html = (done / "derived" / "report.html").read_text()
+    assert "How far the client itself can be off" in html
+
+
+def test_the_record_has_the_clients_own_figures_and_its_calibration(done):
+    facts = json.loads((done / "study.json").read_text())
+    assert [found["streams"] for found in facts["calibration"]] == [4, 6]
+    for file in done.glob("raw/*/*/cell.json"):
+        own = json.loads(file.read_text())["client"]
+        assert own["pieces"] > 0 and own["lag_s_max"] >= own["lag_s_p50"]
+        assert own["stamps"] in ("kernel", "both", "client")
+    data = json.loads((done / "derived" / "metrics_data.json").read_text())
+    offered = {c["rate"]: c["figures"]["requests_offered_per_s"] for c in data["cells"]}
+    assert offered[20] > 0
+
+
+def workload(**fields):
+    data = {"name": "w", "prompt_tokens": 8, "output_tokens": 10} | fields
+    return study_module.parse(
+        {"name": "s", "engines": [{"engine": "a"}], "workloads": [data]}, "s.yaml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({}, "expected levels of concurrency .* or of rate .*, found neither"),
+        ({"rate": [1], "concurrency": [1]}, "found both"),
+        ({"concurrency": [1], "max_in_flight": 2}, "max_in_flight belongs to an open loop"),
+        ({"rate": [1], "requests_per_stream": 2}, "requests_per_stream belongs to a closed loop"),
+        ({"rate": [1], "arrivals": "trace"}, "arrivals: trace and a file in trace"),
+        ({"rate": [1], "trace": "t.csv"}, "arrivals: trace and a file in trace"),
+        ({"rate": [1], "burstiness": 2}, "burstiness belongs to arrivals: gamma"),
+        ({"rate": [1, 1.0]}, "a level is there twice"),
+        ({"rate": [0]}, "greater than 0"),
+    ],
+)
+def test_a_load_that_contradicts_itself_is_one_line(fields, says):
+    with pytest.raises(UserError, match=says):
+        workload(**fields)
+
+
+def test_an_open_level_is_a_cell_of_its_own_that_lasts_as_its_schedule():
+    made = plan.make(workload(rate=[2, 50], duration_s=30, ramp_s=10))
+    slow, fast = made.launches[0].cells
+    assert [cell.id for cell in (slow, fast)] == ["w-r2", "w-r50"]
+    assert [cell.requests for cell in (slow, fast)] == [60, 1500]
+    assert [cell.warmups for cell in (slow, fast)] == [16, 16]
+    # 60 requests at 2/s, half of the ramp, and a second; by its hint it makes 40 tokens/s.
+    assert plan.cell_estimate_s(made.launches[0], slow) == pytest.approx(30 + 5 + 1, abs=0.01)
+    assert plan.cell_estimate_s(made.launches[0], fast) > 1500 * 10 / 40

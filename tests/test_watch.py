@@ -1,0 +1,51 @@
+import time
+
+import pytest
+
+from enginebench import study
+from enginebench.errors import UserError
+from enginebench.watch import Pulse
+
+
+def test_beats_that_pass_while_one_is_done_are_left_out_and_counted():
+    seen = []
+
+    def do():
+        seen.append(time.perf_counter())
+        if len(seen) == 2:  # the first of the thread
+            time.sleep(0.055)
+
+    pulse = Pulse(do, 0.01)
+    pulse.start()
+    time.sleep(0.15)
+    pulse.stop()
+    cost = pulse.cost()
+    assert cost["missed"] >= 5
+    assert cost["beats"] == len(seen) - 2  # the two ends are not the thread's
+    # What passed is not made up for, which would be beats in quick succession.
+    assert cost["beats"] + cost["missed"] <= (seen[-1] - seen[0]) / 0.01 + 1
+    assert cost["took_s"] >= 0.055
+    assert 0 <= cost["late_s_mean"] <= cost["late_s_max"]
+
+
+def test_a_pulse_that_never_beat_has_no_lateness():
+    pulse = Pulse(lambda: None, 60)
+    pulse.start()
+    pulse.stop()
+    cost = pulse.cost()
+    assert (cost["beats"], cost["missed"]) == (0, 0)
+    assert (cost["late_s_mean"], cost["late_s_max"]) == (None, None)
+
+
+@pytest.mark.parametrize("interval_s", [0, 0.009, -1])
+def test_no_faster_than_a_hundred_times_a_second(interval_s):
+    data = {
+        "name": "a",
+        "engines": [{"engine": "one"}],
+        "workloads": [
+            {"name": "w", "prompt_tokens": 8, "output_tokens": 8, "concurrency": [1]},
+        ],
+    }
+    assert study.parse(data | {"sample_interval_s": 0.01}, "x").sample_interval_s == 0.01
+    with pytest.raises(UserError, match="sample_interval_s"):
+        study.parse(data | {"sample_interval_s": interval_s}, "x")
