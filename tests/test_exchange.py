@@ -86,7 +86,8 @@ def test_a_count_that_comes_only_at_the_end_is_not_put_on_one_event():
 
 def test_a_dialect_that_fixes_the_tokens_of_an_event_needs_no_usage():
     def one_token(data):
-        return dataclasses.replace(DIALECT.read(data), tokens=1)
+        delta = DIALECT.read(data)
+        return dataclasses.replace(delta, tokens=1) if delta.text else delta
 
     usage = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
     record = read(
@@ -97,6 +98,19 @@ def test_a_dialect_that_fixes_the_tokens_of_an_event_needs_no_usage():
         dialect=dataclasses.replace(DIALECT, read=one_token),
     )
     assert (record.event_s, record.event_tokens, record.output_tokens) == ([2, 3], [1, 1], 2)
+
+
+def test_an_event_that_fixes_its_tokens_is_not_made_to_fit_the_total():
+    def one_token(data):
+        return dataclasses.replace(DIALECT.read(data), tokens=1)
+
+    record = read(
+        HEAD,
+        event("a"),
+        event("b", 5, "length") + LAST_CHUNK,  # three events were lost, or never were
+        dialect=dataclasses.replace(DIALECT, read=one_token),
+    )
+    assert (record.event_tokens, record.output_tokens) == ([1, 1], 5)
 
 
 def test_cached_prompt_tokens_are_noted():

@@ -83,6 +83,6 @@ def test_ten_thousand_refused_connections_are_ten_thousand_records():
 
 def test_a_server_that_stalls_beyond_the_timeout_is_given_up():
     slow = Script(**QUICK, stall_every=3, stall_s=60)
-    records = play(slow, count=4, streams=2, timeout_s=0.2)
+    records = play(slow, count=4, streams=2, timeout_s=0.5)
     assert kinds(records) == {"timeout": 4}
     assert {len(record.event_s) for record in records} == {3}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginebench.http1 import MAX_HEAD_BYTES, ProtocolError, ResponseReader
+from enginebench.http1 import MAX_HEAD_BYTES, ProtocolError, ResponseReader, is_one_chunk
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 RESPONSES = {
@@ -151,3 +151,17 @@ def test_any_status_line_is_read_or_refused(text):
     except ProtocolError:
         return
     assert reader.status is None or 0 <= reader.status <= 999
+
+
+@pytest.mark.parametrize("data", [b"a", b"x" * 300, b"line\r\nline\r\n", b"0\r\n"])
+def test_one_whole_chunk_is_known_without_the_reader(data):
+    whole = b"%x\r\n%s\r\n" % (len(data), data)
+    assert is_one_chunk(whole)
+    for other in (whole[:-1], whole + b"1", whole + whole, whole[1:], b"0\r\n\r\n", b"\r\n", b""):
+        assert not is_one_chunk(other), other
+
+
+def test_a_head_of_sixty_thousand_bytes_is_read_byte_by_byte():
+    raw = b"HTTP/1.1 200 OK\r\nX: " + b"y" * 60_000 + b"\r\nContent-Length: 2\r\n\r\nok"
+    reader, body = read(*(raw[k : k + 1] for k in range(len(raw))))
+    assert (body, reader.done, len(reader.headers["x"])) == (b"ok", True, 60_000)

@@ -3,7 +3,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from enginebench import launch
+from enginebench import launch, process
 from enginebench.errors import UserError
 
 LAUNCH = """\
@@ -182,3 +182,31 @@ def test_a_setting_that_the_launch_file_does_not_use_is_named(tmp_path, name, ad
         launch.check_settings({name: 1}, engine.settings, "my.yaml")
     assert caught.value.message.startswith(f"my.yaml: settings.{name}: no launch.yaml of these")
     assert caught.value.message.endswith(advice)
+
+
+def test_the_further_keys_are_read_and_have_defaults(tmp_path):
+    put(tmp_path, "plain")
+    more = LAUNCH + "x-cpu-image: cpu:1.0\nx-without-end-of-sequence: true\n"
+    put(tmp_path, "more", more)
+    plain, more = (launch.load_engine(tmp_path, name) for name in ("plain", "more"))
+    assert (plain.cpu_image, plain.without_eos) == (None, False)
+    assert (more.cpu_image, more.without_eos) == ("cpu:1.0", True)
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [("", "only in a container on a GPU;"), ("x-cpu-image: cpu:1.0\n", "only in a container;")],
+)
+def test_an_engine_for_containers_only_is_refused_as_a_process_in_one_line(tmp_path, more, where):
+    engine = launch.load_engine(put(tmp_path, "one", BARE + more), "one")
+    with pytest.raises(UserError, match="no x-native key") as caught:
+        process.recipe(engine)
+    assert where in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "key", ["x-cpu-image: 5", "x-cpu-image: [a]", "x-without-end-of-sequence: maybe"]
+)
+def test_a_further_key_of_another_kind_is_refused(tmp_path, key):
+    assert key.partition(":")[0] in refusal(put(tmp_path, "one", LAUNCH + key + "\n"))

@@ -3,8 +3,9 @@ from collections import defaultdict
 import pytest
 
 from enginebench import memory_report
+from enginebench.cells import CellRow
 from enginebench.stats import Interval
-from enginebench.summarize import CellRow, Group, Summary
+from enginebench.summarize import Group, Summary
 
 GIB = 1 << 30
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -55,6 +56,24 @@ def engines_left(house):
         for process in psutil.process_iter(["cmdline"])
         if any(str(house) in word for word in process.info["cmdline"] or [])
     ]
+
+
+def test_an_engine_that_asks_for_it_is_given_a_model_without_an_end_and_no_other_is(house, cache):
+    launch_file = house / "beta" / "launch.yaml"
+    launch_file.write_text(launch_file.read_text() + "x-without-end-of-sequence: true\n")
+    done = run(house, cache, study(GOOD, {"engine": "beta"}, workloads=study()["workloads"][:1]))
+    assert done.returncode == 0, done.stderr
+    models = {}
+    for path in (result(house) / "raw").glob("*/launch.json"):
+        facts = json.loads(path.read_text())
+        (flag,) = (word for word in facts["command"] if word.startswith("--model="))
+        models[facts["engine"]] = Path(flag.removeprefix("--model="))
+    assert models["beta"] == models["alpha"].with_name(models["alpha"].name + ".without-eos")
+    ends = {
+        name: json.loads((model / "generation_config.json").read_text())["eos_token_id"]
+        for name, model in models.items()
+    }
+    assert ends["beta"] == [] != ends["alpha"]
 
 
 def test_a_study_runs_every_step_in_order_and_every_cell_counts(house, cache):

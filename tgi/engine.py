@@ -15,8 +15,7 @@ FINISH = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
 def body(ask: Ask) -> dict[str, Any]:
     """Greedy, because ``parameters`` is there and does not say ``do_sample``.
 
-    Nothing here can make it ignore the end of sequence: the model's files must not name one
-    (README.md).
+    Nothing here can make it ignore the end of sequence: launch.yaml has it given a model without.
     """
     parameters: dict[str, Any] = {
         "max_new_tokens": ask.output_tokens,

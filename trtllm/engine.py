@@ -18,7 +18,7 @@ DIALECT = Dialect(
     generate_path="/v1/completions",
     body=body,
     read=read_completions_event,
-    # A JSON list of iterations, each handed out once (enable_iter_perf_stats in options.yaml).
+    # A JSON list of iterations, each handed out once (enable_iter_perf_stats in launch.yaml).
     metrics={
         "requests_running": ("inflightBatchingStats.numScheduledRequests",),
         "requests_waiting": ("numQueuedRequests",),

@@ -143,10 +143,10 @@ def _read_events(
         if usage is not None:
             _note_usage(record, usage)
             # A total after events of unknown size says nothing about this event.
-            if is_known and (total := usage.output_tokens) is not None:
+            # One that fixes its own size is not made to fit: the checks compare it with the total.
+            if tokens is None and is_known and (total := usage.output_tokens) is not None:
                 tokens = total - tokens_so_far
-                tokens_so_far = total
-        elif tokens is not None:
+        if tokens is not None:
             tokens_so_far += tokens
         if text or tokens:
             event_s.append(time_s)

@@ -26,7 +26,7 @@ def figures(rows: Sequence[Row], pids: Collection[int]) -> dict[str, Any]:
     power = _means(used, "power_w")
     load = _means(used, "utilisation")
     return {
-        "gpu_memory_peak_bytes": _memory_peak(used),
+        "gpu_memory_peak_bytes": max((b for _, b in memory_over_time(used)), default=None),
         "power_w_mean": sum(power) if power else None,
         "gpu_utilisation_mean": sum(load) / len(load) if load else None,
         "throttled": _throttled(used),
@@ -39,13 +39,13 @@ def _of_engine(rows: Sequence[Row], pids: set[str]) -> list[Row]:
     return [row for row in rows if not its or row["index"] in its]
 
 
-def _memory_peak(rows: Sequence[Row]) -> int | None:
-    """The most that all GPUs held at one time; a sample in which one does not say is left out."""
+def memory_over_time(rows: Sequence[Row]) -> list[tuple[float, int]]:
+    """What all GPUs held together: t_s and bytes; a time at which one does not say is left out."""
     held: dict[float, int | None] = {}
     for row in rows:
         before, more = held.get(row["t_s"], 0), row["memory_used_bytes"]
         held[row["t_s"]] = None if before is None or more is None else before + more
-    return max((total for total in held.values() if total is not None), default=None)
+    return [(time_s, total) for time_s, total in held.items() if total is not None]
 
 
 def _means(rows: Sequence[Row], name: str) -> list[float] | None:

@@ -3,6 +3,8 @@
 A directory is an engine if it holds a ``launch.yaml``; nothing registers it anywhere. The file is
 an ordinary compose file. Its ``x-native`` key says how the same engine runs as a plain process;
 the flags and environment of the service are used for both, so they stand there once.
+``x-cpu-image`` names the image for machines without a GPU, if there is one;
+``x-without-end-of-sequence`` asks for the model in a form that never stops by itself (``overlay``).
 """
 
 import difflib
@@ -57,6 +59,8 @@ class Engine:
     native: Native | None  # None: it runs only in a container
     flags: tuple[str, ...]  # the service's command, not yet interpolated
     env: Mapping[str, str]  # the service's environment, not yet interpolated
+    cpu_image: str | None = None  # None: its containers need a GPU
+    without_eos: bool = False  # it cannot be asked to ignore the end of sequence
 
     @property
     def launch_file(self) -> Path:
@@ -118,6 +122,8 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
         flags = tuple(shlex.split(command) if isinstance(command, str) else map(str, command))
         env = _environment(service.get("environment") or {})
         native = Native.model_validate(data["x-native"]) if "x-native" in data else None
+        cpu_image = _key(data, "x-cpu-image", str, None)
+        without_eos = _key(data, "x-without-end-of-sequence", bool, False)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise UserError(
@@ -135,7 +141,23 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
             f"{file}: expected one service and a well-formed x-native, found: "
             f"{' '.join(line.strip() for line in first[:3])}; see docs/adding-an-engine.md"
         ) from None
-    return Engine(name, directory, _load_dialect(directory), native, flags, env)
+    return Engine(
+        name,
+        directory,
+        _load_dialect(directory),
+        native,
+        flags,
+        env,
+        cpu_image=cpu_image,
+        without_eos=without_eos,
+    )
+
+
+def _key(data: dict[str, Any], name: str, kind: type, default: Any) -> Any:
+    value = data.get(name, default)
+    if value is not default and not isinstance(value, kind):
+        raise ValueError(f"{name}: {value!r}")
+    return value
 
 
 def _environment(value: dict[str, Any] | list[str]) -> dict[str, str]:

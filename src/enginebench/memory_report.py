@@ -7,7 +7,8 @@ from typing import Any
 
 from enginebench import growth
 from enginebench.capacity import requests_that_fit
-from enginebench.summarize import CellRow, Group, Summary
+from enginebench.cells import CellRow
+from enginebench.summarize import Group, Summary
 
 GIB = 1 << 30
 NOT_MEASURED = "–"

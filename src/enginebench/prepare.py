@@ -16,7 +16,9 @@ from enginebench import (
     launch,
     machine,
     model,
+    overlay,
     plan,
+    process,
     prompts,
     schedule,
 )
@@ -47,6 +49,7 @@ class Prepared:
     plan: Plan
     engines: Mapping[str, Engine]
     model: model.Model
+    model_paths: Mapping[str, Path]  # by engine: the model's files in the form that it is given
     tokenizer: Tokenizer
     work: Mapping[str, Work]  # by cell id
     device: str
@@ -95,6 +98,8 @@ def prepare(
     Raises:
         UserError: whatever the study asks for that is not there or cannot be.
     """
+    for engine in engines.values():
+        process.recipe(engine)
     device = machine.device() if study.device == "auto" else study.device
     source = Path(study.prompts.path)
     source = source if source.is_absolute() else root / source
@@ -110,6 +115,10 @@ def prepare(
     for engine in engines.values():
         if engine.native is not None:
             environment.build(engine, device, cache, say)
+    model_paths = {
+        engine.name: overlay.without_eos(found.path) if engine.without_eos else found.path
+        for engine in engines.values()
+    }
     pythons = [environment.python(e, device, cache) for e in engines.values() if e.native]
     gpus = machine.gpus() if device == "cuda" else []
 
@@ -152,6 +161,7 @@ def prepare(
         made,
         engines,
         found,
+        model_paths,
         tokenizer,
         work,
         device,

@@ -18,7 +18,7 @@ import requests
 from enginebench import environment, exchange, load
 from enginebench.dialect import Ask
 from enginebench.errors import EngineError, UserError
-from enginebench.launch import Engine, interpolate
+from enginebench.launch import Engine, Native, interpolate
 from enginebench.secrecy import redact, redact_file
 from enginebench.watch import local_session
 
@@ -104,15 +104,26 @@ def _holder(port: int | None) -> str:
     return ""
 
 
+def recipe(engine: Engine) -> Native:
+    """How the engine runs as a process.
+
+    Raises:
+        UserError: it runs only in a container.
+    """
+    if engine.native is None:
+        where = "in a container" if engine.cpu_image else "in a container on a GPU"
+        raise UserError(
+            f"{engine.launch_file}: no x-native key, so this engine runs only {where}; "
+            "leave it out of the study or give it x-native"
+        )
+    return engine.native
+
+
 def resolve(
     engine: Engine, settings: Mapping[str, Any], device: str, cache: Path, port: int
 ) -> Command:
     """The command line of an engine under these settings (launch variables)."""
-    if engine.native is None:
-        raise UserError(
-            f"{engine.launch_file}: no x-native key, so this engine runs only in a container; "
-            "leave it out of the study or give it x-native"
-        )
+    native = recipe(engine)
     values = {name: _as_text(value) for name, value in settings.items()}
     values |= {"HOST": HOST, "PORT": str(port)}
     where = str(engine.launch_file)
@@ -120,7 +131,7 @@ def resolve(
     def fill(text: str) -> str:
         return interpolate(text, values, where)
 
-    words = list(engine.native.command)
+    words = list(native.command)
     if words[0] == "python":
         words[0] = str(environment.python(engine, device, cache))
     own_file = engine.directory / (words[1] if len(words) > 1 else "")
@@ -128,7 +139,7 @@ def resolve(
         words[1] = str(own_file)
     env = dict(engine.env)
     if device == "cpu":  # also where there is a GPU that the study does not use
-        env |= {"CUDA_VISIBLE_DEVICES": ""} | engine.native.cpu_env
+        env |= {"CUDA_VISIBLE_DEVICES": ""} | native.cpu_env
     argv = tuple(fill(word) for word in (*words, *engine.flags))
     return Command(argv, {name: fill(text) for name, text in env.items()}, port)
 

@@ -1,48 +1,22 @@
 """The report: tables, figures and sentences, all from a summary. Rebuilt from raw at any time."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from enginebench import budget, memory_report, plots, sentences, stats
-from enginebench.agreement import NEAR_TIE_NATS, Comparison
+from enginebench import budget, datafiles, figures, memory_report, sentences, stats
+from enginebench.agreement import NEAR_TIE_NATS
 from enginebench.check import CHECKS
 from enginebench.errors import UserError
-from enginebench.memory import Sample
 from enginebench.stats import Interval
-from enginebench.summarize import CellRow, Group, Summary, summarize
+from enginebench.summarize import Group, Summary, summarize
 
 NOT_MEASURED = "–"
 GIB = 1 << 30
-
-#: (file stem, figure, its unit as shown, factor from SI, title, logarithmic)
-FIGURES = (
-    ("throughput", "output_tokens_per_s", "output tokens/s", 1, "Throughput", False),
-    ("ttft", "ttft_s_p50", "milliseconds, p50", 1e3, "Time to first token", True),
-    ("tpot", "tpot_s_p50", "milliseconds, p50", 1e3, "Time per output token", False),
-    ("cost", "usd_per_million_output_tokens", "USD per million output tokens", 1, "Cost", True),
-)
-
-#: (file stem, figure, its unit, title, over what) of single requests
-LENGTH_FIGURES = (
-    ("length-time", "e2e_s_p50", "seconds, p50", "Time of a request", "output tokens"),
-    (
-        "length-kv",
-        "kv_reserved_bytes",
-        "bytes",
-        "Keys and values of a request",
-        "tokens of the request, prompt and output",
-    ),
-)
-MINIMUM_SAMPLES = 10  # fewer make no timeline
 
 #: (heading, figure, factor from SI, digits after the point)
 COLUMNS: tuple[tuple[str, str, float, int], ...] = (
@@ -100,10 +74,10 @@ def build(directory: Path) -> Summary:
     derived = directory / "derived"
     try:
         (derived / "figures").mkdir(parents=True, exist_ok=True)
-        _write_data(summary, derived)
-        figures = _write_figures(summary, derived / "figures")
-        memory_figures = _write_memory_figures(summary, derived / "figures")
-        values = _values(summary, directory, figures) | _memory_values(summary, memory_figures)
+        datafiles.write(summary, derived)
+        sweeps = figures.write_sweeps(summary, derived / "figures")
+        memory_figures = figures.write_memory(summary, derived / "figures")
+        values = _values(summary, directory, sweeps) | _memory_values(summary, memory_figures)
         for name in ("report.md", "report.html"):
             (derived / name).write_text(_render(name, values))
     except OSError as error:
@@ -112,145 +86,6 @@ def build(directory: Path) -> Summary:
             f"record is kept: free some space, then run: make report DIR={directory}"
         ) from error
     return summary
-
-
-def _write_data(summary: Summary, derived: Path) -> None:
-    data = {
-        "study": summary.study["study"]["name"],
-        "reference": summary.reference,
-        "cells": [_cell_data(cell) for cell in summary.cells],
-        "agreement": [_agreement_data(found) for found in summary.agreement],
-        "groups": [asdict(group) for group in summary.groups],
-    }
-    text = json.dumps(data, indent=1, allow_nan=False, default=list)
-    (derived / "metrics_data.json").write_text(text + "\n")
-    (derived / "kv_cache_data.json").write_text(_series_text(summary, _kv_series))
-    (derived / "gpu_memory_data.json").write_text(_series_text(summary, _memory_series))
-    rows = [_csv_row(group) for group in summary.groups]
-    pd.DataFrame(rows).to_csv(derived / "metrics_summary.csv", index=False)
-
-
-def _cell_data(cell: CellRow) -> dict[str, Any]:
-    verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
-    # The samples are in kv_cache_data.json.
-    return asdict(replace(cell, samples=(), resident=())) | verdict
-
-
-def _series_text(summary: Summary, series: Callable[[CellRow], Any]) -> str:
-    """A series of every cell, one cell a line: readable by people and by programs."""
-    rows = [
-        {"label": c.label, "trial": c.trial, "workload": c.workload, "concurrency": c.concurrency}
-        | series(c)
-        for c in summary.cells
-    ]
-    return "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
-
-
-def _kv_series(cell: CellRow) -> dict[str, Any]:
-    names = ("kv_capacity_tokens", "kv_block_tokens", "kv_reserved_bytes", "kv_bytes_per_token")
-    facts = {name: cell.figures.get(name) for name in names}
-    columns = [field.name for field in fields(Sample)]
-    return facts | {name: [getattr(s, name) for s in cell.samples] for name in columns}
-
-
-def _memory_series(cell: CellRow) -> dict[str, Any]:
-    return {
-        "t_s": [time_s for time_s, _ in cell.resident],
-        "processes_bytes": [value for _, value in cell.resident],
-    }
-
-
-def _agreement_data(found: Comparison) -> dict[str, Any]:
-    return asdict(found) | {
-        "identical": found.identical,
-        "clear": len(found.clear),
-        "first_token_median": found.first_token_median,
-        "first_token_worst": found.first_token_worst,
-        "margin_largest": found.margin_largest,
-    }
-
-
-def _csv_row(group: Group) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "engine": group.engine,
-        "variant": group.variant,
-        "workload": group.workload,
-        "concurrency": group.concurrency,
-        "rate": group.rate,
-        "trials_valid": group.trials_valid,
-        "trials_planned": group.trials_planned,
-    }
-    for name, found in (*group.figures.items(), ("ratio_to_reference", group.ratio)):
-        row[name] = found.mean if found else None
-        row[f"{name}_low"] = found.low if found else None
-        row[f"{name}_high"] = found.high if found else None
-    return row
-
-
-def _labels(summary: Summary) -> list[str]:
-    return list(dict.fromkeys(group.label for group in summary.groups))
-
-
-def _write_figures(summary: Summary, directory: Path) -> list[dict[str, str]]:
-    """Draw one figure a quantity for each workload that has more than one level."""
-    written = []
-    for workload in summary.study["study"]["workloads"]:
-        if len(workload["concurrency"] or workload["rate"]) < 2:
-            continue
-        groups = [g for g in summary.groups if g.workload == workload["name"]]
-        for stem, name, unit, factor, title, log in FIGURES:
-            figure = plots.line_plot(
-                [(g.label, g.level, scaled(g.figures[name], factor)) for g in groups],
-                _labels(summary),
-                f"{title}, workload {workload['name']}",
-                unit,
-                "requests in flight" if workload["concurrency"] else "requests/s offered",
-                log=log,
-            )
-            if figure is not None:
-                path = directory / f"{workload['name']}-{stem}"
-                against = "requests in flight" if workload["concurrency"] else "requests/s offered"
-                caption = f"{title} against {against}, workload {workload['name']}"
-                written.append(_keep(figure, path, caption))
-    return written
-
-
-def _write_memory_figures(summary: Summary, directory: Path) -> list[dict[str, str]]:
-    """A timeline of each variant's fullest cell, and the curves over length if there are any."""
-    written = []
-    for cell in memory_report.fullest_cells(summary):
-        if len(cell.samples) < MINIMUM_SAMPLES:
-            continue
-        what = f"{cell.label}, {cell.workload}, {cell.load_text}"
-        capacity = cell.figures["kv_capacity_tokens"]
-        figure = plots.timeline(cell.samples, cell.resident, capacity, what)
-        stem = f"timeline-{cell.engine}-{cell.variant}"
-        written.append(_keep(figure, directory / stem, f"KV cache over time: {what}"))
-    measured = memory_report.curves(summary)
-    for stem, figure_name, unit, title, over in LENGTH_FIGURES:
-        if measured.get(figure_name):
-            drawn = plots.length_plot(measured[figure_name], _labels(summary), title, unit, over)
-            written.append(_keep(drawn, directory / stem, f"{title} against its length"))
-    return written
-
-
-def _keep(figure: Figure, path: Path, caption: str) -> dict[str, str]:
-    """Save a figure; what a template needs to show it."""
-    plots.save(figure, path)
-    svg = path.with_suffix(".svg").read_text()
-    return {
-        "png": f"figures/{path.name}.png",
-        "svg": svg[svg.index("<svg") :],
-        "caption": caption,
-    }
-
-
-def scaled(found: Interval | None, factor: float) -> Interval | None:
-    """The same interval in another unit."""
-    if found is None:
-        return None
-    low, high = (None if end is None else end * factor for end in (found.low, found.high))
-    return Interval(found.mean * factor, low, high, found.trials)
 
 
 def number(value: float | None, digits: int) -> str:
@@ -295,7 +130,7 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
             cells = [
                 number(found.mean if found else None, digits)
                 for _, name, factor, digits in columns
-                for found in [scaled(group.figures[name], factor)]
+                for found in [stats.scaled(group.figures[name], factor)]
             ]
             verdict = f"{group.trials_valid} of {group.trials_planned}"
             ratio = ratio_text(group, summary.reference)
@@ -320,7 +155,7 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
 def parity(summary: Summary) -> list[dict[str, Any]]:
     """Variant × check: how many requests (or cells) failed it; None where it was not checked."""
     rows = []
-    for label in _labels(summary):
+    for label in summary.labels:
         cells = [cell for cell in summary.cells if cell.label == label]
         row: dict[str, int | None] = {}
         for check in CHECKS:
@@ -358,7 +193,7 @@ def agreement_rows(summary: Summary) -> list[list[str]]:
 
 
 def _values(
-    summary: Summary, directory: Path, figures: Sequence[Mapping[str, str]]
+    summary: Summary, directory: Path, sweeps: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     return {
         "summary": summary,
@@ -368,7 +203,7 @@ def _values(
         "answers": sentences.answers(summary),
         "limits": sentences.limits(summary),
         "tables": tables(summary),
-        "figures": figures,
+        "figures": sweeps,
         "engines": sentences.engine_facts(summary),
         "invalid": summary.invalid,
         "suspect": summary.suspect,
@@ -400,12 +235,12 @@ def _client(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _memory_values(summary: Summary, figures: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def _memory_values(summary: Summary, drawn: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     made = (memory_report.accounts, memory_report.capacities, memory_report.growths)
     return {
         "memory_tables": [table for make in made if (table := make(summary))["rows"]],
         "memory_sentences": memory_report.sentences(summary),
-        "memory_figures": figures,
+        "memory_figures": drawn,
     }
 
 

@@ -67,7 +67,10 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
     study, engine = prepared.study, prepared.engines[item.variant.engine]
     port = process.choose_port(study.port)
     shared = {name: v for name, v in study.settings.items() if name in engine.variables}
-    own = {"MODEL": str(prepared.model.path), "CPUS": machine.cpu_list(machine.cpus())}
+    own = {
+        "MODEL": str(prepared.model_paths[engine.name]),
+        "CPUS": machine.cpu_list(machine.cpus()),
+    }
     settings = shared | dict(item.variant.settings)
     command = process.resolve(engine, settings | own, prepared.device, prepared.cache, port)
     directory = writer.launch_directory(item.id)

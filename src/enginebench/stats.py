@@ -81,3 +81,11 @@ def standing(ratio: Interval) -> Standing:
     if not ratio.low <= 1 <= ratio.high:
         return "apart"
     return "tie" if ratio.low >= 1 / TIE_WITHIN and ratio.high <= TIE_WITHIN else "unclear"
+
+
+def scaled(found: Interval | None, factor: float) -> Interval | None:
+    """The same interval in another unit."""
+    if found is None:
+        return None
+    low, high = (None if end is None else end * factor for end in (found.low, found.high))
+    return Interval(found.mean * factor, low, high, found.trials)

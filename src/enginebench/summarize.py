@@ -8,25 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enginebench import (
-    agreement,
-    budget,
-    ceilings,
-    check,
-    cost,
-    gpu,
-    kv,
-    measure,
-    memory,
-    plausible,
-    prometheus,
-    record,
-    roofline,
-    stats,
-)
+from enginebench import agreement, ceilings, cells, record, roofline, stats
 from enginebench.agreement import Comparison
-from enginebench.check import Finding, Verdict
-from enginebench.plausible import Shares
+from enginebench.cells import CellRow
 from enginebench.stats import Interval
 
 #: Figures that are averaged over trials, and what they are.
@@ -67,46 +51,6 @@ AVERAGED = (
 
 
 @dataclass(frozen=True, slots=True)
-class CellRow:
-    """One cell of one trial."""
-
-    launch: str
-    trial: int
-    engine: str
-    variant: str
-    label: str
-    workload: str
-    concurrency: int  # most requests in flight
-    rate: float | None  # requests/s offered in an open loop; None: a closed loop
-    findings: tuple[Finding, ...]  # empty: the cell is valid
-    log_tail: tuple[str, ...]
-    figures: Mapping[str, Any]  # empty where nothing was recorded
-    samples: tuple[memory.Sample, ...] = ()  # the KV cache over time
-    resident: tuple[tuple[float, float], ...] = ()  # the processes' memory: t_s, bytes
-
-    @property
-    def level(self) -> float:
-        return self.concurrency if self.rate is None else self.rate
-
-    @property
-    def load_text(self) -> str:
-        return load_text(self.concurrency, self.rate)
-
-    @property
-    def verdict(self) -> Verdict:
-        return check.verdict(self.findings)
-
-    @property
-    def counts(self) -> bool:
-        """Whether its figures go into averages: a suspect cell does, an invalid one never."""
-        return self.verdict != "invalid"
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        return tuple(finding.text for finding in self.findings)
-
-
-@dataclass(frozen=True, slots=True)
 class Group:
     """One variant at one workload and level, over its valid trials."""
 
@@ -138,17 +82,17 @@ class Summary:
     agreement: tuple[Comparison, ...]  # empty: answers were not compared
 
     @property
+    def labels(self) -> list[str]:
+        """The variants, in the order of the study."""
+        return list(dict.fromkeys(group.label for group in self.groups))
+
+    @property
     def invalid(self) -> tuple[CellRow, ...]:
         return tuple(cell for cell in self.cells if cell.verdict == "invalid")
 
     @property
     def suspect(self) -> tuple[CellRow, ...]:
         return tuple(cell for cell in self.cells if cell.verdict == "suspect")
-
-
-def load_text(concurrency: int, rate: float | None) -> str:
-    """A level of load in words."""
-    return f"{concurrency} in flight" if rate is None else f"{rate:g} requests/s offered"
 
 
 def summarize(directory: Path) -> Summary:
@@ -159,8 +103,8 @@ def summarize(directory: Path) -> Summary:
     launches = {name: record.read_json(file) for name, file in files.items() if file.exists()}
     reference = study["study"]["reference"] or _labels(study)[0]
     compared = _comparisons(directory, study, launches, reference)
-    cells = [
-        _cell_row(directory, study, planned, cell, launches.get(planned["id"]), compared)
+    rows = [
+        cells.cell_row(directory, study, planned, cell, launches.get(planned["id"]), compared)
         for planned in study["plan"]
         for cell in planned["cells"]
     ]
@@ -168,8 +112,8 @@ def summarize(directory: Path) -> Summary:
         study,
         launches,
         (directory / "finished.json").exists(),
-        tuple(cells),
-        tuple(_groups(study, cells, reference)),
+        tuple(rows),
+        tuple(_groups(study, rows, reference)),
         reference,
         compared,
     )
@@ -198,128 +142,6 @@ def _comparisons(
     return agreement.comparisons(answers, dtypes, reference)
 
 
-def _cell_row(
-    directory: Path,
-    study: Mapping[str, Any],
-    planned: Mapping[str, Any],
-    cell: Mapping[str, Any],
-    facts: Mapping[str, Any] | None,
-    compared: Sequence[Comparison],
-) -> CellRow:
-    where = directory / "raw" / planned["id"] / cell["id"]
-    figures: dict[str, Any] = {}
-    series: tuple[Any, Any] = ((), ())
-    if (where / "cell.json").exists():
-        about = record.read_json(where / "cell.json")
-        tail = about["log_tail"]
-        findings, figures, series = _read_cell(where, study, cell, facts or {}, about)
-        for found in compared:
-            if found.label == planned["label"] and found.is_same_dtype:
-                findings += check.answer_findings(found)
-    else:
-        failure = (facts or {}).get("failure")
-        reason = (
-            failure["message"].removesuffix("; the end of its log:")
-            if failure
-            else "the study ended before this cell"
-        )
-        tail = failure["log_tail"] if failure else []
-        findings = [Finding("complete", "invalid", f"not run: {reason}")]
-    return CellRow(
-        planned["id"],
-        planned["trial"],
-        planned["engine"],
-        planned["variant"],
-        planned["label"],
-        cell["workload"],
-        cell["concurrency"],
-        cell.get("rate"),
-        tuple(findings),
-        tuple(tail),
-        figures,
-        *series,
-    )
-
-
-def _read_cell(
-    where: Path,
-    study: Mapping[str, Any],
-    cell: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    about: Mapping[str, Any],
-) -> tuple[list[Finding], dict[str, Any], tuple[Any, Any]]:
-    """What is wrong with a recorded cell, its figures, and its memory over time."""
-    everything = list(record.read_lines(where / "requests.jsonl"))
-    rows = [row for row in everything if row["phase"] == "measured"]
-    scrapes = list(record.read_lines(where / "scrapes.jsonl.gz"))
-    processes = list(record.read_lines(where / "processes.jsonl"))
-    metrics = [prometheus.read(scrape, facts.get("metrics", {})) for scrape in scrapes]
-    if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
-        metrics = [page | {"kv_capacity_tokens": float(logged)} for page in metrics]
-    first, last = (metrics[0], metrics[-1]) if metrics else ({}, {})
-    gpus = list(record.read_lines(found)) if (found := where / "gpus.jsonl.gz").exists() else []
-    samples = memory.samples([scrape["t_s"] for scrape in scrapes], metrics, rows)
-    figures = measure.cell_figures(rows) | _watched(metrics, processes, gpus)
-    figures |= memory.figures(metrics, samples, rows)
-    figures |= _account(study, facts.get("dtype"), figures)
-    rate = figures["output_tokens_per_s"]
-    price = float(study["study"]["price"]["usd_per_hour"])
-    figures["usd_per_million_output_tokens"] = (
-        cost.usd_per_million_output_tokens(price, rate) if rate else None
-    )
-    shares = _shares(study, facts.get("dtype"), rows, cell["concurrency"], figures)
-    started, ended = about.get("started") or {}, about.get("ended") or {}
-    energy_j = plausible.energy_used_j(started, ended)
-    tokens = figures["output_tokens"]
-    figures |= {
-        "kv_tokens_in_flight_peak": kv.tokens_in_flight_peak(rows),
-        "client": about.get("client"),
-        "client_judged": bool(about.get("client")) and study["study"].get("judge_client", True),
-        "energy_j": energy_j,
-        "energy_j_per_output_token": energy_j / tokens if energy_j and tokens else None,
-        "preemptions": prometheus.difference(first, last, "preemptions_total"),
-        "counters_checked": prometheus.difference(first, last, "output_tokens_total") is not None,
-        "ceiling_share": shares.throughput,
-        "ceiling_share_decode": shares.decode,
-        "ceiling_share_prefill": shares.prefill,
-    }
-    findings: list[Finding] = []
-    if about["engine_death"]:
-        findings.append(Finding("complete", "invalid", about["engine_death"]))
-    findings += check.warmup_findings([row for row in everything if row["phase"] == "warmup"])
-    findings += check.requests_findings(rows, cell["requests"])
-    findings += check.counter_findings(rows, first, last)
-    if figures["client_judged"]:
-        findings += budget.findings(about.get("client"), figures)
-    findings += plausible.clock_findings(started, ended)
-    findings += plausible.load_findings(figures["in_flight_mean"], cell["concurrency"])
-    findings += plausible.physics_findings(shares)
-    held, room = figures["kv_tokens_in_flight_peak"], figures["kv_capacity_tokens"]
-    findings += plausible.kv_findings(held, room, figures["preemptions"])
-    findings += plausible.energy_findings(started, ended)
-    resident = [(p["t_s"], p["pss_bytes"]) for p in processes if p["pss_bytes"] is not None]
-    return findings, figures, (samples, tuple(resident))
-
-
-def _account(
-    study: Mapping[str, Any], dtype: str | None, figures: Mapping[str, Any]
-) -> dict[str, float | None]:
-    """The parts of the memory that the machine shows, and what a token takes by the config."""
-    name, count = roofline.dtype_name(dtype or ""), study["model"].get("parameters")
-    size = roofline.DTYPE_BYTES[name] if name else None
-    try:
-        shape = roofline.shape(study["model"]["config"])
-    except roofline.UnknownShape:
-        per_token = None
-    else:
-        per_token = shape.kv_bytes_per_token(size) if size else None
-    shown_by = "gpu_memory_peak_bytes" if study["device"] == "cuda" else "memory_peak_bytes"
-    total = figures[shown_by]
-    weights = count * size if count and size else None
-    parts = memory.account(total, weights, figures["kv_reserved_bytes"])
-    return parts | {"kv_bytes_per_token": per_token}
-
-
 def _ceiling(directory: Path, study: Mapping[str, Any]) -> roofline.Ceiling | None:
     """The machine's ceiling; of two measurements the higher, as a busy machine measures too low."""
     file = directory / "finished.json"
@@ -328,54 +150,6 @@ def _ceiling(directory: Path, study: Mapping[str, Any]) -> roofline.Ceiling | No
         return None
     before = roofline.Ceiling(**study["ceiling"])
     return ceilings.higher(before, roofline.Ceiling(**after) if after else None)
-
-
-def _shares(
-    study: Mapping[str, Any],
-    dtype: str | None,
-    rows: Sequence[measure.Row],
-    concurrency: int,
-    figures: Mapping[str, Any],
-) -> Shares:
-    """How near the cell came to what the hardware allows; None where a ceiling is not known."""
-    name = roofline.dtype_name(dtype or "")
-    finished = [row for row in rows if row["error"] is None and row["output_tokens"]]
-    try:
-        model = roofline.shape(study["model"]["config"])
-    except roofline.UnknownShape:
-        return Shares()
-    if name is None or not study.get("ceiling") or not finished or not figures["window_s"]:
-        return Shares()
-    ceiling = study["ceiling"]
-    work = [(row["prompt_tokens_asked"], row["output_tokens"]) for row in finished]
-    prompt = min(prompt for prompt, _ in work)
-    least_s = roofline.cell_s(model, ceiling, name, work, concurrency)
-    step_s = roofline.decode_step_s(model, ceiling, name, [prompt])
-    prefill_s = roofline.prefill_s(model, ceiling, name, prompt)
-    tpot_s, ttft_s = figures["tpot_s_min"], figures["ttft_s_min"]
-    return Shares(
-        least_s / figures["window_s"],
-        step_s / tpot_s if tpot_s else None,
-        prefill_s / ttft_s if ttft_s else None,
-        study["device"] == "cpu",
-    )
-
-
-def _watched(
-    metrics: Sequence[Mapping[str, float | None]],
-    processes: Sequence[Mapping[str, Any]],
-    gpus: Sequence[gpu.Row],
-) -> dict[str, Any]:
-    """Peaks over the cell of what was watched; None is "not measured"."""
-
-    def peak(values: Sequence[float | None]) -> float | None:
-        return max((value for value in values if value is not None), default=None)
-
-    return {
-        "memory_peak_bytes": peak([sample["pss_bytes"] for sample in processes]),
-        "kv_used_ratio_peak": peak([page.get("kv_used_ratio") for page in metrics]),
-        **gpu.figures(gpus, {pid for sample in processes for pid in sample.get("pids", ())}),
-    }
 
 
 def _groups(study: Mapping[str, Any], cells: Sequence[CellRow], reference: str) -> list[Group]:
