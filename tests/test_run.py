@@ -16,7 +16,7 @@ import psutil
 import pytest
 from house import add_engine, enginebench, make_house, study, write_study
 
-from enginebench import record
+from enginebench import leftovers, record
 
 GOOD = {"engine": "alpha"}
 LAUNCH = ["up", "ready", *["warm", "load", "record"] * 3, "down"]
@@ -225,6 +225,16 @@ def test_an_engine_does_not_outlive_a_harness_that_was_killed(house, cache):
     while engines_left(house) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert engines_left(house) == []
+
+
+def test_what_an_engine_of_a_killed_harness_had_started_is_ended_by_the_next_study(house, cache):
+    dead = {leftovers.MARK: "1:0.00"}  # process 1 was not started at the beginning of time
+    start = ["sh", "-c", "sleep 60 >/dev/null & echo $!"]  # its parent is gone at once
+    orphan = int(subprocess.check_output(start, env=dict(os.environ) | dead, text=True))
+    done = run(house, cache, study(GOOD))
+    assert done.returncode == 0, done.stderr
+    assert f"ended what a killed enginebench had left behind: sleep ({orphan})" in done.stdout
+    assert not psutil.pid_exists(orphan)
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_recorded(house, cache):

@@ -15,6 +15,7 @@ from enginebench import (
     capacity,
     environment,
     launch,
+    leftovers,
     machine,
     plan,
     published,
@@ -274,6 +275,7 @@ def _run_study(
 ) -> None:
     kept = "nothing was started yet"
     try:
+        leftovers.end(lambda text: console.print(text, markup=False, soft_wrap=True))
         prepared = prepare(chosen, engines, root.resolve(), cache.resolve(), rerun, console.print)
         _print_plan(chosen, prepared.plan)
         writer = Writer.create(results, chosen.name)

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import requests
 
-from enginebench import environment, exchange, load
+from enginebench import environment, exchange, leftovers, load
 from enginebench.dialect import Ask
 from enginebench.errors import EngineError, UserError
 from enginebench.launch import Engine, Native, interpolate
@@ -155,7 +155,7 @@ def start(engine: Engine, command: Command, directory: Path) -> Server:
     # Safe path: an engine started by its package's name must never import our directory instead.
     env |= {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     env |= {"HF_HUB_OFFLINE": "1"}  # the model is local: nothing is to be fetched while measured
-    env |= dict(command.env)
+    env |= dict(command.env) | {leftovers.MARK: leftovers.mark()}
     work = directory / "work"
     work.mkdir(exist_ok=True)
     with log.open("wb") as output:
