@@ -16,6 +16,7 @@ import requests
 from enginebench import nvml
 
 TIMEOUT_S = 5.0
+WEIGHING_LEAST_S = 1.0  # for PSS the kernel walks every page: more often would cost the engine
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class Watcher:
         self._gpus = gpus
         self._session = local_session()
         self._scraping = Pulse(self._scrape, scrape_interval_s)
-        self._weighing = Pulse(self._weigh, scrape_interval_s)
+        self._weighing = Pulse(self._weigh, max(scrape_interval_s, WEIGHING_LEAST_S))
         self._sampling = Pulse(self._sample, sample_interval_s)
         self.watched = Watched()
 
