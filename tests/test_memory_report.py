@@ -4,6 +4,7 @@ import pytest
 
 from enginebench import memory_report
 from enginebench.cells import CellRow
+from enginebench.memory import Sample
 from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary
 
@@ -21,10 +22,13 @@ def group(label, of, concurrency=1, **figures):
     return Group(label, engine, variant, of, concurrency, None, 1, 1, 1, found, None)
 
 
-def cell(label, of, concurrency=1, trial=1, **figures):
+def cell(label, of, concurrency=1, trial=1, samples=10, **figures):
     found = defaultdict(lambda: None) | figures
     engine, variant = label.split("/")
-    return CellRow("l", trial, engine, variant, label, of, concurrency, None, (), (), found)
+    samples = (Sample(0.0, None, 0, 0, None, None, None),) * samples
+    return CellRow(
+        "l", trial, engine, variant, label, of, concurrency, None, (), (), found, samples
+    )
 
 
 def summary(workloads, groups=(), cells=(), reference="base/naive"):
@@ -56,7 +60,8 @@ def test_an_engine_is_foretold_to_queue_beyond_the_requests_that_fit_in_whole_bl
 
 
 @pytest.mark.parametrize(
-    ("waited", "preempted", "seen"), [(0, 2, "yes"), (None, None, "–"), (0, None, "no")]
+    ("waited", "preempted", "seen"),
+    [(0, 2, "yes"), (None, None, "–"), (0, None, "no"), (None, 2, "yes"), (None, 0, "–")],
 )
 def test_a_preemption_is_a_sign_of_a_full_cache_too(waited, preempted, seen):
     figures = {"waiting_for_room_peak": waited, "preemptions": preempted}
@@ -127,3 +132,16 @@ def test_the_fullest_cell_of_the_first_trial_is_accounted_for():
     ]  # fmt: skip
     (said,) = memory_report.sentences(made)
     assert said.startswith("fast/a shows 3.0 GiB; its KV cache is reserved whole (1.0 GiB)")
+
+
+def test_too_few_samples_say_nothing_of_peaks():
+    figures = {"kv_capacity_tokens": 1000.0, "kv_used_tokens_peak": 10.0, "kv_waste": 0.5}
+    few = cell("fast/a", "w", 8, samples=9, kv_tokens_in_flight_peak=70, **figures)
+    levels = {"kv_capacity_tokens": 1000, "requests_running_peak": 3, "waiting_for_room_peak": 0}
+    made = summary([workload("w", 5, 5)], [group("fast/a", "w", 8, **levels)], [few])
+    (account,) = rows(memory_report.accounts(made))
+    assert account["used at most"] == account["used but not needed"] == "–"
+    assert account["held by requests at most"] == "70"  # by the client's log, which misses nothing
+    (level,) = rows(memory_report.capacities(made))
+    assert level["running at most"] == level["as foretold"] == "–"
+    assert memory_report.sentences(made) == []

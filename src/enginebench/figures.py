@@ -26,7 +26,6 @@ LENGTH_FIGURES = (
         "tokens of the request, prompt and output",
     ),
 )
-MINIMUM_SAMPLES = 10  # fewer make no timeline
 
 
 def write_sweeps(summary: Summary, directory: Path) -> list[dict[str, str]]:
@@ -57,7 +56,7 @@ def write_memory(summary: Summary, directory: Path) -> list[dict[str, str]]:
     """A timeline of each variant's fullest cell, and the curves over length if there are any."""
     written = []
     for cell in memory_report.fullest_cells(summary):
-        if len(cell.samples) < MINIMUM_SAMPLES:
+        if not memory_report.is_followed(cell):
             continue
         what = f"{cell.label}, {cell.workload}, {cell.load_text}"
         capacity = cell.figures["kv_capacity_tokens"]

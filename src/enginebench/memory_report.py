@@ -13,6 +13,11 @@ from enginebench.summarize import Group, Summary
 GIB = 1 << 30
 NOT_MEASURED = "–"
 
+#: Fewer samples than these have likely missed the peaks of a cell.
+LEAST_SAMPLES = 10
+#: What cannot be said of a cell with so few.
+UNFOLLOWED = dict.fromkeys(("kv_used_tokens_peak", "kv_waste", "kv_follow_error"))
+
 Table = Mapping[str, Sequence[Any]]  # headings, rows of text
 
 
@@ -31,6 +36,11 @@ def fullest_cells(summary: Summary) -> list[CellRow]:
     return found
 
 
+def is_followed(cell: CellRow) -> bool:
+    """Whether the engine was asked often enough to know its peaks."""
+    return len(cell.samples) >= LEAST_SAMPLES
+
+
 def _fullness(cell: CellRow) -> float:
     peak = cell.figures["kv_used_tokens_peak"] or cell.figures["kv_tokens_in_flight_peak"]
     return float(peak)
@@ -40,7 +50,7 @@ def accounts(summary: Summary) -> Table:
     """What each variant's memory is made of, in its fullest cell."""
     rows = []
     for cell in fullest_cells(summary):
-        figures = cell.figures
+        figures = {**cell.figures, **({} if is_followed(cell) else UNFOLLOWED)}
         used, capacity = figures["kv_used_tokens_peak"], figures["kv_capacity_tokens"]
         rows.append(
             [
@@ -76,6 +86,10 @@ def capacities(summary: Summary) -> Table:
         capacity = group.figures["kv_capacity_tokens"]
         if capacity is None or group.rate is not None:
             continue  # an open loop's requests in flight are not known beforehand
+        names = ("requests_running_peak", "waiting_for_room_peak", "preemptions")
+        seen = [found.mean if (found := group.figures[name]) else None for name in names]
+        if not _is_group_followed(summary, group):
+            seen = [None, None, seen[2]]  # a counter misses nothing
         length = request_tokens(summary, group.workload)
         fit = requests_that_fit(capacity.mean, length, _block(summary, group))
         rows.append(
@@ -86,11 +100,8 @@ def capacities(summary: Summary) -> Table:
                 _count(length),
                 _count(fit),
                 "queues" if group.concurrency > fit else "fits",
-                *(
-                    _count(found.mean if (found := group.figures[name]) else None)
-                    for name in ("requests_running_peak", "waiting_for_room_peak", "preemptions")
-                ),
-                _seen(group, fit),
+                *map(_count, seen),
+                _as_foretold(seen, group.concurrency > fit),
             ]
         )
     headings = [
@@ -117,12 +128,20 @@ def _block(summary: Summary, group: Group) -> int:
     return next((int(b) for c in cells if (b := c.figures.get("kv_block_tokens"))), 1)
 
 
-def _seen(group: Group, fit: int) -> str:
-    found = [group.figures[name] for name in ("waiting_for_room_peak", "preemptions")]
-    if all(figure is None for figure in found):
+def _is_group_followed(summary: Summary, group: Group) -> bool:
+    here = (group.label, group.workload, group.concurrency)
+    cells = [c for c in summary.cells if (c.label, c.workload, c.concurrency) == here and c.counts]
+    return all(is_followed(cell) for cell in cells)
+
+
+def _as_foretold(seen: Sequence[float | None], is_foretold_to_queue: bool) -> str:
+    """Of requests running, waiting for room and preempted, as far as they are known."""
+    _, waiting, preempted = seen
+    if waiting or preempted:
+        return "yes" if is_foretold_to_queue else "no"
+    if waiting is None:
         return NOT_MEASURED
-    is_full = any(figure is not None and figure.mean > 0 for figure in found)
-    return "yes" if is_full == (group.concurrency > fit) else "no"
+    return "no" if is_foretold_to_queue else "yes"
 
 
 #: (what grows, its figure, whether with the output alone or the whole request)
@@ -201,7 +220,7 @@ def sentences(summary: Summary) -> list[str]:
     for cell in fullest_cells(summary):
         total, reserved = cell.figures["memory_peak_bytes"], cell.figures["kv_reserved_bytes"]
         used, capacity = cell.figures["kv_used_tokens_peak"], cell.figures["kv_capacity_tokens"]
-        if total and reserved and used and capacity:
+        if total and reserved and used and capacity and is_followed(cell):
             said.append(
                 f"{cell.label} shows {total / GIB:.1f} GiB; its KV cache is reserved whole "
                 f"({reserved / GIB:.1f} GiB) and was used to {used / capacity:.0%} at most: what "
