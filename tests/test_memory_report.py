@@ -9,6 +9,19 @@ from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary
 
 GIB = 1 << 30
+CELL_FIGURES = (
+    "memory_peak_bytes",
+    "weights_bytes",
+    "kv_reserved_bytes",
+    "other_bytes",
+    "kv_capacity_tokens",
+    "kv_used_tokens_peak",
+    "kv_tokens_in_flight_peak",
+    "kv_bytes_per_token",
+    "kv_bytes_per_token_measured",
+    "kv_waste",
+    "kv_follow_error",
+)
 
 
 def workload(name, prompt, output):
@@ -23,7 +36,7 @@ def group(label, of, concurrency=1, **figures):
 
 
 def cell(label, of, concurrency=1, trial=1, samples=10, **figures):
-    found = defaultdict(lambda: None) | figures
+    found = dict.fromkeys(CELL_FIGURES) | figures
     engine, variant = label.split("/")
     samples = (Sample(0.0, None, 0, 0, None, None, None),) * samples
     return CellRow(
