@@ -27,6 +27,11 @@ def test_more_requests_in_flight_than_were_sent_breaks_littles_law():
         (Shares(decode=1.05, is_measured=True), ["suspect"]),
         (Shares(prefill=1.5, is_measured=True), ["suspect"]),
         (Shares(prefill=1.51, is_measured=True), ["invalid"]),
+        (Shares(request=1.51, is_measured=True), ["invalid"]),
+        (Shares(decode=1.97, is_measured=True), ["invalid"]),
+        # The first token was held back and came with the next ones: no request was too fast.
+        (Shares(decode=1.97, request=0.4, is_measured=True), ["suspect"]),
+        (Shares(decode=1.97, request=1.2), ["invalid", "invalid"]),
     ],
 )
 def test_nothing_beats_its_ceiling(shares, expected):

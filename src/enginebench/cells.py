@@ -1,5 +1,6 @@
 """One recorded cell: its raw files, its figures, what is wrong with it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,6 +191,7 @@ def _figures(
         "ceiling_share": shares.throughput,
         "ceiling_share_decode": shares.decode,
         "ceiling_share_prefill": shares.prefill,
+        "ceiling_share_request": shares.request,
         "ceiling_is_measured": shares.is_measured,
     }
 
@@ -215,6 +217,7 @@ def _findings(
         figures["ceiling_share"],
         figures["ceiling_share_decode"],
         figures["ceiling_share_prefill"],
+        figures["ceiling_share_request"],
         figures["ceiling_is_measured"],
     )
     findings += plausible.physics_findings(shares)
@@ -270,8 +273,27 @@ def _shares(
         least_s / figures["window_s"],
         step_s / tpot_s if tpot_s else None,
         prefill_s / ttft_s if ttft_s else None,
+        _request_share(model, ceiling, name, finished),
         study["device"] == "cpu",
     )
+
+
+def _request_share(
+    model: roofline.Shape, ceiling: roofline.Ceiling, dtype: str, rows: Sequence[measure.Row]
+) -> float | None:
+    """Of all requests, the nearest to the least time in which its tokens can be made."""
+    shortest: dict[tuple[int, int], float] = {}  # by prompt and output tokens
+    for row in rows:
+        last_s = measure.last_token_s(row)
+        if last_s is not None and row["sent_s"] is not None:
+            work = (row["prompt_tokens_asked"], row["output_tokens"])
+            shortest[work] = min(shortest.get(work, math.inf), last_s - row["sent_s"])
+    shares = [
+        roofline.batch_s(model, ceiling, dtype, 1, *work) / e2e_s
+        for work, e2e_s in shortest.items()
+        if e2e_s > 0
+    ]
+    return max(shares, default=None)
 
 
 def _watched(

@@ -19,6 +19,8 @@ class Shares:
     throughput: float | None = None  # least time for the cell's work / its window
     decode: float | None = None  # least time of a decoding step / shortest TPOT
     prefill: float | None = None  # least time of the prompt / shortest TTFT
+    # Least time of a request, prefill and decoding / its E2E; the largest of all requests.
+    request: float | None = None
     is_measured: bool = False  # the ceiling was measured, so it is itself off
 
 
@@ -46,10 +48,23 @@ def load_findings(in_flight_mean: float | None, concurrency: int) -> Iterator[Fi
 
 
 def physics_findings(shares: Shares) -> Iterator[Finding]:
-    """Nothing beats its ceiling."""
+    """Nothing beats its ceiling.
+
+    A short TPOT alone proves nothing: where a server holds its first token back and sends it with
+    the next ones, decoding looks too fast and the request as a whole does not.
+    """
+    is_held_back = shares.request is not None and shares.request <= 1
+    if shares.decode is not None and shares.decode > 1 and is_held_back:
+        text = (
+            f"a TPOT is {shares.decode:.2f} times as fast as the hardware allows, no request as a "
+            "whole is: tokens were held back and came together"
+        )
+        advice = "is the engine's HTTP server short of CPU time? its TTFT and TPOT are off"
+        yield Finding("physics", "suspect", text, None, advice)
     for what, share in (
         ("the cell as a whole", shares.throughput),
-        ("decoding", shares.decode),
+        ("a request as a whole", shares.request),
+        ("decoding", None if is_held_back else shares.decode),
         ("prefill", shares.prefill),
     ):
         if share is not None and share > 1:
