@@ -23,6 +23,11 @@ def test_fewer_than_three_lengths_have_no_exponent(points):
     assert growth.power_law(points) is None
 
 
+def test_a_length_that_is_there_twice_is_one_point():
+    found = growth.power_law([(16, 1), (64, 4), (256, 9), (256, 16)])
+    assert (found.exponent, found.last_exponent) == (pytest.approx(1), pytest.approx(1))
+
+
 def test_curves_cross_between_two_lengths_on_logarithms():
     # At 10 half as much, at 1000 twice as much: they are equal at 100.
     assert growth.crossover([(10, 1), (1000, 8)], [(10, 2), (1000, 4)]) == pytest.approx(100)

@@ -1,16 +1,18 @@
+import dataclasses
 from collections import defaultdict
 
 import pytest
 
 from enginebench import memory_report
 from enginebench.cells import CellRow
+from enginebench.check import Finding
 from enginebench.memory import Sample
 from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary
 
 GIB = 1 << 30
 CELL_FIGURES = (
-    "memory_peak_bytes",
+    "total_bytes",
     "weights_bytes",
     "kv_reserved_bytes",
     "other_bytes",
@@ -123,7 +125,7 @@ def test_two_lengths_or_several_requests_at_once_give_no_growth():
 
 def test_the_fullest_cell_of_the_first_trial_is_accounted_for():
     figures = {
-        "memory_peak_bytes": 3 * GIB,
+        "total_bytes": 3 * GIB,
         "weights_bytes": 0.5 * GIB,
         "kv_reserved_bytes": 1.0 * GIB,
         "other_bytes": 1.5 * GIB,
@@ -145,6 +147,20 @@ def test_the_fullest_cell_of_the_first_trial_is_accounted_for():
     ]  # fmt: skip
     (said,) = memory_report.sentences(made)
     assert said.startswith("fast/a shows 3.0 GiB; its KV cache is reserved whole (1.0 GiB)")
+
+
+def test_a_length_that_only_one_of_them_has_is_not_compared():
+    workloads = [workload(f"len-{n}", 50, n) for n in (50, 100, 200, 400)]
+    linear = lengths("base/naive", {50: 1.0, 100: 2.0, 200: 4.0})  # its last cell is invalid
+    square = lengths("base/off", {50: 1.0, 100: 4.0, 200: 16.0, 400: 64.0})
+    (said,) = memory_report.sentences(summary(workloads, [*linear, *square]))
+    assert "with 200 it takes 4.0 times as long" in said
+
+
+def test_an_invalid_cell_accounts_for_nothing():
+    bad = cell("fast/a", "w", 8, kv_tokens_in_flight_peak=70)
+    bad = dataclasses.replace(bad, findings=(Finding("complete", "invalid", "died"),))
+    assert memory_report.accounts(summary([workload("w", 5, 5)], cells=[bad]))["rows"] == []
 
 
 def test_too_few_samples_say_nothing_of_peaks():

@@ -86,10 +86,9 @@ def device_memory(name: str) -> tuple[float, str]:
         UserError: not in the table.
     """
     devices = ceilings.table("devices.yaml")
-    wanted = name.lower().replace("-", " ")
-    for entry in devices:
-        if entry["pattern"] in wanted:
-            return float(entry["memory"]), str(entry["source"])
+    entry = ceilings.find_device(name, devices)
+    if entry is not None:
+        return float(entry["memory"]), str(entry["source"])
     known = ", ".join(entry["pattern"] for entry in devices)
     raise UserError(
         f"--gpu: expected one of {known}, found {name!r}; state its memory with --memory-gib"

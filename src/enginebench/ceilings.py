@@ -1,6 +1,7 @@
 """The ceilings of the machine at hand: a GPU's from its data sheet, a CPU's measured."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -23,11 +24,19 @@ def table(name: str) -> list[dict[str, Any]]:
 
 def data_sheet(device: str, devices: Iterable[Mapping[str, Any]]) -> Ceiling | None:
     """The ceiling of a device by its name; None if it is not in the table."""
+    entry = find_device(device, devices)
+    if entry is None:
+        return None
+    flops = {dtype: float(rate) for dtype, rate in entry["flops"].items()}
+    return Ceiling(device, float(entry["bandwidth"]), flops, entry["source"])
+
+
+def find_device(device: str, devices: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The row of a device by its name: an L40 is no L4, an A10G is an A10."""
     name = device.lower().replace("-", " ").replace("max1550", "max 1550")
     for entry in devices:
-        if entry["pattern"] in name:
-            flops = {dtype: float(rate) for dtype, rate in entry["flops"].items()}
-            return Ceiling(device, float(entry["bandwidth"]), flops, entry["source"])
+        if re.search(rf"(?<![a-z0-9]){entry['pattern']}(?!\d)", name):
+            return entry
     return None
 
 

@@ -40,7 +40,8 @@ class CellRow:
     log_tail: tuple[str, ...]
     figures: Mapping[str, Any]  # empty where nothing was recorded
     samples: tuple[memory.Sample, ...] = ()  # the KV cache over time
-    resident: tuple[tuple[float, float], ...] = ()  # the processes' memory: t_s, bytes
+    resident: tuple[tuple[float, float], ...] = ()  # the processes' or GPUs' memory: t_s, bytes
+    power: tuple[tuple[float, float], ...] = ()  # of all GPUs: t_s, watts
 
     @property
     def level(self) -> float:
@@ -85,14 +86,14 @@ def cell_row(
     """
     where = directory / "raw" / planned["id"] / cell["id"]
     figures: dict[str, Any] = {}
-    series: tuple[Any, Any] = ((), ())
+    series: tuple[Any, Any, Any] = ((), (), ())
     if (where / "cell.json").exists():
         about = record.read_json(where / "cell.json")
         tail = about["log_tail"]
         recorded = _read(where, study["device"], facts or {})
         figures = _figures(recorded, study, cell, facts or {}, about)
         findings = _findings(recorded, cell, figures, about)
-        series = (recorded.samples, recorded.resident)
+        series = (recorded.samples, recorded.resident, recorded.power)
         for found in compared:
             if found.label == planned["label"] and found.is_same_dtype:
                 findings += check.answer_findings(found)
@@ -132,6 +133,7 @@ class _Recorded:
     gpus: list[Any]
     samples: tuple[memory.Sample, ...]
     resident: tuple[tuple[float, float], ...]  # memory over time: t_s, bytes
+    power: tuple[tuple[float, float], ...]  # of the engine's GPUs: t_s, watts
 
     @property
     def ends(self) -> tuple[prometheus.Metrics, prometheus.Metrics]:
@@ -148,6 +150,7 @@ def _read(where: Path, device: str, facts: Mapping[str, Any]) -> _Recorded:
     pages = [prometheus.read(scrape, facts.get("metrics", {})) for scrape in scrapes]
     if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
         pages = [page | {"kv_capacity_tokens": float(logged)} for page in pages]
+    its_gpus = gpu.of_engine(gpus, {pid for p in processes for pid in p.get("pids", ())})
     times = [(p["t_s"], p["pss_bytes"]) for p in processes if p["pss_bytes"] is not None]
     return _Recorded(
         [row for row in requests if row["phase"] == "warmup"],
@@ -156,7 +159,8 @@ def _read(where: Path, device: str, facts: Mapping[str, Any]) -> _Recorded:
         processes,
         gpus,
         memory.samples([scrape["t_s"] for scrape in scrapes], pages, rows),
-        tuple(gpu.memory_over_time(gpus) if device == "cuda" else times),
+        tuple(gpu.over_time(its_gpus, "memory_used_bytes") if device == "cuda" else times),
+        tuple(gpu.over_time(its_gpus, "power_w") if device == "cuda" else ()),
     )
 
 
@@ -243,7 +247,7 @@ def _account(
     total = figures[shown_by]
     weights = count * size if count and size else None
     parts = memory.account(total, weights, figures["kv_reserved_bytes"])
-    return parts | {"kv_bytes_per_token": per_token}
+    return parts | {"total_bytes": total, "kv_bytes_per_token": per_token}
 
 
 def _shares(

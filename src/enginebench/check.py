@@ -221,7 +221,7 @@ def answer_findings(found: Comparison) -> Iterator[Finding]:
     if found.clear:
         text = (
             f"{len(found.clear)} of {found.prompts} greedy answers part from those of "
-            f"{found.against} where the choice was clear"
+            f"{found.against} where the choice was clear{_unknown_text(found)}"
         )
         advice = "is it the same model, tokenizer and dtype? see the comparison of answers"
         yield Finding("answers", "suspect", text, None, advice)
@@ -229,6 +229,12 @@ def answer_findings(found: Comparison) -> Iterator[Finding]:
         asked = found.prompts + found.unanswered
         text = f"{found.unanswered} of {asked} answers could not be compared: a request failed"
         yield Finding("answers", "suspect", text, None, "look at agreement.jsonl.gz of the launch")
+
+
+def _unknown_text(found: Comparison) -> str:
+    """Engines that give no margins cannot show that a choice was a near tie."""
+    unknown = sum(difference.margin is None for difference in found.clear)
+    return f" ({unknown} of them unknown: no margins were given)" if unknown else ""
 
 
 def warmup_findings(rows: Sequence[Row]) -> Iterator[Finding]:

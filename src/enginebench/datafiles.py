@@ -33,13 +33,13 @@ def write(summary: Summary, derived: Path) -> None:
 def _cell_data(cell: CellRow) -> dict[str, Any]:
     verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
     # The samples are in kv_cache_data.json.
-    return asdict(replace(cell, samples=(), resident=())) | verdict
+    return asdict(replace(cell, samples=(), resident=(), power=())) | verdict
 
 
 def _series_text(summary: Summary, series: Callable[[CellRow], Any]) -> str:
     """A series of every cell, one cell a line: readable by people and by programs."""
     rows = [
-        {"label": c.label, "trial": c.trial, "workload": c.workload, "concurrency": c.concurrency}
+        {name: getattr(c, name) for name in ("label", "trial", "workload", "concurrency", "rate")}
         | series(c)
         for c in summary.cells
     ]
@@ -55,8 +55,10 @@ def _kv_series(cell: CellRow) -> dict[str, Any]:
 
 def _memory_series(cell: CellRow) -> dict[str, Any]:
     return {
-        "t_s": [time_s for time_s, _ in cell.resident],
-        "processes_bytes": [value for _, value in cell.resident],
+        "memory_t_s": [time_s for time_s, _ in cell.resident],
+        "memory_bytes": [value for _, value in cell.resident],
+        "power_t_s": [time_s for time_s, _ in cell.power],
+        "power_w": [value for _, value in cell.power],
     }
 
 

@@ -22,11 +22,13 @@ def figures(rows: Sequence[Row], pids: Collection[int]) -> dict[str, Any]:
         ``gpu_utilisation_mean``, 0 to 1, their mean; ``throttled``, the share of samples by
         reason; ``gpu_errors``, the number of samples by failure, of all GPUs.
     """
-    used = _of_engine(rows, {str(pid) for pid in pids})
+    used = of_engine(rows, pids)
     power = _means(used, "power_w")
     load = _means(used, "utilisation")
     return {
-        "gpu_memory_peak_bytes": max((b for _, b in memory_over_time(used)), default=None),
+        "gpu_memory_peak_bytes": max(
+            (total for _, total in over_time(used, "memory_used_bytes")), default=None
+        ),
         "power_w_mean": sum(power) if power else None,
         "gpu_utilisation_mean": sum(load) / len(load) if load else None,
         "throttled": _throttled(used),
@@ -34,16 +36,18 @@ def figures(rows: Sequence[Row], pids: Collection[int]) -> dict[str, Any]:
     }
 
 
-def _of_engine(rows: Sequence[Row], pids: set[str]) -> list[Row]:
-    its = {row["index"] for row in rows if pids & (row["processes"] or {}).keys()}
+def of_engine(rows: Sequence[Row], pids: Collection[int]) -> list[Row]:
+    """The samples of the GPUs that name one of these processes; of all, if none does."""
+    names = {str(pid) for pid in pids}
+    its = {row["index"] for row in rows if names & (row["processes"] or {}).keys()}
     return [row for row in rows if not its or row["index"] in its]
 
 
-def memory_over_time(rows: Sequence[Row]) -> list[tuple[float, int]]:
-    """What all GPUs held together: t_s and bytes; a time at which one does not say is left out."""
-    held: dict[float, int | None] = {}
+def over_time(rows: Sequence[Row], name: str) -> list[tuple[float, float]]:
+    """The sum over all GPUs of one figure: t_s and value; times at which one is silent left out."""
+    held: dict[float, float | None] = {}
     for row in rows:
-        before, more = held.get(row["t_s"], 0), row["memory_used_bytes"]
+        before, more = held.get(row["t_s"], 0), row[name]
         held[row["t_s"]] = None if before is None or more is None else before + more
     return [(time_s, total) for time_s, total in held.items() if total is not None]
 

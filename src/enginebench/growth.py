@@ -28,8 +28,9 @@ def power_law(points: Sequence[tuple[float, float]]) -> PowerLaw | None:
     Args:
         points: (length, value).
     """
-    positive = sorted((x, y) for x, y in points if x > 0 and y > 0)
-    if len({x for x, _ in positive}) < MINIMUM_POINTS:
+    # Of several values of one length the last one counts.
+    positive = sorted({x: y for x, y in points if x > 0 and y > 0}.items())
+    if len(positive) < MINIMUM_POINTS:
         return None
     x, y = ([math.log(point[axis]) for point in positive] for axis in (0, 1))
     fitted = scipy_stats.linregress(x, y)

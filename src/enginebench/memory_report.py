@@ -29,7 +29,9 @@ def fullest_cells(summary: Summary) -> list[CellRow]:
         measured = [
             cell
             for cell in cells
-            if cell.trial == 1 and cell.figures.get("kv_tokens_in_flight_peak") is not None
+            if cell.trial == 1
+            and cell.counts
+            and cell.figures.get("kv_tokens_in_flight_peak") is not None
         ]
         if measured:
             found.append(max(measured, key=_fullness))
@@ -59,7 +61,7 @@ def accounts(summary: Summary) -> Table:
                 *(
                     _gib(figures[name])
                     for name in (
-                        "memory_peak_bytes", "weights_bytes", "kv_reserved_bytes", "other_bytes",
+                        "total_bytes", "weights_bytes", "kv_reserved_bytes", "other_bytes",
                     )
                 ),
                 _count(capacity),
@@ -154,7 +156,13 @@ GROWING = (
 def curves(summary: Summary) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """Figure -> variant -> (tokens, value), of single requests with one prompt length and outputs
     of at least three."""
-    alone = [g for g in summary.groups if g.concurrency == 1 and g.rate is None]
+    alone = [
+        group
+        for group in summary.groups
+        if group.concurrency == 1
+        and group.rate is None
+        and isinstance(_workload(summary, group.workload)["output_tokens"], int)
+    ]
     prompts = Counter(_workload(summary, group.workload)["prompt_tokens"] for group in alone)
     if not prompts:
         return {}
@@ -211,14 +219,14 @@ def sentences(summary: Summary) -> list[str]:
             continue
         length = growth.crossover(points, reference)
         if length is not None:
-            longest = max(points)[0]
+            longest = max(x for x, _ in points if x in dict(reference))
             ratio = dict(points)[longest] / dict(reference)[longest]
             said.append(
                 f"{label} takes longer than {summary.reference} from about {length:.0f} output "
                 f"tokens on; with {longest:.0f} it takes {ratio:.1f} times as long."
             )
     for cell in fullest_cells(summary):
-        total, reserved = cell.figures["memory_peak_bytes"], cell.figures["kv_reserved_bytes"]
+        total, reserved = cell.figures["total_bytes"], cell.figures["kv_reserved_bytes"]
         used, capacity = cell.figures["kv_used_tokens_peak"], cell.figures["kv_capacity_tokens"]
         if total and reserved and used and capacity and is_followed(cell):
             said.append(

@@ -135,20 +135,24 @@ def save(figure: Figure, stem: Path) -> None:
 def timeline(
     samples: Sequence[Sample],
     resident: Sequence[tuple[float, float]],
+    power: Sequence[tuple[float, float]],
     capacity_tokens: float | None,
     title: str,
 ) -> Figure:
-    """A cell over time: KV tokens, the requests behind them, and the memory the machine shows.
+    """A cell over time: KV tokens, the requests behind them, the memory the machine shows, power.
 
     Args:
         samples: one a scrape, at least two.
         resident: time in s and bytes.
+        power: time in s and watts; none: no panel for it.
     """
     start_s = samples[0].t_s
     with plt.rc_context(STYLE):
-        figure, (tokens, requests, memory) = plt.subplots(
-            3, 1, figsize=(7.2, 6.0), sharex=True, height_ratios=(3, 1.5, 1)
+        heights = (3, 1.5, 1, 1) if power else (3, 1.5, 1)
+        figure, panels = plt.subplots(
+            len(heights), 1, figsize=(7.2, 1.1 * sum(heights)), sharex=True, height_ratios=heights
         )
+        tokens, requests, memory = panels[:3]
         times = [sample.t_s - start_s for sample in samples]
         _curve(tokens, times, [s.used_tokens for s in samples], "used, as the engine says", 0)
         _curve(tokens, times, [s.held_tokens for s in samples], "needed, by the client's log", 1)
@@ -169,10 +173,14 @@ def timeline(
         _curve(requests, times, [s.waiting for s in samples], "waiting", 3)
         requests.set_ylabel("requests")
         gib = [value / (1 << 30) for _, value in resident]
-        _curve(memory, [t - start_s for t, _ in resident], gib, "processes", 5)
+        _curve(memory, [t - start_s for t, _ in resident], gib, "", 5)
         memory.set_ylabel("memory, GiB")
-        memory.set_xlabel("seconds")
-        for axes in (tokens, requests, memory):
+        if power:
+            watts = [value for _, value in power]
+            _curve(panels[3], [t - start_s for t, _ in power], watts, "", 4)
+            panels[3].set_ylabel("power, W")
+        panels[-1].set_xlabel("seconds")
+        for axes in panels:
             axes.set_ylim(bottom=0)
             axes.margins(y=0.15)
             if axes.get_legend_handles_labels()[0]:

@@ -57,7 +57,7 @@ ANSWER_HEADINGS = (
     "earliest",
     "margin there at most, nats",
     "margins differ by at most, nats",
-    "parted at a clear choice",
+    "parted at a clear choice, or unknown",
 )
 
 

@@ -214,7 +214,9 @@ def _answers_text(found: Comparison) -> str:
     if found.first_token_worst is not None:
         text += f", from token {found.first_token_worst} on at the earliest"
     if found.clear:
-        return text + f"; {len(found.clear)} of them part where the choice was clear."
+        unknown = sum(difference.margin is None for difference in found.clear)
+        text += f"; {len(found.clear)} of them part where the choice was clear"
+        return text + (f" or ({unknown}) cannot be told to be near ties." if unknown else ".")
     return text + (
         f"; all part at a near tie (the better token led by at most "
         f"{found.margin_largest:.2g} nats), as rounding does."

@@ -4,7 +4,6 @@ Each process has its share of the requests, of the streams and of a cap. All hav
 (CLOCK_MONOTONIC) and begin at the same moment of it, once all connections of all are open.
 """
 
-import contextlib
 import multiprocessing as mp
 import signal
 import time
@@ -152,8 +151,9 @@ def _merged(results: list[tuple[list[Exchange], list[Own]]], spools: list[Spool]
 def _end(workers: list[_Worker], keep: bool) -> None:
     for worker in workers:
         if not keep:
-            worker.process.kill()
             worker.spool.close()
-        with contextlib.suppress(AssertionError):  # it was never started
+        if worker.process.pid is not None:  # otherwise it was never started
+            if not keep:
+                worker.process.kill()
             worker.process.join()
         worker.pipe.close()
