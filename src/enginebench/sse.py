@@ -63,6 +63,8 @@ def regular_events(
     found = text.removeprefix(prefix).split("\n" + prefix)
     if not text.startswith(prefix) or len(found) != len(chunks):
         return None
+    if prefix == "data:" and any(value[:1] == " " for value in found):
+        return None  # one space after the colon is not of the text, in whichever event it is
     # An event is complete with its empty line, two bytes before its chunk ends.
     lengths = [len(chunk) + len(_EVENT_END) for chunk in chunks]
     ends = np.fromiter(accumulate(lengths), np.int64, len(lengths)) + (start - 2)
