@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from enginebench import (
     kv,
     measure,
     memory,
+    other_tools,
     plausible,
     prometheus,
     record,
@@ -46,6 +47,7 @@ class CellRow:
     samples: tuple[memory.Sample, ...] = ()  # the KV cache over time
     resident: tuple[tuple[float, float], ...] = ()  # the processes' or GPUs' memory: t_s, bytes
     power: tuple[tuple[float, float], ...] = ()  # of all GPUs: t_s, watts
+    elsewhere: Mapping[str, other_tools.Printed] = field(default_factory=dict)  # by tool
 
     @property
     def level(self) -> float:
@@ -93,6 +95,7 @@ def cell_row(
     where = directory / "raw" / planned["id"] / cell["id"]
     figures: dict[str, Any] = {}
     series: tuple[Any, Any, Any] = ((), (), ())
+    elsewhere: dict[str, other_tools.Printed] = {}
     if (where / "cell.json").exists():
         about = record.read_json(where / "cell.json")
         tail = about["log_tail"]
@@ -100,6 +103,7 @@ def cell_row(
         figures = _figures(recorded, study, cell, facts or {}, about)
         findings = _findings(recorded, cell, figures, about)
         series = (recorded.samples, recorded.resident, recorded.power)
+        elsewhere = other_tools.printed_by_all(recorded.requests)
         for found in compared:
             if found.label == planned["label"] and found.is_same_dtype:
                 findings += check.answer_findings(found)
@@ -125,6 +129,7 @@ def cell_row(
         tuple(tail),
         figures,
         *series,
+        elsewhere,
     )
 
 

@@ -26,14 +26,16 @@ def write(summary: Summary, derived: Path) -> None:
     (derived / "metrics_data.json").write_text(text + "\n")
     (derived / "kv_cache_data.json").write_text(_series_text(summary, _kv_series))
     (derived / "gpu_memory_data.json").write_text(_series_text(summary, _memory_series))
+    elsewhere = _series_text(summary, lambda cell: {"tools": cell.elsewhere})
+    (derived / "other_tools_data.json").write_text(elsewhere)
     rows = [_csv_row(group) for group in summary.groups]
     pd.DataFrame(rows).to_csv(derived / "metrics_summary.csv", index=False)
 
 
 def _cell_data(cell: CellRow) -> dict[str, Any]:
     verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
-    # The samples are in kv_cache_data.json.
-    return asdict(replace(cell, samples=(), resident=(), power=())) | verdict
+    # The samples are in kv_cache_data.json, what other tools would print in other_tools_data.json.
+    return asdict(replace(cell, samples=(), resident=(), power=(), elsewhere={})) | verdict
 
 
 def _series_text(summary: Summary, series: Callable[[CellRow], Any]) -> str:

@@ -8,7 +8,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 from rich.table import Table
 
-from enginebench import budget, datafiles, figures, memory_report, sentences, stats
+from enginebench import (
+    budget,
+    datafiles,
+    figures,
+    memory_report,
+    other_tools_report,
+    sentences,
+    stats,
+)
 from enginebench.agreement import NEAR_TIE_NATS
 from enginebench.check import CHECKS
 from enginebench.errors import UserError
@@ -214,6 +222,8 @@ def _values(
         "compared_on": summary.study["study"].get("agreement"),
         "stand_in": sentences.price_is_stand_in(summary),
         "checks": CHECKS,
+        "elsewhere_headings": other_tools_report.HEADINGS,
+        "elsewhere": other_tools_report.rows(summary),
         **_client(summary),
     }
 
