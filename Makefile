@@ -18,9 +18,10 @@ export WANDB_DIR := results
 # Tokens reach engines through the environment only; .env.example says which there are.
 -include .env
 export HF_TOKEN
+wandb: export WANDB_API_KEY := $(WANDB_API_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan report test test-engines lint bench-server bench-client bench-sampler clean
+.PHONY: help setup study plan report wandb test test-engines lint bench-server bench-client bench-sampler bench-tools clean
 .PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
 
 help: ## list the verbs and the engines
@@ -36,6 +37,9 @@ plan: $(VENV)/.ready ## print what a study would run, and for how long
 
 report: $(VENV)/.ready ## rebuild the report of the latest study (or DIR=...) from its raw files
 	@$(BIN)/enginebench report $(DIR)
+
+wandb: $(VENV)/.ready-wandb ## log the latest study (or DIR=...) to W&B; offline without a key
+	@$(BIN)/enginebench wandb $(DIR)
 
 setup: $(VENV)/.ready ## install the engines' own Python environments
 	@$(BIN)/enginebench setup
@@ -64,6 +68,9 @@ bench-server: $(VENV)/.ready ## what serving over HTTP costs the baseline
 bench-client: $(VENV)/.ready ## how far off the load generator is, beside other clients
 	@$(BIN)/python benchmarks/client.py $(if $(PART),--part $(PART))
 
+bench-tools: $(VENV)/.ready ## our account of `vllm bench serve` beside the real one
+	@$(BIN)/python benchmarks/other_tools.py
+
 bench-sampler: $(VENV)/.ready ## what watching memory and GPUs costs, and takes from an engine
 	@$(BIN)/python benchmarks/sampler_cost.py
 
@@ -81,4 +88,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 $(VENV)/.ready-dev: $(VENV)/.ready
 	@echo "installing the test tools into $(VENV) (once) ..."
 	@$(BIN)/python -m pip install -q -e '.[dev]' -c constraints.txt
+	@touch $@
+
+$(VENV)/.ready-wandb: $(VENV)/.ready
+	@echo "installing W&B into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install -q -e '.[wandb]' -c constraints.txt
 	@touch $@
