@@ -21,7 +21,7 @@ export HF_TOKEN
 wandb: export WANDB_API_KEY := $(WANDB_API_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan report wandb test test-engines lint bench-server bench-client bench-sampler bench-tools clean
+.PHONY: help setup study plan report wandb test test-engines lint bench-server bench-client bench-sampler bench-tools bench-report clean
 .PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
 
 help: ## list the verbs and the engines
@@ -70,6 +70,9 @@ bench-client: $(VENV)/.ready ## how far off the load generator is, beside other 
 
 bench-tools: $(VENV)/.ready ## our account of `vllm bench serve` beside the real one
 	@$(BIN)/python benchmarks/other_tools.py
+
+bench-report: $(VENV)/.ready ## how a report's time and memory grow with the requests
+	@$(BIN)/python benchmarks/scale.py $(ARGS)
 
 bench-sampler: $(VENV)/.ready ## what watching memory and GPUs costs, and takes from an engine
 	@$(BIN)/python benchmarks/sampler_cost.py

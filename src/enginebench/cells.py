@@ -159,10 +159,12 @@ def _read(
     warmup: list[Any] = []
     tally = check.Tally()
     requests = columns.gather(_measured(where / "requests.jsonl", warmup, tally, told))
-    scrapes = list(record.read_lines(where / "scrapes.jsonl.gz"))
     processes = list(record.read_lines(where / "processes.jsonl"))
     gpus = list(record.read_lines(found)) if (found := where / "gpus.jsonl.gz").exists() else []
-    pages = [prometheus.read(scrape, facts.get("metrics", {})) for scrape in scrapes]
+    scraped_s, pages = [], []
+    for scrape in record.read_lines(where / "scrapes.jsonl.gz"):
+        scraped_s.append(scrape["t_s"])
+        pages.append(prometheus.read(scrape, facts.get("metrics", {})))
     if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
         pages = [page | {"kv_capacity_tokens": float(logged)} for page in pages]
     its_gpus = gpu.of_engine(gpus, {pid for p in processes for pid in p.get("pids", ())})
@@ -174,7 +176,7 @@ def _read(
         pages,
         processes,
         gpus,
-        memory.samples([scrape["t_s"] for scrape in scrapes], pages, requests),
+        memory.samples(scraped_s, pages, requests),
         tuple(gpu.over_time(its_gpus, "memory_used_bytes") if device == "cuda" else times),
         tuple(gpu.over_time(its_gpus, "power_w") if device == "cuda" else ()),
     )

@@ -26,13 +26,13 @@ from enginebench import (
     wandb_log,
     wandb_report,
 )
-from enginebench.display import Display, clock
+from enginebench.display import Display, clock, reading
 from enginebench.errors import UserError
 from enginebench.prepare import load_engines, prepare
 from enginebench.record import Writer, latest
 from enginebench.run import run
 from enginebench.study import Study
-from enginebench.summarize import Summary, summarize
+from enginebench.summarize import Summary, size, summarize
 
 EXIT_INVALID_CELLS = 1
 EXIT_USER_ERROR = 2
@@ -141,7 +141,8 @@ def report_command(
 ) -> None:
     """Rebuild every derived file of a study from its raw files; needs no engine."""
     target = directory or latest(results)
-    summary = report.build(target)
+    with reading(console, size(target)) as told:
+        summary = report.build(target, told)
     report.print_table(summary, console)
     console.print(f"report: {target / 'derived' / 'report.html'} (and report.md beside it)")
     if strict:
@@ -165,7 +166,8 @@ def wandb_command(
         console.print("W&B is disabled (WANDB_MODE=disabled): nothing was written")
         return
     wandb_log.library()  # if it is not there, that is said before anything is read
-    summary = summarize(target)
+    with reading(console, size(target)) as told:
+        summary = summarize(target, told)
     count = wandb_log.log(summary, target, how, lambda text: console.print(text, markup=False))
     if how == "offline":
         console.print(
@@ -322,7 +324,8 @@ def _run_study(
     except KeyboardInterrupt:
         errors.print(f"interrupted: {kept}", soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    summary = report.build(writer.directory)
+    with reading(console, size(writer.directory)) as told:
+        summary = report.build(writer.directory, told)
     report.print_table(summary, console)
     console.print(f"report: {writer.directory / 'derived' / 'report.html'} (report.md beside it)")
     if outcome.failed_starts:

@@ -1,6 +1,6 @@
 """The report: tables, figures and sentences, all from a summary. Rebuilt from raw at any time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,13 @@ OPEN_COLUMNS = {
 }
 
 
-def build(directory: Path) -> Summary:
-    """Write every derived file of a study below ``directory/derived``; return the summary."""
-    summary = summarize(directory)
+def build(directory: Path, told: Callable[[int], object] = int) -> Summary:
+    """Write every derived file of a study below ``directory/derived``; return the summary.
+
+    Args:
+        told: is given the bytes of the record as they are read.
+    """
+    summary = summarize(directory, told)
     derived = directory / "derived"
     try:
         (derived / "figures").mkdir(parents=True, exist_ok=True)
