@@ -26,14 +26,17 @@ def write(summary: Summary, derived: Path) -> None:
     (derived / "metrics_data.json").write_text(text + "\n")
     (derived / "kv_cache_data.json").write_text(_series_text(summary, _kv_series))
     (derived / "gpu_memory_data.json").write_text(_series_text(summary, _memory_series))
+    (derived / "latency_data.json").write_text(_series_text(summary, _latency_series))
     rows = [_csv_row(group) for group in summary.groups]
     pd.DataFrame(rows).to_csv(derived / "metrics_summary.csv", index=False)
 
 
 def _cell_data(cell: CellRow) -> dict[str, Any]:
     verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
-    # The samples are in kv_cache_data.json.
-    return asdict(replace(cell, samples=(), resident=(), power=())) | verdict
+    # The samples are in kv_cache_data.json, the quantiles in latency_data.json.
+    figures = {name: value for name, value in cell.figures.items() if name != "quantiles"}
+    bare = replace(cell, figures=figures, samples=(), resident=(), power=())
+    return asdict(bare) | verdict
 
 
 def _series_text(summary: Summary, series: Callable[[CellRow], Any]) -> str:
@@ -60,6 +63,10 @@ def _memory_series(cell: CellRow) -> dict[str, Any]:
         "power_t_s": [time_s for time_s, _ in cell.power],
         "power_w": [value for _, value in cell.power],
     }
+
+
+def _latency_series(cell: CellRow) -> dict[str, Any]:
+    return dict(cell.figures.get("quantiles", {}))
 
 
 def _agreement_data(found: Comparison) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from enginebench import stats
 
 PERCENTILES = (50, 90, 95, 99)
+QUANTILES = 200  # steps from the least to the largest that are kept of every latency of a cell
 
 Row = Mapping[str, Any]  # one line of requests.jsonl: the fields of exchange.RequestRecord
 
@@ -107,4 +108,7 @@ def cell_figures(rows: Sequence[Row]) -> dict[str, Any]:
         figures[f"{name}_mean"] = math.fsum(values) / len(values) if values else None
         for q in PERCENTILES:
             figures[f"{name}_p{q}"] = stats.percentile(values, q, len(times))
+    figures["quantiles"] = {
+        name: stats.quantiles(values, QUANTILES) for name, values in samples.items() if values
+    }
     return figures

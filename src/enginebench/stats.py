@@ -46,6 +46,12 @@ def percentile(values: Sequence[float], q: float, independent: int | None = None
     return float(np.percentile(np.asarray(values, dtype=np.float64), q))
 
 
+def quantiles(values: Sequence[float], steps: int) -> tuple[float, ...]:
+    """The quantiles at 0, 1/steps, 2/steps ... 1, linear between order statistics."""
+    found = np.quantile(np.asarray(values, dtype=np.float64), np.linspace(0, 1, steps + 1))
+    return tuple(found.tolist())
+
+
 def mean_interval(values: Sequence[float]) -> Interval | None:
     """Mean and Student-t interval: mean ± t(0.975, n-1) · s / sqrt(n). None if empty."""
     if not values:
