@@ -66,7 +66,8 @@ def _memory_series(cell: CellRow) -> dict[str, Any]:
 
 
 def _latency_series(cell: CellRow) -> dict[str, Any]:
-    return dict(cell.figures.get("quantiles", {}))
+    found = cell.figures.get("quantiles", {})
+    return {name: [round(value, 7) for value in row] for name, row in found.items()}
 
 
 def _agreement_data(found: Comparison) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _paretos(summary: Summary, workload: Workload) -> Iterator[tuple[str, Drawin
     if len(found.latency) < 2:
         return
     name = workload["name"]
-    drawn = latency_plots.pareto_plot(found, summary.labels, f"Latency and throughput, {name}")
+    drawn = latency_plots.pareto_plot(found, summary.labels, f"Throughput over latency, {name}")
     yield f"{name}-pareto", drawn, f"Output tokens/s over {found.axis}, workload {name}"
 
 

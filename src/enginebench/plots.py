@@ -37,7 +37,8 @@ STYLE: Any = {
 SIZE_INCHES = (5.0, 3.5)  # on a phone's width its text is still 9 pixels high
 LABEL_POINTS = 9.0
 LABEL_GAP = 12.0  # points between two labels at the lines' ends
-WIDE_LABEL = 5.6  # points that a letter of a label takes
+WIDE_LETTER = 4.8  # points that a letter of a label takes
+ASIDE = 0.014  # of the axis, from one variant's intervals to the next one's
 
 Point = tuple[str, float, Interval | None]  # variant, level of load, the figure
 
@@ -106,22 +107,25 @@ def line_plot(
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=SIZE_INCHES)
         ends, marks = [], []
-        for label, look in looks(order).items():
+        levels = sorted({x for _, x, _ in points})
+        for index, (label, look) in enumerate(looks(order).items()):
+            # Side by side, as intervals at one place would hide each other.
+            aside = (levels[-1] / levels[0]) ** (ASIDE * (index - (len(order) - 1) / 2))
             line = sorted(
                 ((x, found) for name, x, found in points if name == label and found),
                 key=lambda point: point[0],
             )
             if line:
-                _line(axes, line, look)
-                ends.append((line[-1][0], line[-1][1].mean, label, look.colour))
+                _line(axes, [(x * aside, found) for x, found in line], look)
+                ends.append((line[-1][0] * aside, line[-1][1].mean, label, look.colour))
                 marks += [
-                    Mark(axes, x, v.mean, f"{label}, {x:g} {load}: {exact_text(v)} {unit}")
+                    Mark(axes, x * aside, v.mean, f"{label}, {x:g} {load}: {exact_text(v)} {unit}")
                     for x, v in line
                 ]
         if not ends:
             plt.close(figure)
             return None
-        level_axis(axes, sorted({x for _, x, _ in points}), load)
+        level_axis(axes, levels, load)
         value_axis(axes, unit, log)
         finish(figure, axes, title, ends)
         return Drawing(figure, tuple(marks))
@@ -147,7 +151,7 @@ def _line(axes: Axes, points: Sequence[tuple[float, Interval]], look: Look) -> N
         if found.low is not None and found.high is not None:
             # An interval that reaches below zero is drawn down to where a figure can be.
             low = max(found.low, found.mean / 10)
-            axes.vlines(level, low, found.high, color=look.colour, alpha=0.3, linewidth=4)
+            axes.vlines(level, low, found.high, color=look.colour, alpha=0.4, linewidth=2.5)
 
 
 def level_axis(axes: Axes, levels: Sequence[float], load: str) -> None:
@@ -186,19 +190,26 @@ def finish(
     """
     axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
     figure.tight_layout()
-    longest = max(len(label) for *_, label, _ in ends)
-    room = (longest * WIDE_LABEL + 12) / (figure.get_figwidth() * 72)
-    figure.subplots_adjust(right=1 - room)
+    room = max(_width(label) for *_, label, _ in ends) + 14
+    figure.subplots_adjust(right=1 - room / (figure.get_figwidth() * 72))
     _end_labels(figure, axes, ends)
+
+
+def _width(label: str) -> float:
+    """Points; an estimate, as the page's own font is not known here."""
+    return len(label) * WIDE_LETTER
 
 
 def _end_labels(figure: Figure, axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Write each line's name beside its end, moved apart where they would overlap."""
-    scale = 72 / figure.dpi
-    places = axes.transData.transform([(x, y) for x, y, _, _ in ends])[:, 1] * scale
-    bottom, top = (axes.transAxes.transform((0, y))[1] * scale for y in (0, 1))
-    heights = spread([float(place) for place in places], bottom + 3, top - 3)
-    for (x, y, label, colour), was, now in zip(ends, places, heights, strict=True):
+    places = axes.transData.transform([(x, y) for x, y, _, _ in ends]) * 72 / figure.dpi
+    bottom, top = (axes.transAxes.transform((0, y))[1] * 72 / figure.dpi for y in (0, 1))
+    boxes = [
+        (float(x), float(y), _width(label))
+        for (x, y), (*_, label, _) in zip(places, ends, strict=True)
+    ]
+    heights = spread(boxes, bottom + 3, top - 3)
+    for (x, y, label, colour), (_, was, _), now in zip(ends, boxes, heights, strict=True):
         axes.annotate(
             label,
             (x, y),
@@ -211,19 +222,30 @@ def _end_labels(figure: Figure, axes: Axes, ends: Sequence[tuple[float, float, s
         )
 
 
-def spread(heights: Sequence[float], lowest: float, highest: float) -> list[float]:
-    """The same heights in the same order, LABEL_GAP apart, and inside the axes if there is room."""
-    order = sorted(range(len(heights)), key=lambda index: heights[index])
-    placed = list(heights)
-    floor = lowest
-    for index in order:
-        placed[index] = floor = max(placed[index], floor)
-        floor += LABEL_GAP
-    ceiling = max(highest, lowest + LABEL_GAP * (len(heights) - 1))
-    for index in reversed(order):
-        placed[index] = ceiling = min(placed[index], ceiling)
-        ceiling -= LABEL_GAP
+def spread(
+    boxes: Sequence[tuple[float, float, float]], lowest: float, highest: float
+) -> list[float]:
+    """Heights for labels: their own, but LABEL_GAP apart where they are above each other, and
+    inside the axes if there is room.
+
+    Args:
+        boxes: left edge, height and width of each label, in points.
+    """
+    order = sorted(range(len(boxes)), key=lambda index: boxes[index][1])
+    placed = [height for _, height, _ in boxes]
+    for upward, indices in ((True, order), (False, order[::-1])):
+        for position, index in enumerate(indices):
+            others = [placed[other] for other in indices[:position] if _meet(boxes, index, other)]
+            if upward:
+                placed[index] = max([placed[index], lowest, *(o + LABEL_GAP for o in others)])
+            else:
+                placed[index] = min([placed[index], highest, *(o - LABEL_GAP for o in others)])
     return placed
+
+
+def _meet(boxes: Sequence[tuple[float, float, float]], a: int, b: int) -> bool:
+    """Whether one label is above the other, or would be at its height."""
+    return abs(boxes[a][0] - boxes[b][0]) < max(boxes[a][2], boxes[b][2])
 
 
 def save(figure: Figure, stem: Path, marks: Sequence[Mark] = ()) -> None:

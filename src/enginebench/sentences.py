@@ -77,7 +77,7 @@ def _answer(summary: Summary, workload: str, level: int, groups: list[Group]) ->
     ranked = sorted(groups, key=lambda group: -_rate(group))
     best = ranked[0]
     in_flight = "one request" if level == 1 else f"{level} requests"
-    text = f"With {in_flight} in flight ({workload}), {best.label} is first with "
+    text = f"With {in_flight} in flight ({workload}), {best.label} has the best mean, "
     text += f"{_rate(best):.0f} output tokens/s"
     dtypes = setups.dtypes(summary)
     own, against = dtypes.get(best.label), dtypes.get(summary.reference)
