@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, driven over a pipe by its DevTools protocol: no port, no library."""
+"""A headless Chromium for tests, driven over a pipe by its DevTools protocol: no port is open."""
 
 import base64
 import json
@@ -61,12 +61,20 @@ class Page:
             self.events.append(self._next())
 
     def ask(self, script: str) -> Any:
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        found = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
     def point(self, x: float, y: float) -> None:
+        self.settle()
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait for two frames: what an event does is done by then."""
+        self.ask("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def picture(self, path: Path, whole: bool = True) -> None:
         data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]

@@ -9,12 +9,12 @@ The claims are data (``data/claims.yaml``), the rule is here and in ``docs/metho
                     outputs are the claim's
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
-from enginebench import ceilings, setups
+from enginebench import setups
 from enginebench.cells import load_text
 from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary, cells_of, paired_ratio
@@ -34,10 +34,10 @@ class Tested:
     here: str  # the pair, the workload and the level that it was tested on
 
 
-def tested(summary: Summary) -> list[Tested]:
-    """Every claim of the file, those that the study covers first."""
+def tested(summary: Summary, claims: Iterable[Mapping[str, Any]]) -> list[Tested]:
+    """Every claim (an entry of ``data/claims.yaml``), those that the study covers first."""
     order = ("confirmed here", "same shape", "not seen", "not covered")
-    found = [_test(summary, claim) for claim in ceilings.table("claims.yaml")]
+    found = [_test(summary, claim) for claim in claims]
     return sorted(found, key=lambda test: order.index(test.verdict))
 
 

@@ -104,7 +104,7 @@ def _spreads(summary: Summary, workload: Workload) -> Iterator[tuple[str, Drawin
 
 def _paretos(summary: Summary, workload: Workload) -> Iterator[tuple[str, Drawing, str]]:
     found = ranking.pareto(summary, workload)
-    if len(found.latency) < 2:
+    if found is None:
         return
     name = workload["name"]
     drawn = latency_plots.pareto_plot(found, summary.labels, f"Throughput over latency, {name}")

@@ -45,10 +45,10 @@ class Ranking:
 
 
 def ranking(summary: Summary) -> Ranking | None:
-    """The variants at the study's highest level of load; None if no cell there is valid.
+    """The variants at the study's highest level of load; None if no cell is valid.
 
     The level is the highest one of a closed loop if the study has any, and of an open one
-    otherwise; of several workloads with that level the first.
+    otherwise, at which at least two variants were measured; of several such workloads the first.
     """
     workloads = summary.study["study"]["workloads"]
     closed = [workload for workload in workloads if workload["concurrency"]]
@@ -57,16 +57,20 @@ def ranking(summary: Summary) -> Ranking | None:
         (max(workload["concurrency"] or workload["rate"]), workload)
         for workload in closed or workloads
     ]
-    for level, workload in sorted(levels, key=lambda pair: -pair[0]):
-        groups = [
-            group
-            for group in summary.groups
-            if (group.workload, group.level) == (workload["name"], level)
-            and group.figures[figure] is not None
-        ]
-        if groups:
-            return Ranking(workload, level, figure, _places(summary, groups, figure))
-    return None
+    found = [
+        Ranking(workload, level, figure, _places(summary, groups, figure))
+        for level, workload in sorted(levels, key=lambda pair: -pair[0])
+        if (groups := _measured(summary, workload["name"], level, figure))
+    ]
+    return next((one for one in found if len(one.places) > 1), found[0] if found else None)
+
+
+def _measured(summary: Summary, workload: str, level: float, figure: str) -> list[Group]:
+    return [
+        group
+        for group in summary.groups
+        if (group.workload, group.level) == (workload, level) and group.figures[figure] is not None
+    ]
 
 
 def _places(summary: Summary, groups: Sequence[Group], figure: str) -> tuple[Place, ...]:
@@ -104,8 +108,11 @@ class Pareto:
     front: tuple[Point, ...]  # what no other point beats in both, in the order of the latency
 
 
-def pareto(summary: Summary, workload: Mapping[str, Any]) -> Pareto:
-    """Every variant at every level of a workload."""
+def pareto(summary: Summary, workload: Mapping[str, Any]) -> Pareto | None:
+    """Every variant at every level of a workload; None where there is nothing to trade: fewer than
+    two points, or one request at a time, whose throughput is its latency over again."""
+    if workload["concurrency"] == [1]:
+        return None
     is_closed = bool(workload["concurrency"])
     name = "e2e_s_p50" if is_closed else WAIT
     axis = "seconds a request, p50" if is_closed else "seconds from due to first token, p50"
@@ -115,6 +122,8 @@ def pareto(summary: Summary, workload: Mapping[str, Any]) -> Pareto:
         if group.workload == workload["name"] and wait and rate:
             latency[group.label, group.level] = wait.mean
             rates[group.label, group.level] = rate
+    if len(latency) < 2:
+        return None
     means = {point: rate.mean for point, rate in rates.items()}
     return Pareto(axis, latency, rates, tuple(front(latency, means)))
 

@@ -153,7 +153,7 @@ def trades(summary: Summary) -> list[str]:
     said = []
     for workload in summary.study["study"]["workloads"]:
         found = pareto(summary, workload)
-        if len(found.latency) < 2:
+        if found is None:
             continue
         unit = "in flight" if workload["concurrency"] else "requests/s"
         parts = [

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from enginebench import claims, ranking, stats
+from enginebench import ceilings, claims, ranking, stats
 from enginebench.check import CHECKS
 from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary
@@ -276,7 +276,7 @@ def claim_rows(summary: Summary) -> list[dict[str, Any]]:
     facts = summary.study
     device = ", ".join(gpu["name"] for gpu in facts["machine"]["gpus"]) or facts["machine"]["cpu"]
     rows = []
-    for found in claims.tested(summary):
+    for found in claims.tested(summary, ceilings.table("claims.yaml")):
         claim = found.claim
         cells = [
             claim["name"],
