@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -17,8 +17,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 class Page:
     """One page; ``events`` are all that the browser has told so far."""
 
-    def __init__(self, reading: int, writing: int) -> None:
-        self._from, self._to = os.fdopen(reading, "rb"), os.fdopen(writing, "wb")
+    def __init__(self, reading: BinaryIO, writing: BinaryIO) -> None:
+        self._from, self._to = reading, writing
         self._buffer, self._number, self._session = b"", 0, {}
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -41,7 +41,7 @@ class Page:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            piece = self._from.read1(1 << 16)
+            piece = os.read(self._from.fileno(), 1 << 16)
             assert piece, "the browser ended"
             self._buffer += piece
         message, _, self._buffer = self._buffer.partition(b"\0")
@@ -110,7 +110,8 @@ def opened() -> Iterator[Page]:
         os.close(theirs_read)
         os.close(theirs_write)
         try:
-            yield Page(ours_read, ours_write)
+            with os.fdopen(ours_read, "rb") as reading, os.fdopen(ours_write, "wb") as writing:
+                yield Page(reading, writing)
         finally:
             process.terminate()
             process.wait(timeout=20)

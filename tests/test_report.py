@@ -7,7 +7,7 @@ import re
 import made_record
 import pytest
 
-from enginebench import claims, plots, ranking, report, sentences, setups, svg
+from enginebench import claims, plots, ranking, report, sentences, setups, svg, threats
 from enginebench.summarize import summarize
 
 #: quick is about twice as fast as slow; quick's two variants cannot be told apart.
@@ -146,12 +146,26 @@ def test_a_last_token_that_comes_later_changes_the_rate_and_what_is_made_of_it(t
         *((RESULTS, "quick/plain 4", column) for column in ("output tokens/s", "× reference")),
         *((RESULTS, "quick/plain 4", column) for column in ("requests/s", "USD/M output")),
     }
-    # The best mean is quick/tuned's, so that the headline's figures stay; a sentence that lists
-    # quick/plain's rate or price changes; a threat appears with its reason.
+    # The best mean is quick/tuned's, so that the headline and the front stay as they are; the
+    # sentences that name quick/plain's rate or price change.
     said = sorted(line for line in found if isinstance(line, str))
-    starts = ("A million output tokens", "With 4 requests in flight", "- At 1 of 6 levels")
+    starts = ("A million output tokens", "With 4 requests in flight")
     assert all(line.startswith(starts) for line in said), said
     assert {next(s for s in starts if line.startswith(s)) for line in said} == set(starts)
+
+
+def test_a_threat_is_named_only_where_the_data_have_it(tmp_path):
+    wild = FACTORS | {"quick/plain": (1, 1.7, 1)}
+    steady, wide = (
+        "\n".join(threats.threats(summarize(made(tmp_path / name, factors))))
+        for name, factors in (("steady", FACTORS), ("wide", wild))
+    )
+    assert "differ by more than" not in steady
+    said = "At 2 of 6 levels the starts of a variant differ by more than 1.5 times"
+    assert said in wide and "at most 1.7 times (quick/plain, many, 1 in flight)" in wide
+    assert "ratios to slow/plain have 1 in their interval" in wide
+    assert "ratios to slow/plain" not in steady
+    assert "calibrated" in steady  # no calibration is in the record
 
 
 @pytest.mark.parametrize(
