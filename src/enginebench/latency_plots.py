@@ -91,7 +91,7 @@ def pareto_plot(found: Pareto, order: Sequence[str], title: str) -> Drawing:
         axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(plain))
-        axes.margins(x=0.12)
+        axes.margins(x=0.12, y=0.12)
         axes.set_xlabel(found.axis)
         value_axis(axes, "output tokens/s", log=False)
         finish(figure, axes, title, ends)

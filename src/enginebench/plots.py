@@ -38,6 +38,7 @@ SIZE_INCHES = (5.0, 3.5)  # on a phone's width its text is still 9 pixels high
 LABEL_POINTS = 9.0
 LABEL_GAP = 12.0  # points between two labels at the lines' ends
 WIDE_LETTER = 4.8  # points that a letter of a label takes
+LEAST_RANGE = 4.0  # of a logarithmic axis: its top over its bottom
 ASIDE = 0.014  # of the axis, from one variant's intervals to the next one's
 
 Point = tuple[str, float, Interval | None]  # variant, level of load, the figure
@@ -108,16 +109,18 @@ def line_plot(
         figure, axes = plt.subplots(figsize=SIZE_INCHES)
         ends, marks = [], []
         levels = sorted({x for _, x, _ in points})
+        step = (levels[-1] / levels[0]) ** ASIDE if levels else 1.0
         for index, (label, look) in enumerate(looks(order).items()):
             # Side by side, as intervals at one place would hide each other.
-            aside = (levels[-1] / levels[0]) ** (ASIDE * (index - (len(order) - 1) / 2))
+            aside = step ** (index - (len(order) - 1) / 2)
             line = sorted(
                 ((x, found) for name, x, found in points if name == label and found),
                 key=lambda point: point[0],
             )
             if line:
                 _line(axes, [(x * aside, found) for x, found in line], look)
-                ends.append((line[-1][0] * aside, line[-1][1].mean, label, look.colour))
+                beyond = line[-1][0] * step ** (len(order) / 2)
+                ends.append((beyond, line[-1][1].mean, label, look.colour))
                 marks += [
                     Mark(axes, x * aside, v.mean, f"{label}, {x:g} {load}: {exact_text(v)} {unit}")
                     for x, v in line
@@ -168,6 +171,9 @@ def value_axis(axes: Axes, unit: str, log: bool) -> None:
     axes.set_ylabel(unit)
     if log:
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        room = max(1.0, (LEAST_RANGE * low / high) ** 0.5)  # small differences must look small
+        axes.set_ylim(low / room, high * room)
         axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
     else:

@@ -162,10 +162,10 @@ def trades(summary: Summary) -> list[str]:
             for label, level in found.front
         ]
         beaten = len(found.latency) - len(parts)
+        of = f"Of {len(found.latency)} points of workload {workload['name']}, "
         said.append(
-            f"Of {len(found.latency)} points of workload {workload['name']}, {beaten} are beaten "
-            "by another in throughput and latency both; by their means the rest are: "
-            f"{', '.join(parts)}."
+            f"{of}{beaten or 'none'} {'is' if beaten < 2 else 'are'} beaten by another in "
+            f"throughput and latency both; by the means there remain: {', '.join(parts)}."
         )
     return said
 

@@ -44,7 +44,7 @@ def timeline(
         used, held = [s.used_tokens for s in samples], [s.held_tokens for s in samples]
         marks = [
             *_curve(tokens, times, used, "used, as the engine says", colour, "tokens used"),
-            *_curve(tokens, times, held, "needed, by the client’s log", INK, "tokens needed"),
+            *_curve(tokens, times, held, "needed, by the client’s log", INK, "tokens needed", ":"),
         ]
         if capacity_tokens is not None:
             _capacity(tokens, capacity_tokens)
@@ -96,12 +96,13 @@ def _curve(
     label: str,
     colour: str,
     unit: str,
+    line: str = "-",
 ) -> Iterator[Mark]:
     """A step function of what was measured; nothing where it was not."""
     known = [(t, v) for t, v in zip(times, values, strict=True) if v is not None]
     if known:
         x, y = zip(*known, strict=True)
-        axes.step(x, y, where="post", color=colour, label=label, linewidth=1.3)
+        axes.step(x, y, where="post", color=colour, label=label, linewidth=1.3, linestyle=line)
     every = -(-len(known) // MOST_MARKS)
     return (Mark(axes, t, v, f"{t:.1f} s: {v:,.4g} {unit}") for t, v in known[:: every or 1])
 
