@@ -17,7 +17,7 @@ from typing import Any, Literal
 from enginebench import setups
 from enginebench.cells import load_text
 from enginebench.stats import Interval
-from enginebench.summarize import Group, Summary, cells_of, paired_ratio
+from enginebench.summarize import Group, Summary, cells_of, output_text, paired_ratio, workload_of
 
 Pair = tuple[Group, Group, Interval]  # the two sides at one level, and the ratio of the first
 Verdict = Literal["confirmed here", "same shape", "not seen", "not covered"]
@@ -47,7 +47,7 @@ def _test(summary: Summary, claim: Mapping[str, Any]) -> Tested:
     if not tested_pairs or "needs" in claim:
         return Tested(claim, "not covered", _gap(summary, claim, pairs), None, "")
     a, b, ratio = max(tested_pairs, key=lambda pair: pair[0].level)
-    here = f"{a.label} over {b.label}, {a.workload}, {load_text(a.concurrency, a.rate)}"
+    here = f"{a.label} over {b.label}, {_work_text(summary, a)}"
     assert ratio.low is not None and ratio.high is not None
     if ratio.low <= 1:
         where = "contains 1" if ratio.high >= 1 else "lies below 1"
@@ -57,6 +57,11 @@ def _test(summary: Summary, claim: Mapping[str, Any]) -> Tested:
         against = ["the claimed figure is outside the interval", *against]
     verdict: Verdict = "same shape" if against else "confirmed here"
     return Tested(claim, verdict, "; ".join(against), ratio, here)
+
+
+def _work_text(summary: Summary, group: Group) -> str:
+    work, load = workload_of(summary, group.workload), load_text(group.concurrency, group.rate)
+    return f"{work['name']}: {work['prompt_tokens']} tokens in, {output_text(work)} out, {load}"
 
 
 def _gap(summary: Summary, claim: Mapping[str, Any], pairs: Sequence[Pair]) -> str:
@@ -104,8 +109,8 @@ def _side_text(side: Mapping[str, Any]) -> str:
 
 
 def _outputs(summary: Summary, workload: str) -> str:
-    (found,) = (w for w in summary.study["study"]["workloads"] if w["name"] == workload)
-    return "varied" if isinstance(found["output_tokens"], dict) else "equal"
+    output = workload_of(summary, workload)["output_tokens"]
+    return "varied" if isinstance(output, dict) else "equal"
 
 
 def _unlike(summary: Summary, claim: Mapping[str, Any], group: Group) -> list[str]:

@@ -22,7 +22,7 @@ from enginebench import (
 from enginebench.agreement import NEAR_TIE_NATS
 from enginebench.check import CHECKS
 from enginebench.errors import UserError
-from enginebench.summarize import Summary, summarize
+from enginebench.summarize import Summary, output_text, summarize
 from enginebench.tables import GIB
 
 
@@ -127,7 +127,7 @@ def print_table(summary: Summary, console: Console) -> None:
         workload = made["workload"]
         table = Table(
             title=f"{workload['name']}: {workload['prompt_tokens']} tokens in, "
-            f"{sentences.output_text(workload)} out",
+            f"{output_text(workload)} out",
             title_justify="left",
         )
         for index in shown:

@@ -1,8 +1,5 @@
 """The sentences of a report: each is made from the summary, or does not appear."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from enginebench import cells, setups, stats
 from enginebench.ranking import RATE, Place, Ranking, pareto, ranking
 from enginebench.stats import Interval
@@ -10,11 +7,6 @@ from enginebench.summarize import Group, Summary, paired_ratio
 from enginebench.tables import interval_text
 
 NOTHING = "No cell of this study is valid, so it says nothing about the engines."
-
-
-def output_text(workload: Mapping[str, Any]) -> str:
-    output = workload["output_tokens"]
-    return f"{output['min']} to {output['max']}" if isinstance(output, dict) else f"{output}"
 
 
 def headline(summary: Summary) -> str:

@@ -195,6 +195,18 @@ def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
     )
 
 
+def workload_of(summary: Summary, name: str) -> Mapping[str, Any]:
+    """A workload of the study by its name."""
+    (found,) = (w for w in summary.study["study"]["workloads"] if w["name"] == name)
+    return dict(found)
+
+
+def output_text(workload: Mapping[str, Any]) -> str:
+    """How many tokens its outputs have."""
+    output = workload["output_tokens"]
+    return f"{output['min']} to {output['max']}" if isinstance(output, dict) else f"{output}"
+
+
 def cells_of(summary: Summary, group: Group) -> list[CellRow]:
     """The cells behind a group: of all its trials, the invalid ones too."""
     here = (group.label, group.workload, group.level)

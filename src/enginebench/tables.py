@@ -1,11 +1,12 @@
 """The tables of a report as rows of text: the ranking, the results, parity, answers. Pure."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from enginebench import ceilings, claims, ranking, stats
 from enginebench.check import CHECKS
 from enginebench.stats import Interval
-from enginebench.summarize import Group, Summary
+from enginebench.summarize import Group, Summary, output_text
 
 NOT_MEASURED = "–"
 GIB = 1 << 30
@@ -169,7 +170,14 @@ def tables(summary: Summary) -> list[dict[str, Any]]:
         headings = ["engine/variant", level, "requests", columns[0][0], "× reference"]
         headings += [heading for heading, *_ in columns[1:]]
         headings += ["same answers"] if answers else []
-        made.append({"workload": workload, "headings": [*headings, "valid trials"], "rows": rows})
+        made.append(
+            {
+                "workload": workload,
+                "output": output_text(workload),
+                "headings": [*headings, "valid trials"],
+                "rows": rows,
+            }
+        )
     return made
 
 
@@ -271,6 +279,12 @@ CLAIM_HEADINGS = (
 )
 
 
+def _model_text(model: Mapping[str, Any]) -> str:
+    """Name and size."""
+    count = model.get("parameters")
+    return f"{model['name']} ({count / 1e6:,.0f} M parameters)" if count else str(model["name"])
+
+
 def claim_rows(summary: Summary) -> list[dict[str, Any]]:
     """One row a claim of the literature, under CLAIM_HEADINGS, and where it was made."""
     facts = summary.study
@@ -285,7 +299,9 @@ def claim_rows(summary: Summary) -> list[dict[str, Any]]:
             _times_text(found.ratio) if found.ratio else NOT_MEASURED,
             found.reason or "nothing",
             f"{claim['model']}; {claim['gpu']}; {claim['workload']}",
-            f"{facts['model']['name']}; {device}; {found.here}" if found.here else NOT_MEASURED,
+            f"{_model_text(facts['model'])}; {device}; {found.here}"
+            if found.here
+            else NOT_MEASURED,
             claim["source"],
         ]
         rows.append({"cells": cells, "url": claim["url"], "is_covered": bool(found.here)})
