@@ -16,6 +16,7 @@ from enginebench.plots import (
     looks,
     plain,
     value_axis,
+    widened,
 )
 from enginebench.ranking import Pareto
 from enginebench.stats import P95_MINIMUM, P99_MINIMUM
@@ -91,7 +92,8 @@ def pareto_plot(found: Pareto, order: Sequence[str], title: str) -> Drawing:
         axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(plain))
-        axes.margins(x=0.12, y=0.12)
+        axes.margins(x=0.12)
+        axes.set_xlim(widened(*axes.get_xlim()))
         axes.set_xlabel(found.axis)
         value_axis(axes, "output tokens/s", log=False)
         finish(figure, axes, title, ends)

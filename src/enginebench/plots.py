@@ -171,14 +171,18 @@ def value_axis(axes: Axes, unit: str, log: bool) -> None:
     axes.set_ylabel(unit)
     if log:
         axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        room = max(1.0, (LEAST_RANGE * low / high) ** 0.5)  # small differences must look small
-        axes.set_ylim(low / room, high * room)
+        axes.set_ylim(widened(*axes.get_ylim()))
         axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, axes.dataLim.y1 * 1.08)
     axes.yaxis.set_major_formatter(FuncFormatter(plain))
+
+
+def widened(low: float, high: float) -> tuple[float, float]:
+    """The ends of a logarithmic axis, LEAST_RANGE apart: small differences must look small."""
+    room = max(1.0, (LEAST_RANGE * low / high) ** 0.5)
+    return low / room, high * room
 
 
 def plain(value: float, _: object = None) -> str:

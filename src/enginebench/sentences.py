@@ -17,7 +17,8 @@ def headline(summary: Summary) -> str:
     first = found.places[0]
     where = f"{found.workload['name']}, {found.load_text}"
     if len(found.places) == 1:
-        return f"{first.group.label} {_made(first, found, summary)} ({where}), alone there."
+        alone = f"{first.group.label} {_made(first, found, summary)} ({where})"
+        return f"{alone}; no other variant was measured there."
     if first.worst > 1:
         level = [place.group.label for place in found.places if place.best == 1]
         text = f"Cannot rank the first: {_among(level)} may each be first ({where}); "
