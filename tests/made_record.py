@@ -45,7 +45,7 @@ def _planned(label: str, trial: int, data: Mapping[str, Any]) -> dict[str, Any]:
             "workload": workload["name"],
             "concurrency": level,
             "rate": None,
-            "requests": 2 * level,
+            "requests": 3 * level,
         }
         for workload in data["workloads"]
         for level in workload["concurrency"]

@@ -50,8 +50,8 @@ def test_pointing_near_a_value_shows_it_exactly(page, file):
     page.point(x + 3, y + 3)
     assert not page.ask('document.getElementById("tip").hidden')
     shown = page.ask('document.getElementById("tip").textContent')
-    # ten tokens in 0.3 f s, for f of 2, 2.2 and 1.9
-    mean = sum(10 / (0.3 * factor) for factor in FACTORS["slow/plain"]) / 3
+    # Fifteen tokens in 0.48 f s, for f of 2, 2.2 and 1.9
+    mean = sum(15 / (0.48 * factor) for factor in FACTORS["slow/plain"]) / 3
     assert shown.startswith(f"slow/plain, 1 requests in flight: {mean:,.4g} [")
     page.point(5, 5)
     assert page.ask('document.getElementById("tip").hidden')

@@ -14,7 +14,7 @@ from enginebench.cells import CellRow
 from enginebench.summarize import Summary
 
 #: Fewer requests than these, in every trial, show no distribution.
-LEAST_REQUESTS = 8
+LEAST_REQUESTS = 10
 
 
 @dataclass(frozen=True, slots=True)

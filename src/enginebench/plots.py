@@ -35,6 +35,8 @@ STYLE: Any = {
     "grid.color": "#e4e4e4",
 }
 SIZE_INCHES = (5.0, 3.5)  # on a phone's width its text is still 9 pixels high
+# The same for all, so that figures beside each other have their axes at one height.
+MARGINS = {"left": 0.175, "bottom": 0.15, "top": 0.92}
 LABEL_POINTS = 9.0
 LABEL_GAP = 12.0  # points between two labels at the lines' ends
 WIDE_LETTER = 4.8  # points that a letter of a label takes
@@ -199,9 +201,8 @@ def finish(
         ends: x and y of each line's end, its name and its colour.
     """
     axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
-    figure.tight_layout()
     room = max(_width(label) for *_, label, _ in ends) + 14
-    figure.subplots_adjust(right=1 - room / (figure.get_figwidth() * 72))
+    figure.subplots_adjust(**MARGINS, right=1 - room / (figure.get_figwidth() * 72))
     _end_labels(figure, axes, ends)
 
 
@@ -261,7 +262,7 @@ def _meet(boxes: Sequence[tuple[float, float, float]], a: int, b: int) -> bool:
 def save(figure: Figure, stem: Path, marks: Sequence[Mark] = ()) -> None:
     """Write PNG and SVG, without a date or a version in them."""
     with plt.rc_context(STYLE):
-        figure.savefig(stem.with_suffix(".png"), dpi=216, metadata={"Software": None})
+        figure.savefig(stem.with_suffix(".png"), dpi=200, metadata={"Software": None})
         path = stem.with_suffix(".svg")
         figure.savefig(path, metadata={"Date": None, "Creator": None})
     if marks:

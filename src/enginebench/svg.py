@@ -33,7 +33,7 @@ def with_marks(text: str, marks: Sequence[tuple[float, float, str]]) -> str:
 def inline(text: str) -> str:
     """The SVG as it stands in a page: in the page's colours, without ids that nothing names."""
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", text, flags=re.DOTALL)
     used = set(re.findall(r"#([\w-]+)", text))
     text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
     for theirs, ours in THEME:
