@@ -268,3 +268,12 @@ def test_the_page_asks_for_nothing_outside_and_its_links_lead_somewhere(tmp_path
             assert f'id="{link[1:]}"' in page
         elif not link.startswith(("https://", "data:")):
             assert (directory / "derived" / link).exists(), link
+
+
+def test_a_figure_that_is_no_longer_drawn_does_not_stay(tmp_path):
+    directory = made(tmp_path)
+    old = directory / "derived" / "figures" / "old.png"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"")
+    report.build(directory)
+    assert not old.exists()

@@ -33,13 +33,14 @@ SPREADS = (
     ("spread-e2e", "e2e_s", "Time of a request", "requests"),
 )
 
-#: (file stem, figure, its unit, title, over what) of single requests
+#: (file stem, figure, its unit as shown, factor from SI, title, over what) of single requests
 LENGTH_FIGURES = (
-    ("length-time", "e2e_s_p50", "seconds, p50", "Time of a request", "output tokens"),
+    ("length-time", "e2e_s_p50", "seconds, p50", 1, "Time of a request", "output tokens"),
     (
         "length-kv",
         "kv_reserved_bytes",
-        "bytes",
+        "MiB",
+        1 / (1 << 20),
         "Keys and values of a request",
         "tokens of the request, prompt and output",
     ),
@@ -50,7 +51,12 @@ Workload = Mapping[str, Any]
 
 
 def write(summary: Summary, directory: Path) -> dict[str, list[Kept]]:
-    """Draw everything that the study has the data for, by the report's sections."""
+    """Draw everything that the study has the data for, by the report's sections.
+
+    Figures of an earlier build are removed: one that is no longer drawn must not stay.
+    """
+    for old in (*directory.glob("*.png"), *directory.glob("*.svg")):
+        old.unlink()
     workloads = summary.study["study"]["workloads"]
     made = {
         "load": (found for w in workloads for found in _sweeps(summary, w, FIGURES)),
@@ -124,9 +130,14 @@ def _memory(summary: Summary) -> Iterator[tuple[str, Drawing, str]]:
         )
         yield f"timeline-{cell.engine}-{cell.variant}", drawn, f"KV cache over time: {what}"
     measured = memory_report.curves(summary)
-    for stem, figure, unit, title, over in LENGTH_FIGURES:
-        if measured.get(figure):
-            drawn = plots.length_plot(measured[figure], summary.labels, title, unit, over)
+    for stem, figure, unit, factor, title, over in LENGTH_FIGURES:
+        curves = {
+            label: points
+            for label, found in measured.get(figure, {}).items()
+            if (points := [(x, y * factor) for x, y in found if y > 0])  # the axis has no zero
+        }
+        if curves:
+            drawn = plots.length_plot(curves, summary.labels, title, unit, over)
             yield stem, drawn, f"{title} against its length"
 
 

@@ -43,8 +43,8 @@ def timeline(
         times = [sample.t_s - start_s for sample in samples]
         used, held = [s.used_tokens for s in samples], [s.held_tokens for s in samples]
         marks = [
-            *_curve(tokens, times, used, "used, as the engine says", colour, "tokens used"),
-            *_curve(tokens, times, held, "needed, by the client’s log", INK, "tokens needed", ":"),
+            *_curve(tokens, times, used, "used (engine)", colour, "tokens used"),
+            *_curve(tokens, times, held, "needed (client’s log)", INK, "tokens needed", ":"),
         ]
         if capacity_tokens is not None:
             _capacity(tokens, capacity_tokens)
@@ -64,8 +64,7 @@ def timeline(
             panels[3].set_ylabel("W")
         panels[-1].set_xlabel("seconds")
         for axes in panels:
-            axes.set_ylim(bottom=0)
-            axes.margins(y=0.15)
+            axes.set_ylim(0, max(axes.dataLim.y1, 1e-9) * 1.15)
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(
                     loc="lower right", bbox_to_anchor=(1, 0.96), frameon=False, fontsize=8, ncols=3
@@ -82,7 +81,7 @@ def _capacity(axes: Axes, capacity_tokens: float) -> None:
     axes.annotate(
         f"capacity {capacity_tokens:,.0f}",
         (0, capacity_tokens),
-        xytext=(3, 3),
+        xytext=(3, -11),
         textcoords="offset points",
         color=SOFT,
         fontsize=9,
