@@ -83,7 +83,10 @@ def _spread_of_trials(summary: Summary) -> list[str]:
     compared = [
         group
         for group in summary.groups
-        if group.label != summary.reference and group.ratio and group.ratio.low is not None
+        if group.rate is None  # in an open loop the offered rate makes them alike
+        and group.label != summary.reference
+        and group.ratio
+        and group.ratio.low is not None
     ]
     unclear = [g for g in compared if g.ratio and standing(g.ratio) != "apart"]
     if unclear:
