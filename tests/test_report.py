@@ -19,7 +19,7 @@ FACTORS = {
 CLAIM = {
     "times": 2,
     "over": [{"engine": "quick", "flags": {"mode": "plain"}}, {"engine": "slow"}],
-    "comparable": {"gpu": ["l4"], "model": ["embedded"], "outputs": "equal"},
+    "comparable": {"gpu": ["l4"], "model": ["embedded"], "outputs": "equal", "in_flight": [4, 8]},
 }
 
 
@@ -174,6 +174,12 @@ def test_a_threat_is_named_only_where_the_data_have_it(tmp_path):
         ({}, [{"name": "NVIDIA L4"}], "confirmed here", ""),
         ({}, [], "same shape", "another device"),
         ({"times": 24}, [{"name": "NVIDIA L4"}], "same shape", "outside the interval"),
+        (
+            {"comparable": CLAIM["comparable"] | {"output_tokens": [512, 2048]}},
+            [{"name": "NVIDIA L4"}],
+            "same shape",
+            "another length of outputs",
+        ),
         ({"over": CLAIM["over"][::-1]}, [], "not seen", "lies below 1"),
         ({"over": [{"engine": "quick"}, {"engine": "other"}]}, [], "not covered", "other"),
         ({"outputs": "varied"}, [], "not covered", "outputs of different lengths"),

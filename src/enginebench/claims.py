@@ -124,4 +124,15 @@ def _unlike(summary: Summary, claim: Mapping[str, Any], group: Group) -> list[st
         found.append("another model")
     if _outputs(summary, group.workload) != must["outputs"]:
         found.append(f"outputs not {must['outputs']} in length")
+    tokens = workload_of(summary, group.workload)["output_tokens"]
+    if "output_tokens" in must and not (
+        isinstance(tokens, int) and _within(tokens, must["output_tokens"])
+    ):
+        found.append("another length of outputs")
+    if not _within(group.level, must["in_flight"]):
+        found.append("another load")
     return found
+
+
+def _within(value: float, ends: Sequence[float]) -> bool:
+    return ends[0] <= value <= ends[1]

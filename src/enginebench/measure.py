@@ -109,6 +109,6 @@ def cell_figures(rows: Sequence[Row]) -> dict[str, Any]:
         for q in PERCENTILES:
             figures[f"{name}_p{q}"] = stats.percentile(values, q, len(times))
     figures["quantiles"] = {
-        name: stats.quantiles(values, QUANTILES) for name, values in samples.items() if values
+        name: stats.quantiles(values, QUANTILES) for name, values in samples.items() if len(values)
     }
     return figures
