@@ -3,6 +3,7 @@
 The engine is a double, so that faults can be injected; real engines in containers are a study's.
 """
 
+import io
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import pytest
 import yaml
 from house import ROOT, TESTS, enginebench, study, write_study
 
-from enginebench import leftovers, record
+from enginebench import compose, leftovers, record
 
 pytestmark = pytest.mark.containers
 
@@ -97,7 +98,7 @@ def test_a_study_in_a_container_counts_and_its_record_says_what_ran(house, cache
     assert facts["env"]["HF_HUB_OFFLINE"] == "1"
     assert facts["ended"] == {
         "died": None,
-        "exit_code": 137,  # the double knows no SIGTERM as the first process of a container
+        "exit_code": 143,
         "out_of_memory": False,
         "restarts": 0,
     }
@@ -152,7 +153,7 @@ def test_an_image_without_an_entrypoint_says_what_could_not_be_run(house, cache)
     done = run(house, cache, study(GOOD, **SMALL), "--image", "alpha=enginebench-base")
     assert done.returncode == 2
     assert "alpha: compose could not start its container:" in done.stdout
-    assert "executable file not found" in done.stdout
+    assert 'exec: "--model=' in done.stdout  # the first word of the command was to be run
 
 
 @pytest.mark.parametrize(
@@ -204,6 +205,49 @@ def test_a_port_that_somebody_took_is_one_line(house, cache):
     assert f"port {port}: expected a free port" in done.stderr
 
 
+def add_real_engine(house, name):
+    """TGI's or TensorRT-LLM's own directory; nothing changes but that a CPU is enough."""
+    shutil.copytree(ROOT / name, house / name)
+    file = house / name / "launch.yaml"
+    text = file.read_text().replace("service: engine-gpu", "service: engine-${DEVICE:-gpu}")
+    file.write_text(text + f"\nx-cpu-image: enginebench-test-{name}\n" * (name == "trtllm"))
+    return ["--image", f"{name}=enginebench-test-{name}"]
+
+
+@pytest.mark.parametrize("engine", ["tgi", "trtllm"])
+def test_an_engine_that_cannot_be_had_here_goes_the_same_way_up_and_down(house, cache, engine):
+    image = add_real_engine(house, engine)
+    done = run(house, cache, study({"engine": engine}), *image)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert problems(house) == ["", "", ""]
+    (facts,) = launches(house)
+    assert facts["version"]["version"] == "double"
+    assert facts["ready_s"] > 1.5  # it was not taken for ready while it loaded
+    data = json.loads((result(house) / "derived" / "metrics_data.json").read_text())
+    capacity = {"tgi": 4000, "trtllm": 3200}[engine]
+    assert {cell["figures"]["kv_capacity_tokens"] for cell in data["cells"]} == {capacity}
+
+
+@pytest.mark.parametrize("engine", ["tgi", "trtllm"])
+@pytest.mark.parametrize(
+    ("fault", "code", "says"),
+    [
+        ("dies-in-cell", 1, "the engine's container ended with exit code 9"),
+        ("error-in-stream", 1, {"tgi": "CUDA out of memory", "trtllm": "executor gone"}),
+        ("unhealthy", 2, "HTTP 503 from /health"),
+    ],
+)
+def test_its_failures_are_told_apart(house, cache, client, engine, fault, code, says):
+    image = add_real_engine(house, engine)
+    recipe = f"FROM enginebench-test-{engine}\nENV FAULT={fault}\n".encode()
+    client.images.build(fileobj=io.BytesIO(recipe), tag=f"enginebench-test-{engine}-{fault}")
+    image[1] += f"-{fault}"
+    done = run(house, cache, study({"engine": engine}, **SMALL, ready_timeout_s=8), *image)
+    assert done.returncode == code, done.stdout + done.stderr
+    text = says if isinstance(says, str) else says[engine]
+    assert text in done.stdout + " ".join(problems(house))
+
+
 def wait_for_step(house, step, seconds=60):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -217,7 +261,9 @@ def wait_for_step(house, step, seconds=60):
 @pytest.mark.parametrize("step", ["up", "ready", "load"])
 @pytest.mark.parametrize("signs", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 2])
 def test_an_interrupted_study_leaves_nothing_and_keeps_its_record(house, cache, step, signs):
-    running = run(house, cache, study(GOOD, trials=50), start=subprocess.Popen)
+    behaviour = {"BEHAVIOUR": "stubborn"} if len(signs) == 2 else {}
+    long = study(GOOD, trials=50, settings=behaviour)
+    running = run(house, cache, long, start=subprocess.Popen)
     wait_for_step(house, step)
     start = time.monotonic()
     for sign in signs:
@@ -257,8 +303,6 @@ def test_what_another_living_harness_runs_is_left_alone(house, cache, client):
 
 def test_down_removes_also_what_was_started_by_hand(house, client, tmp_path):
     env = {"PATH": os.environ["PATH"], "DEVICE": "cpu", "IMAGE": IMAGE, "MODEL": str(tmp_path)}
-    from enginebench import compose
-
     file = house / "alpha" / "launch.yaml"
     up = [*compose.require().argv, "-p", "byhand", "-f", str(file), "up", "-d"]
     subprocess.run(up, env=env, check=True, capture_output=True)

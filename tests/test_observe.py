@@ -75,7 +75,7 @@ def test_memory_that_gets_free_is_waited_for_and_memory_that_does_not_is_refused
     answers = [["one"], ["one"], []]
     await_free(lambda: answers.pop(0), "vllm", 60)
     assert answers == []
-    with pytest.raises(EngineError, match="vllm: not started: after 0 s .*held by a; b; end that"):
+    with pytest.raises(EngineError, match=r"vllm: not started: after 0 s .*held by a; b; end that"):
         await_free(lambda: ["a", "b"], "vllm", 0)
 
 

@@ -397,12 +397,13 @@ def bench_script(file: Path, kind: str = "") -> None:
         results: ResultsOption = RESULTS,
         cache: CacheOption = CACHE,
         runner: RunnerOption = "",
+        profile: ProfileOption = "",
         image: ImageOption = None,
         strict: StrictOption = False,
     ) -> None:
         # There is none for GPUs yet: what it shows of counts and curves is the same.
         chosen = name or (kind and f"{kind}-cpu")
-        way = Way(runner, "", tuple(image or ()), strict)
+        way = Way(runner, profile, tuple(image or ()), strict)
         bench_engine(directory.name, chosen, results, cache, directory.parent, way)
 
     run_cli(lambda: typer.run(command))

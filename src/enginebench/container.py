@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 from docker.models.containers import Container
 
 from enginebench import leftovers, load
@@ -17,7 +18,7 @@ from enginebench.dockerd import Docker
 from enginebench.errors import EngineError
 from enginebench.launch import Engine, as_text
 from enginebench.observe import DOCKER_ERRORS, Observer
-from enginebench.secrecy import redact, redact_file
+from enginebench.secrecy import redact, redact_file, redact_values
 from enginebench.server import HOST, LOG_TAIL_LINES, STOP_GRACE_S, Server
 
 INSIDE_HOST = "0.0.0.0"  # in a network of its own; outside, only the loopback is published
@@ -42,18 +43,23 @@ def start(engine: Engine, made: Project, docker: Docker, directory: Path) -> Ser
         EngineError: compose or Docker could not; nothing of the project is left then.
     """
     resolved = made.call("config")
-    (directory / "compose.yaml").write_text(redact(resolved.stdout))
+    if resolved.returncode:
+        raise EngineError(
+            f"{engine.name}: compose cannot resolve {engine.launch_file}:",
+            _reasons(resolved.stderr),
+        )
+    text = yaml.safe_dump(redact_values(yaml.safe_load(resolved.stdout)), sort_keys=False)
+    (directory / "compose.yaml").write_text(text)
     started_s = time.perf_counter()
     done = made.call("up", "-d", "--no-build")
-    if resolved.returncode or done.returncode:
+    if done.returncode:
         made.call("down", "-v", "-t", "0")
         raise EngineError(
-            f"{engine.name}: compose could not start its container:",
-            _reasons(resolved.stderr if resolved.returncode else done.stderr),
+            f"{engine.name}: compose could not start its container:", _reasons(done.stderr)
         )
     try:
         (container,) = docker.client.containers.list(
-            all=True, filters={"label": f"com.docker.compose.project={made.name}"}
+            all=True, filters={"label": f"{leftovers.PROJECT}={made.name}"}
         )
         observer = Observer(container, directory / "server.log")
         is_here = _is_here(container)

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+_put_off: list[int] = []  # by the last block
 
 
 @contextlib.contextmanager
@@ -17,17 +18,20 @@ def signals_held() -> Iterator[Callable[[], bool]]:
     a thread of its own.
 
     Yields:
-        a function that says whether one has arrived: someone is in a hurry.
+        a function that says whether someone is in a hurry: another interrupt has arrived since the
+        one that led here.
     """
     arrived: list[int] = []
+    is_hurried = len(_put_off) > 1  # two while the block before was run
     before = {
         number: signal.signal(number, lambda number, _: arrived.append(number))
         for number in _INTERRUPTS
     }
     try:
-        yield lambda: bool(arrived)
+        yield lambda: bool(is_hurried or arrived)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _put_off[:] = arrived
         if arrived:
             signal.raise_signal(arrived[0])

@@ -17,6 +17,7 @@ from enginebench.observe import DOCKER_ERRORS
 
 MARK = "ENGINEBENCH_HARNESS"
 LABEL = "enginebench"  # compose/base.yaml gives it to every container
+PROJECT = "com.docker.compose.project"  # compose gives it to whatever it makes
 WAIT_S = 10.0
 _NAME = re.compile(r"^enginebench-(\d+-\d+)-")
 
@@ -97,13 +98,16 @@ def remove_containers(wanted: Callable[[str], bool]) -> list[str]:
         return []
     removed = []
     with contextlib.suppress(*DOCKER_ERRORS):
+        projects = set()
         for container in docker.client.containers.list(all=True, filters={"label": LABEL}):
             if wanted(str(container.name)):
                 container.remove(force=True, v=True)
                 removed.append(f"container {container.name}")
-        for network in docker.client.networks.list(names=["enginebench-"]):
+                projects.add(container.labels.get(PROJECT))
+        for network in docker.client.networks.list(filters={"label": PROJECT}):
             name = str(network.name)
-            if _NAME.match(name) and wanted(name):
+            is_by_name = _NAME.match(name) and wanted(name)
+            if is_by_name or network.attrs["Labels"][PROJECT] in projects:
                 network.remove()
                 removed.append(f"network {name}")
     return removed
