@@ -152,7 +152,7 @@ def test_an_image_option_for_no_engine_of_the_study_is_one_line(house, cache):
 def test_an_image_without_an_entrypoint_says_what_could_not_be_run(house, cache):
     done = run(house, cache, study(GOOD, **SMALL), "--image", "alpha=enginebench-base")
     assert done.returncode == 2
-    assert "alpha: compose could not start its container:" in done.stdout
+    assert "alpha: compose could not start its container" in done.stdout
     assert 'exec: "--model=' in done.stdout  # the first word of the command was to be run
 
 
@@ -240,7 +240,9 @@ def test_an_engine_that_cannot_be_had_here_goes_the_same_way_up_and_down(house, 
 def test_its_failures_are_told_apart(house, cache, client, engine, fault, code, says):
     image = add_real_engine(house, engine)
     recipe = f"FROM enginebench-test-{engine}\nENV FAULT={fault}\n".encode()
-    client.images.build(fileobj=io.BytesIO(recipe), tag=f"enginebench-test-{engine}-{fault}")
+    client.images.build(
+        fileobj=io.BytesIO(recipe), tag=f"enginebench-test-{engine}-{fault}", rm=True
+    )
     image[1] += f"-{fault}"
     done = run(house, cache, study({"engine": engine}, **SMALL, ready_timeout_s=8), *image)
     assert done.returncode == code, done.stdout + done.stderr
@@ -326,5 +328,9 @@ def test_a_daemon_that_stops_in_a_cell_invalidates_it_and_ends_in_words(house, c
     assert running.returncode in (1, 2), errors
     assert "Traceback" not in output + errors
     assert "make down does it by hand" in output
-    assert any("Docker stopped answering" in text for text in problems(house))
+    found = problems(house)
+    # Docker ends its containers orderly before itself, if it can still say so.
+    ends = ("the engine's container was killed by SIGTERM", "Docker stopped answering")
+    assert found[0].startswith(ends)
+    assert found[-1] == "not run: the study ended before this cell"
     subprocess.run([sys.executable, "-m", "enginebench", "down"], check=True, cwd=house)

@@ -58,8 +58,8 @@ GIB = 1 << 30
 
 
 def test_the_holder_of_a_gpus_memory_is_named():
-    assert gpu_holders(row(3 * GIB, {"999999999": 2 * GIB}), 80 * GIB) == [
-        "process 999999999 on GPU 1 (2.0 GiB)"
+    assert gpu_holders(row(9 * GIB, {"999999999": 8 * GIB}), 80 * GIB) == [
+        "process 999999999 on GPU 1 (8.0 GiB)"
     ]
     assert gpu_holders(row(9 * GIB), 80 * GIB) == [
         "somebody that NVML does not name on GPU 1 (9.0 GiB)"
@@ -67,7 +67,7 @@ def test_the_holder_of_a_gpus_memory_is_named():
 
 
 def test_what_a_driver_holds_by_itself_is_free_memory():
-    assert gpu_holders(row(1 * GIB), 80 * GIB) == []
+    assert gpu_holders(row(1 * GIB, {"999999999": GIB}), 80 * GIB) == []
     assert gpu_holders(row(None), None) == []  # not told: nothing to go by
 
 

@@ -44,9 +44,9 @@ def start(engine: Engine, made: Project, docker: Docker, directory: Path) -> Ser
     """
     resolved = made.call("config")
     if resolved.returncode:
+        reasons = _reasons(resolved.stderr)
         raise EngineError(
-            f"{engine.name}: compose cannot resolve {engine.launch_file}:",
-            _reasons(resolved.stderr),
+            f"{engine.name}: compose cannot resolve {engine.launch_file}: {reasons[-1]}", reasons
         )
     text = yaml.safe_dump(redact_values(yaml.safe_load(resolved.stdout)), sort_keys=False)
     (directory / "compose.yaml").write_text(text)
@@ -54,8 +54,9 @@ def start(engine: Engine, made: Project, docker: Docker, directory: Path) -> Ser
     done = made.call("up", "-d", "--no-build")
     if done.returncode:
         made.call("down", "-v", "-t", "0")
+        reasons = _reasons(done.stderr)
         raise EngineError(
-            f"{engine.name}: compose could not start its container:", _reasons(done.stderr)
+            f"{engine.name}: compose could not start its container: {reasons[-1]}", reasons
         )
     try:
         (container,) = docker.client.containers.list(
@@ -88,7 +89,7 @@ def _reasons(text: str) -> list[str]:
     """The lines of compose's output that say what went wrong, else its last ones."""
     lines = [line.strip() for line in redact(text).splitlines() if line.strip()]
     telling = [line for line in dict.fromkeys(lines) if _ERROR_LINES.search(line)]
-    return (telling or lines)[-LOG_TAIL_LINES:]
+    return (telling or lines or ["it does not say why"])[-LOG_TAIL_LINES:]
 
 
 def _is_here(container: Container) -> bool:

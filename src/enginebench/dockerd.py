@@ -22,6 +22,13 @@ class Docker:
     version: str
     info: dict[str, Any]
 
+    def answers(self) -> bool:
+        """Whether it still does."""
+        try:
+            return bool(self.client.ping())
+        except (DockerException, OSError):
+            return False
+
     @property
     def runs_gpus(self) -> bool:
         """Whether it can give a container an NVIDIA GPU, as far as it says."""

@@ -12,7 +12,7 @@ from enginebench.observe import DOCKER_ERRORS
 
 WAIT_S = 60.0
 POLL_S = 0.5
-FREE_SHARE = 0.05  # of a GPU's memory: what a driver and a display may hold
+FREE_SHARE = 0.05  # of a GPU's memory: what a driver, a display and a monitor may hold
 
 
 def wait(device: str, name: str) -> None:
@@ -51,14 +51,12 @@ def held(device: str) -> list[str]:
 
 def gpu_holders(row: Mapping[str, Any], total_bytes: int | None) -> list[str]:
     """Who holds the memory of one GPU, from a sample of it (``nvml.sample``)."""
-    where = f"GPU {row['index']}"
-    processes = row["processes"] or {}
-    if processes:
-        return [f"{_named(int(pid))} on {where}{_size(used)}" for pid, used in processes.items()]
-    used = row["memory_used_bytes"]
-    if used is not None and total_bytes and used > FREE_SHARE * total_bytes:
-        return [f"somebody that NVML does not name on {where}{_size(used)}"]
-    return []
+    where, used = f"GPU {row['index']}", row["memory_used_bytes"]
+    if used is None or not total_bytes or used <= FREE_SHARE * total_bytes:
+        return []
+    named = (row["processes"] or {}).items()
+    texts = [f"{_named(int(pid))} on {where}{_size(held)}" for pid, held in named]
+    return texts or [f"somebody that NVML does not name on {where}{_size(used)}"]
 
 
 def _size(used: int | None) -> str:

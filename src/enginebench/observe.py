@@ -1,5 +1,6 @@
 """Following one container from its start: its log, its memory and CPU time, its end."""
 
+import http.client
 import signal
 import threading
 import time
@@ -8,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import urllib3
 from docker.errors import DockerException
 from docker.models.containers import Container
 
 #: What the Docker client raises when the daemon does not answer, or has gone in the middle.
-DOCKER_ERRORS = (DockerException, requests.RequestException, OSError)
+DOCKER_ERRORS = (
+    DockerException,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+)
 
 
 class Observer:

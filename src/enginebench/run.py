@@ -45,7 +45,10 @@ class Outcome:
 
 
 def run(prepared: Prepared, writer: Writer, show: Display) -> Outcome:
-    """Run every launch of the plan; an engine that fails does not stop the others."""
+    """Run every launch of the plan; an engine that fails does not stop the others.
+
+    If Docker has gone, no engine can be started any more: the rest is not run then.
+    """
     writer.write_json("study.json", prepared.facts)
     failed = []
     for item in prepared.plan.launches:
@@ -55,6 +58,9 @@ def run(prepared: Prepared, writer: Writer, show: Display) -> Outcome:
             show.warn(error.message, error.details)
             show.skip(len(item.cells), plan.launch_estimate_s(item))
             failed.append(error.message)
+            if prepared.docker is not None and not prepared.docker.answers():
+                show.warn("Docker no longer answers: the study ends here")
+                break
     ceiling = prepared.ceiling()
     end = {
         "finished_at": datetime.now(UTC).isoformat(),
