@@ -18,6 +18,7 @@ from enginebench import (
     launch,
     machine,
     model,
+    nvml,
     overlay,
     plan,
     process,
@@ -109,6 +110,11 @@ def prepare(
     Raises:
         UserError: whatever the study asks for that is not there or cannot be.
     """
+    if device == "cuda" and not machine.gpus():
+        raise UserError(
+            f"device: expected an NVIDIA GPU for this study, found none "
+            f"({nvml.error() or 'no NVML library'}); make doctor says what is here"
+        )
     for engine in engines.values():  # what cannot be is said before anything takes time
         if docker is None:
             process.recipe(engine)

@@ -6,18 +6,15 @@ from typing import Literal
 from enginebench import compose, dockerd, machine
 
 Runner = Literal["container", "process"]
+PLACES = {"container": "containers", "process": "processes of their own"}
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     device: str  # "cuda" or "cpu"
     runner: Runner
+    study: str  # the name of the study that is run where none is named
     why: str
-
-    @property
-    def study(self) -> str:
-        """The name of the study that this machine runs by default."""
-        return "gpu" if self.device == "cuda" else "cpu"
 
 
 def choose(device: str = "", runner: str = "") -> Profile:
@@ -28,29 +25,29 @@ def choose(device: str = "", runner: str = "") -> Profile:
         runner: "container" or "process", if that is.
     """
     gpus = machine.gpus()
+    here = "cuda" if gpus else "cpu"
     parts = [f"found {gpus[0]['name']}" if gpus else "no GPU found"]
-    wanted = device or ("cuda" if gpus else "cpu")
-    if device and device != ("cuda" if gpus else "cpu"):
+    if device not in ("", here):
         parts.append(f"{device} asked for")
     if runner:
-        parts.append(f"engines run in {_in(runner)}, as asked for")
-        return Profile(
-            wanted, "container" if runner == "container" else "process", ", ".join(parts)
-        )
-    docker = dockerd.connect()
-    chosen: Runner = "process"
-    if isinstance(docker, str):
-        parts.append(f"no Docker ({docker})")
-    elif compose.find() is None:
-        parts.append(f"Docker {docker.version} without compose")
-    elif wanted == "cuda" and not docker.runs_gpus:
-        parts.append(f"Docker {docker.version} without the NVIDIA runtime")
+        chosen: Runner = "container" if runner == "container" else "process"
+        parts.append(f"engines run in {PLACES[chosen]}, as asked for")
     else:
-        parts.append(f"found Docker {docker.version}")
-        chosen = "container"
-    parts.append(f"engines run in {_in(chosen)}")
-    return Profile(wanted, chosen, ", ".join(parts))
+        chosen, reason = _runner(device or here)
+        parts += [reason, f"engines run in {PLACES[chosen]}"]
+    # Two of the four engines run in containers only.
+    is_for_gpus = device == "cuda" or (not device and bool(gpus) and chosen == "container")
+    study = "gpu" if is_for_gpus else "cpu"
+    return Profile(device or here, chosen, study, ", ".join(parts))
 
 
-def _in(runner: str) -> str:
-    return "containers" if runner == "container" else "processes of their own"
+def _runner(device: str) -> tuple[Runner, str]:
+    """Containers where they can be had, and what that was decided by."""
+    docker = dockerd.connect()
+    if isinstance(docker, str):
+        return "process", f"no Docker ({docker})"
+    if compose.find() is None:
+        return "process", f"Docker {docker.version} without compose"
+    if device == "cuda" and not docker.runs_gpus:
+        return "process", f"Docker {docker.version} without the NVIDIA runtime"
+    return "container", f"found Docker {docker.version}"
