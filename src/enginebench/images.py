@@ -86,7 +86,8 @@ def _build(
         tail = redact(log.read_text(errors="replace")).splitlines()[-LOG_TAIL_LINES:]
         raise UserError(
             f"{engine.name}: cannot build its image from {engine.directory} (compose ended with "
-            f"{code}); the whole log: {log}",
+            f"{code}); mend that, or run the engines as processes (RUNNER=process); the whole log: "
+            f"{log}",
             tail,
         )
 
@@ -114,7 +115,8 @@ def _no_image(engine: Engine, image: str, reason: str) -> UserError:
     return UserError(
         f"{engine.name}: expected the image {image} here or in its registry, found neither "
         f"({' '.join(redact(reason).split())[:300]}); check the name, the network and your access, "
-        f"or take another with --image {engine.name}=IMAGE"
+        f"take another with --image {engine.name}=IMAGE, or run the engines as processes "
+        "(RUNNER=process)"
     )
 
 
