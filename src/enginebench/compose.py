@@ -16,7 +16,7 @@ from pathlib import Path
 from enginebench.errors import UserError
 
 #: What compose and Docker need of the caller's environment, and the token that engines may need.
-_PASSED = ("PATH", "HOME", "XDG_RUNTIME_DIR", "HF_TOKEN", "TMPDIR")
+_PASSED = ("PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK", "TMPDIR", "HF_TOKEN")
 _PASSED_PREFIXES = ("DOCKER_", "ENGINEBENCH_")
 _WAYS = (("docker", "compose"), ("docker-compose",))
 TIMEOUT_S = 120
@@ -49,16 +49,24 @@ class Project:
         return [*require().argv, "-p", self.name, "-f", str(self.file), *words]
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run compose to its end, in a session of its own: Ctrl-C is the harness's to handle."""
-        return subprocess.run(
-            self.argv(*words),
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            start_new_session=True,
-            timeout=TIMEOUT_S,
-        )
+        """Run compose to its end, in a session of its own: Ctrl-C is the harness's to handle.
+
+        One that takes too long is ended, and has failed as one that says so itself.
+        """
+        argv = self.argv(*words)
+        try:
+            return subprocess.run(
+                argv,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                start_new_session=True,
+                timeout=TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            reason = f"`compose {words[0]}` failed to end within {TIMEOUT_S} s"
+            return subprocess.CompletedProcess(argv, 124, "", reason)
 
     def popen(self, *words: str, output: int | None = None) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
