@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import psutil
 import pytest
 import yaml
 from house import TESTS, enginebench, make_house, study, write_study
@@ -143,7 +144,7 @@ def run(house, cache, library, **script):
     done = enginebench(
         *("study", write_study(house, data), "--root", house, "--cache", cache),
         cwd=house,
-        env=environment(library, **script),
+        env=environment(library, STUB_TOTAL_GIB=1000, **script),  # what is in use is no engine's
     )
     assert done.returncode == 0, done.stdout + done.stderr
     result = record.latest(house / "results")
@@ -179,6 +180,21 @@ def test_a_study_goes_on_when_a_gpu_is_lost_and_says_so(tmp_path, cache, library
     assert cells[2]["figures"]["gpu_memory_peak_bytes"] is None
     assert cells[2]["figures"]["energy_j"] is None
     assert "A GPU stopped answering in 3 of 3 cells (GPU 0: GPU is lost)" in report
+
+
+def test_a_gpu_that_somebody_uses_is_not_free_and_its_user_is_named(library):
+    code = "import json; from enginebench import idle; print(json.dumps(idle.held('cuda')))"
+    call = [sys.executable, "-P", "-c", code]
+    for script, holders in (
+        (
+            {"STUB_PID": os.getpid()},
+            [f"{psutil.Process().name()} (process {os.getpid()}) on GPU 0"],
+        ),
+        ({"STUB_TOTAL_GIB": 1000}, []),  # a small share: a driver's, or a monitor's
+    ):
+        done = subprocess.run(call, env=environment(library, **script), capture_output=True)
+        told = json.loads(done.stdout)
+        assert [text.partition(" (9.0 GiB)")[0] for text in told[:1]] == holders
 
 
 def test_a_study_on_the_processor_leaves_the_gpus_alone(tmp_path, cache, library):

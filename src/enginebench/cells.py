@@ -1,7 +1,7 @@
 """One recorded cell: its raw files, its figures, what is wrong with it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,7 @@ class _Recorded:
     pages: list[prometheus.Metrics]  # one a scrape
     processes: list[Any]
     gpus: list[Any]
+    container: list[Any]  # what its container was seen to hold and use, if it has one
     samples: tuple[memory.Sample, ...]
     resident: tuple[tuple[float, float], ...]  # memory over time: t_s, bytes
     power: tuple[tuple[float, float], ...]  # of the engine's GPUs: t_s, watts
@@ -151,17 +152,28 @@ def _read(where: Path, device: str, facts: Mapping[str, Any]) -> _Recorded:
     if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
         pages = [page | {"kv_capacity_tokens": float(logged)} for page in pages]
     its_gpus = gpu.of_engine(gpus, {pid for p in processes for pid in p.get("pids", ())})
+    inside = _of_container(where.parent / "container.jsonl", processes)
     times = [(p["t_s"], p["pss_bytes"]) for p in processes if p["pss_bytes"] is not None]
+    times = times or [(row["t_s"], row["memory_bytes"]) for row in inside]
     return _Recorded(
         [row for row in requests if row["phase"] == "warmup"],
         rows,
         pages,
         processes,
         gpus,
+        inside,
         memory.samples([scrape["t_s"] for scrape in scrapes], pages, rows),
         tuple(gpu.over_time(its_gpus, "memory_used_bytes") if device == "cuda" else times),
         tuple(gpu.over_time(its_gpus, "power_w") if device == "cuda" else ()),
     )
+
+
+def _of_container(file: Path, processes: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The rows of a launch's container that fall into this cell."""
+    if not processes or not file.exists():
+        return []
+    first_s, last_s = processes[0]["t_s"], processes[-1]["t_s"]
+    return [row for row in record.read_lines(file) if first_s <= row["t_s"] <= last_s]
 
 
 def _figures(
@@ -174,7 +186,7 @@ def _figures(
     rows = recorded.rows
     first, last = recorded.ends
     figures = measure.cell_figures(rows)
-    figures |= _watched(recorded.pages, recorded.processes, recorded.gpus)
+    figures |= _watched(recorded)
     figures |= memory.figures(recorded.pages, recorded.samples, rows)
     figures |= _account(study, facts.get("dtype"), figures)
     rate, tokens = figures["output_tokens_per_s"], figures["output_tokens"]
@@ -300,18 +312,18 @@ def _request_share(
     return max(shares, default=None)
 
 
-def _watched(
-    metrics: Sequence[Mapping[str, float | None]],
-    processes: Sequence[Mapping[str, Any]],
-    gpus: Sequence[gpu.Row],
-) -> dict[str, Any]:
+def _watched(recorded: _Recorded) -> dict[str, Any]:
     """Peaks over the cell of what was watched; None is "not measured"."""
 
-    def peak(values: Sequence[float | None]) -> float | None:
+    def peak(values: Iterable[float | None]) -> float | None:
         return max((value for value in values if value is not None), default=None)
 
+    of_processes = peak(sample["pss_bytes"] for sample in recorded.processes)
+    of_container = peak(row["memory_bytes"] for row in recorded.container)
+    pids = {pid for sample in recorded.processes for pid in sample.get("pids", ())}
     return {
-        "memory_peak_bytes": peak([sample["pss_bytes"] for sample in processes]),
-        "kv_used_ratio_peak": peak([page.get("kv_used_ratio") for page in metrics]),
-        **gpu.figures(gpus, {pid for sample in processes for pid in sample.get("pids", ())}),
+        "memory_peak_bytes": of_container if of_processes is None else of_processes,
+        "container_memory_peak_bytes": of_container,
+        "kv_used_ratio_peak": peak(page.get("kv_used_ratio") for page in recorded.pages),
+        **gpu.figures(recorded.gpus, pids),
     }
