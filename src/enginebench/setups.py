@@ -31,7 +31,7 @@ def engine_facts(summary: Summary) -> list[dict[str, Any]]:
         made.append(
             {
                 "label": label,
-                "version": _version_text(facts.get("version")),
+                "version": ", ".join(filter(None, [_version_text(facts), _image_text(facts)])),
                 "settings": facts["settings"],
                 "command": " ".join(map(_portable, facts["command"])),
                 "env": facts["env"],
@@ -41,10 +41,20 @@ def engine_facts(summary: Summary) -> list[dict[str, Any]]:
     return made
 
 
-def _version_text(version: Any) -> str:
+def _version_text(facts: Mapping[str, Any]) -> str:
+    version = facts.get("version")
     if isinstance(version, dict):
         return ", ".join(f"{name} {value}" for name, value in version.items())
     return "not stated" if version is None else str(version)
+
+
+def _image_text(facts: Mapping[str, Any]) -> str:
+    """A container's image, by its digest if it has one."""
+    found = facts.get("container")
+    if not found:
+        return ""
+    built_here = f"{found['image']} ({found['image_id'][:19]})"
+    return f"image {next(iter(found['image_digests']), built_here)}"
 
 
 def _portable(word: str) -> str:
@@ -85,6 +95,7 @@ def differences(summary: Summary) -> dict[str, Any]:
         label: {f"--{name}": value for name, value in flags(facts["command"]).items()}
         | {name: value or "empty" for name, value in facts["env"].items()}
         | {"dtype, as loaded": facts.get("dtype") or "not stated"}
+        | ({"image": text} if (text := _image_text(facts).removeprefix("image ")) else {})
         for label, facts in first.items()
     }
     names = dict.fromkeys(name for column in columns.values() for name in column)
