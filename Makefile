@@ -25,10 +25,11 @@ export WANDB_DIR := results
 # Tokens reach engines through the environment only; .env.example says which there are.
 -include .env
 export HF_TOKEN
+wandb: export WANDB_API_KEY := $(WANDB_API_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan report doctor down test test-engines test-containers lint
-.PHONY: bench-server bench-client bench-sampler clean
+.PHONY: help setup study plan report wandb doctor down lint test test-engines test-containers
+.PHONY: bench-server bench-client bench-sampler bench-tools bench-report clean
 .PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
 
 help: ## list the verbs and the engines
@@ -50,6 +51,9 @@ doctor: $(VENV)/.ready ## what this machine has of what a study needs, and what 
 
 down: $(VENV)/.ready ## remove every container and network of ours, also those started by hand
 	@$(BIN)/enginebench down
+
+wandb: $(VENV)/.ready-wandb ## log the latest study (or DIR=...) to W&B; offline without a key
+	@$(BIN)/enginebench wandb $(DIR)
 
 setup: $(VENV)/.ready ## install the engines' own Python environments
 	@$(BIN)/enginebench setup
@@ -82,6 +86,12 @@ bench-server: $(VENV)/.ready ## what serving over HTTP costs the baseline
 bench-client: $(VENV)/.ready ## how far off the load generator is, beside other clients
 	@$(BIN)/python benchmarks/client.py $(if $(PART),--part $(PART))
 
+bench-tools: $(VENV)/.ready ## our account of `vllm bench serve` beside the real one
+	@$(BIN)/python benchmarks/other_tools.py
+
+bench-report: $(VENV)/.ready ## how a report's time and memory grow with the requests
+	@$(BIN)/python benchmarks/scale.py $(ARGS)
+
 bench-sampler: $(VENV)/.ready ## what watching memory and GPUs costs, and takes from an engine
 	@$(BIN)/python benchmarks/sampler_cost.py
 
@@ -99,4 +109,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 $(VENV)/.ready-dev: $(VENV)/.ready
 	@echo "installing the test tools into $(VENV) (once) ..."
 	@$(BIN)/python -m pip install -q -e '.[dev]' -c constraints.txt
+	@touch $@
+
+$(VENV)/.ready-wandb: $(VENV)/.ready
+	@echo "installing W&B into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install -q -e '.[wandb]' -c constraints.txt
 	@touch $@

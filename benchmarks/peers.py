@@ -42,7 +42,7 @@ def _bodies(address: Any, requests: int, tokens: int) -> list[bytes]:
 
 
 def _drive(sent: Any, tokens: int, processes: int) -> dict[str, Any]:
-    from enginebench import calibrate, client, workers
+    from enginebench import calibrate, client, columns, workers
     from enginebench.measure import inter_token_s
 
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
@@ -57,7 +57,7 @@ def _drive(sent: Any, tokens: int, processes: int) -> dict[str, Any]:
     good = [record for record in records if record.error is None]
     return {
         "ttft_s": [r.event_s[0] - (r.sent_s or 0.0) for r in good],
-        "itl_s": [gap for r in good for gap in inter_token_s(r.to_json())],
+        "itl_s": inter_token_s(columns.gather(r.to_json() for r in good)).tolist(),
         "own": own,
         "memory_bytes": after - before,
         "parsed_tokens_per_s": sum(len(r.event_s) for r in records) / parse_s,

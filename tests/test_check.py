@@ -3,6 +3,7 @@ import pytest
 from enginebench import check
 from enginebench.agreement import Comparison, Difference
 from enginebench.check import Finding
+from enginebench.columns import gather
 
 
 def row(index=0, **changes):
@@ -102,7 +103,7 @@ def test_the_same_prompt_twice_is_invalid_and_the_same_answer_always_is_suspect(
 
 def counters(first, last, *rows):
     rows = rows or (row(0), row(1), row(2))
-    return [(f.check, f.verdict, f.text) for f in check.counter_findings(rows, first, last)]
+    return [(f.check, f.verdict, f.text) for f in check.counter_findings(gather(rows), first, last)]
 
 
 def test_counters_that_grew_by_what_the_client_saw_are_right():

@@ -1,6 +1,9 @@
+import math
+
 import pytest
 
 from enginebench import measure
+from enginebench.columns import gather
 
 
 def row(**changes):
@@ -21,42 +24,60 @@ def row(**changes):
 NEVER_ANSWERED = row(event_s=[], event_tokens=[], event_chars=[], output_tokens=None, error="x")
 
 
+def times(**changes):
+    """The latencies of one request, and its gaps."""
+    found = gather([row(**changes)])
+    each = measure.request_times(found)
+    (figures,) = zip(each.ttft_s, each.ttft_planned_s, each.tpot_s, each.e2e_s, strict=True)
+    return *(None if math.isnan(f) else f for f in figures), measure.inter_token_s(found).tolist()
+
+
 def test_the_latencies_of_a_request():
-    times = measure.request_times(row())
-    assert times.ttft_s == 1
-    assert times.ttft_planned_s == 2
-    assert times.e2e_s == 6
-    assert times.tpot_s == pytest.approx(5 / 3)  # 16 - 11, over the 3 tokens after the first
-    assert times.itl_s == (1, 2, 2)  # the gap of 4 is shared by its two tokens
+    ttft_s, ttft_planned_s, tpot_s, e2e_s, itl_s = times()
+    assert (ttft_s, ttft_planned_s, e2e_s) == (1, 2, 6)
+    assert tpot_s == pytest.approx(5 / 3)  # 16 - 11, over the 3 tokens after the first
+    assert itl_s == [1, 2, 2]  # the gap of 4 is shared by its two tokens
 
 
 def test_tokens_in_the_first_event_have_no_gap():
-    assert measure.request_times(row(event_tokens=[3, 1, 1])).itl_s == (1, 4)
+    assert times(event_tokens=[3, 1, 1])[-1] == [1, 4]
 
 
 def test_the_first_token_is_the_first_that_shows_text():
-    times = measure.request_times(row(event_chars=[0, 2, 7]))
-    assert (times.ttft_s, times.ttft_planned_s) == (2, 3)
-    assert times.tpot_s == pytest.approx(4 / 3)
+    ttft_s, ttft_planned_s, tpot_s, *_ = times(event_chars=[0, 2, 7])
+    assert (ttft_s, ttft_planned_s) == (2, 3)
+    assert tpot_s == pytest.approx(4 / 3)
 
 
 def test_an_event_of_unknown_size_gives_no_gap():
-    assert measure.request_times(row(event_tokens=[1, None, 2])).itl_s == (2, 2)
-    assert measure.request_times(row(event_tokens=[None] * 3)).itl_s == ()
+    assert times(event_tokens=[1, None, 2])[-1] == [2, 2]
+    assert times(event_tokens=[None] * 3)[-1] == []
 
 
 @pytest.mark.parametrize("tokens", [1, None])
 def test_one_token_or_an_unknown_number_has_no_time_per_token(tokens):
-    times = measure.request_times(row(output_tokens=tokens))
-    assert times.tpot_s is None
-    assert times.e2e_s == 6
+    _, _, tpot_s, e2e_s, _ = times(output_tokens=tokens)
+    assert (tpot_s, e2e_s) == (None, 6)
 
 
 @pytest.mark.parametrize(
-    "unmeasured", [NEVER_ANSWERED, row(sent_s=None), row(event_chars=[0, 0, 0])]
+    "unmeasured",
+    [
+        {"event_s": [], "event_tokens": [], "event_chars": []},
+        {"sent_s": None},
+        {"event_chars": [0, 0, 0]},
+    ],
 )
 def test_what_a_request_never_reached_is_none_not_zero(unmeasured):
-    assert measure.request_times(unmeasured) == measure.RequestTimes(None, None, None, None, ())
+    assert times(**unmeasured) == (None, None, None, None, [])
+
+
+def test_figures_do_not_depend_on_the_pieces_in_which_a_cell_is_read(monkeypatch):
+    rows = [row(sent_s=9 + k / 10, event_s=[11.0 + k, 12.0, 19.0 + k]) for k in range(30)]
+    rows = [*rows[:7], NEVER_ANSWERED, *rows[7:], row(event_chars=[0, 0, 0])]
+    at_once = measure.cell_figures(rows)
+    monkeypatch.setattr("enginebench.columns.EVENTS_AT_ONCE", 8)
+    assert measure.cell_figures(rows) == at_once
 
 
 def test_the_window_of_a_cell_is_from_first_sent_to_last_token():

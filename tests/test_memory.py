@@ -1,6 +1,7 @@
 import pytest
 
 from enginebench import memory
+from enginebench.columns import gather
 from enginebench.memory import Sample
 
 
@@ -26,7 +27,7 @@ def test_a_sample_has_the_engines_count_beside_the_clients_at_the_same_moment():
     # One request: 10 + 1 - 1 tokens held from 1 s, 12 from 2 s, none from 4 s; blocks of 8.
     rows = [row([1.0, 2.0, 4.0], [1, 2, 1])]
     pages = [page(kv_used_ratio=r, kv_capacity_tokens=64.0, kv_block_tokens=8.0) for r in (0, 0.25)]
-    found = memory.samples([0.5, 3.0], pages, rows)
+    found = memory.samples([0.5, 3.0], pages, gather(rows))
     assert [(s.used_tokens, s.held_tokens, s.held_in_blocks) for s in found] == [
         (0, 0, 0),
         (16, 12, 16),
@@ -61,37 +62,39 @@ def test_a_capacity_that_is_only_logged_is_blocks_times_their_size(log, tokens):
 
 def test_waste_is_what_is_used_and_nobody_needs():
     found = [sample(100, 90), sample(100, 50), sample(100, 75), sample(0, 0), sample(None, 5)]
-    assert memory.figures([], found, [])["kv_waste"] == pytest.approx(0.25)  # the median
+    assert memory.figures([], found, gather([]))["kv_waste"] == pytest.approx(0.25)  # the median
 
 
 def test_the_two_curves_are_held_against_each_other_in_whole_blocks():
     found = [sample(128, 100, 128), sample(256, 140, 256), sample(512, 300, 384)]
     # Distances 0, 0, 128: the median is 0; over the peak of 512.
-    assert memory.figures([], found, [])["kv_follow_error"] == 0
+    assert memory.figures([], found, gather([]))["kv_follow_error"] == 0
     found = [sample(128, 100, 0), sample(256, 140, 128), sample(512, 300, 384)]
-    assert memory.figures([], found, [])["kv_follow_error"] == 0.25
+    assert memory.figures([], found, gather([]))["kv_follow_error"] == 0.25
 
 
 def test_bytes_a_token_are_those_of_the_pool_or_of_what_has_grown():
     pool = [page(kv_reserved_bytes=1 << 30, kv_capacity_tokens=32768.0)]
-    assert memory.figures(pool, [], [])["kv_bytes_per_token_measured"] == 32768
+    assert memory.figures(pool, [], gather([]))["kv_bytes_per_token_measured"] == 32768
     grown = [
         page(kv_reserved_bytes=0.0, kv_used_tokens=0.0),
         page(kv_reserved_bytes=4096.0, kv_used_tokens=2.0),
         page(kv_reserved_bytes=40960.0, kv_used_tokens=10.0),
     ]
-    assert memory.figures(grown, [], [])["kv_bytes_per_token_measured"] == 4096
-    assert memory.figures([page()], [], [])["kv_bytes_per_token_measured"] is None
+    assert memory.figures(grown, [], gather([]))["kv_bytes_per_token_measured"] == 4096
+    assert memory.figures([page()], [], gather([]))["kv_bytes_per_token_measured"] is None
 
 
 def test_only_who_waits_while_no_request_has_room_waits_for_room():
     pages = [page(kv_capacity_tokens=100.0, kv_block_tokens=8.0)]
     rows = [row([1.0], [1], prompt=10)]  # 14 tokens: two blocks of 8
     early = sample(50, 50, waiting=9.0)  # its turn has not come
-    assert memory.figures(pages, [early], rows)["waiting_for_room_peak"] == 0
+    assert memory.figures(pages, [early], gather(rows))["waiting_for_room_peak"] == 0
     full = sample(85, 80, waiting=4.0)  # 15 left
-    assert memory.figures(pages, [early, full], rows)["waiting_for_room_peak"] == 4
-    assert memory.figures([page()], [full], rows)["waiting_for_room_peak"] is None  # no capacity
+    assert memory.figures(pages, [early, full], gather(rows))["waiting_for_room_peak"] == 4
+    assert (
+        memory.figures([page()], [full], gather(rows))["waiting_for_room_peak"] is None
+    )  # no capacity
 
 
 def test_an_account_adds_up_and_says_what_it_cannot_explain():
@@ -102,5 +105,5 @@ def test_an_account_adds_up_and_says_what_it_cannot_explain():
 
 
 def test_what_no_page_tells_is_none():
-    found = memory.figures([page(), page()], [sample(None, 0)], [row([1.0], [1])])
+    found = memory.figures([page(), page()], [sample(None, 0)], gather([row([1.0], [1])]))
     assert {name for name, value in found.items() if value is not None} == set()

@@ -71,12 +71,12 @@ def test_prefill_is_bound_by_arithmetic_when_that_is_slower():
 
 def test_a_cell_of_one_request_is_its_steps_one_after_another():
     steps = [roofline.decode_step_s(TINY, SLOW, "float16", [n]) for n in (4, 5, 6)]
-    assert roofline.cell_s(TINY, SLOW, "float16", [(4, 4)], 1) == pytest.approx(sum(steps))
+    assert roofline.cell_s(TINY, SLOW, "float16", {(4, 4): 1}, 1) == pytest.approx(sum(steps))
 
 
 def test_concurrency_shares_the_reading_of_weights():
-    alone = roofline.cell_s(TINY, SLOW, "float16", [(4, 5)] * 4, 1)
-    together = roofline.cell_s(TINY, SLOW, "float16", [(4, 5)] * 4, 4)
+    alone = roofline.cell_s(TINY, SLOW, "float16", {(4, 5): 4}, 1)
+    together = roofline.cell_s(TINY, SLOW, "float16", {(4, 5): 4}, 4)
     assert alone - together == pytest.approx(12 * 1232 * 2 / 1000)
 
 

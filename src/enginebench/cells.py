@@ -1,19 +1,23 @@
 """One recorded cell: its raw files, its figures, what is wrong with it."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from enginebench import (
     budget,
     check,
+    columns,
     cost,
     gpu,
     kv,
     measure,
     memory,
+    other_tools,
     plausible,
     prometheus,
     record,
@@ -21,6 +25,7 @@ from enginebench import (
 )
 from enginebench.agreement import Comparison
 from enginebench.check import Finding, Verdict
+from enginebench.columns import Columns
 from enginebench.plausible import Shares
 
 
@@ -42,6 +47,7 @@ class CellRow:
     samples: tuple[memory.Sample, ...] = ()  # the KV cache over time
     resident: tuple[tuple[float, float], ...] = ()  # the processes' or GPUs' memory: t_s, bytes
     power: tuple[tuple[float, float], ...] = ()  # of all GPUs: t_s, watts
+    elsewhere: Mapping[str, other_tools.Printed] = field(default_factory=dict)  # by tool
 
     @property
     def level(self) -> float:
@@ -77,23 +83,27 @@ def cell_row(
     cell: Mapping[str, Any],
     facts: Mapping[str, Any] | None,
     compared: Sequence[Comparison],
+    told: Callable[[int], object] = int,
 ) -> CellRow:
     """One cell of the plan, run or not.
 
     Args:
         planned, cell: of the plan in study.json; ``facts``: launch.json, None if it never started.
         compared: the comparisons of answers of all variants.
+        told: is given the bytes of requests.jsonl as they are read.
     """
     where = directory / "raw" / planned["id"] / cell["id"]
     figures: dict[str, Any] = {}
     series: tuple[Any, Any, Any] = ((), (), ())
+    elsewhere: dict[str, other_tools.Printed] = {}
     if (where / "cell.json").exists():
         about = record.read_json(where / "cell.json")
         tail = about["log_tail"]
-        recorded = _read(where, study["device"], facts or {})
+        recorded = _read(where, study["device"], facts or {}, told)
         figures = _figures(recorded, study, cell, facts or {}, about)
         findings = _findings(recorded, cell, figures, about)
         series = (recorded.samples, recorded.resident, recorded.power)
+        elsewhere = other_tools.printed_by_all(recorded.requests)
         for found in compared:
             if found.label == planned["label"] and found.is_same_dtype:
                 findings += check.answer_findings(found)
@@ -119,6 +129,7 @@ def cell_row(
         tuple(tail),
         figures,
         *series,
+        elsewhere,
     )
 
 
@@ -127,7 +138,8 @@ class _Recorded:
     """A cell's raw files, read."""
 
     warmup: list[Any]  # lines of requests.jsonl
-    rows: list[Any]  # the measured ones
+    requests: Columns  # the measured ones
+    tally: check.Tally  # what the checks counted in them
     pages: list[prometheus.Metrics]  # one a scrape
     processes: list[Any]
     gpus: list[Any]
@@ -142,13 +154,18 @@ class _Recorded:
         return (self.pages[0], self.pages[-1]) if self.pages else ({}, {})
 
 
-def _read(where: Path, device: str, facts: Mapping[str, Any]) -> _Recorded:
-    requests = list(record.read_lines(where / "requests.jsonl"))
-    rows = [row for row in requests if row["phase"] == "measured"]
-    scrapes = list(record.read_lines(where / "scrapes.jsonl.gz"))
+def _read(
+    where: Path, device: str, facts: Mapping[str, Any], told: Callable[[int], object]
+) -> _Recorded:
+    warmup: list[Any] = []
+    tally = check.Tally()
+    requests = columns.gather(_measured(where / "requests.jsonl", warmup, tally, told))
     processes = list(record.read_lines(where / "processes.jsonl"))
     gpus = list(record.read_lines(found)) if (found := where / "gpus.jsonl.gz").exists() else []
-    pages = [prometheus.read(scrape, facts.get("metrics", {})) for scrape in scrapes]
+    scraped_s, pages = [], []
+    for scrape in record.read_lines(where / "scrapes.jsonl.gz"):
+        scraped_s.append(scrape["t_s"])
+        pages.append(prometheus.read(scrape, facts.get("metrics", {})))
     if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
         pages = [page | {"kv_capacity_tokens": float(logged)} for page in pages]
     its_gpus = gpu.of_engine(gpus, {pid for p in processes for pid in p.get("pids", ())})
@@ -156,13 +173,14 @@ def _read(where: Path, device: str, facts: Mapping[str, Any]) -> _Recorded:
     times = [(p["t_s"], p["pss_bytes"]) for p in processes if p["pss_bytes"] is not None]
     times = times or [(row["t_s"], row["memory_bytes"]) for row in inside]
     return _Recorded(
-        [row for row in requests if row["phase"] == "warmup"],
-        rows,
+        warmup,
+        requests,
+        tally,
         pages,
         processes,
         gpus,
         inside,
-        memory.samples([scrape["t_s"] for scrape in scrapes], pages, rows),
+        memory.samples(scraped_s, pages, requests),
         tuple(gpu.over_time(its_gpus, "memory_used_bytes") if device == "cuda" else times),
         tuple(gpu.over_time(its_gpus, "power_w") if device == "cuda" else ()),
     )
@@ -176,6 +194,18 @@ def _of_container(file: Path, processes: Sequence[Mapping[str, Any]]) -> list[An
     return [row for row in record.read_lines(file) if first_s <= row["t_s"] <= last_s]
 
 
+def _measured(
+    file: Path, warmup: list[Any], tally: check.Tally, told: Callable[[int], object]
+) -> Iterator[columns.Row]:
+    """The measured rows of requests.jsonl, counted on their way; the others go to ``warmup``."""
+    for row in record.read_lines(file, told):
+        if row["phase"] == "measured":
+            tally.add(row)
+            yield row
+        else:
+            warmup.append(row)
+
+
 def _figures(
     recorded: _Recorded,
     study: Mapping[str, Any],
@@ -183,21 +213,21 @@ def _figures(
     facts: Mapping[str, Any],
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    rows = recorded.rows
+    requests = recorded.requests
     first, last = recorded.ends
-    figures = measure.cell_figures(rows)
+    figures = measure.figures(requests)
     figures |= _watched(recorded)
-    figures |= memory.figures(recorded.pages, recorded.samples, rows)
+    figures |= memory.figures(recorded.pages, recorded.samples, requests)
     figures |= _account(study, facts.get("dtype"), figures)
     rate, tokens = figures["output_tokens_per_s"], figures["output_tokens"]
     price = float(study["study"]["price"]["usd_per_hour"])
-    shares = _shares(study, facts.get("dtype"), rows, cell["concurrency"], figures)
+    shares = _shares(study, facts.get("dtype"), requests, cell["concurrency"], figures)
     energy_j = plausible.energy_used_j(about.get("started") or {}, about.get("ended") or {})
     return figures | {
         "usd_per_million_output_tokens": (
             cost.usd_per_million_output_tokens(price, rate) if rate else None
         ),
-        "kv_tokens_in_flight_peak": kv.tokens_in_flight_peak(rows),
+        "kv_tokens_in_flight_peak": kv.tokens_in_flight_peak(requests),
         "client": about.get("client"),
         "client_judged": bool(about.get("client")) and study["study"].get("judge_client", True),
         "energy_j": energy_j,
@@ -223,8 +253,8 @@ def _findings(
     if about["engine_death"]:
         findings.append(Finding("complete", "invalid", about["engine_death"]))
     findings += check.warmup_findings(recorded.warmup)
-    findings += check.requests_findings(recorded.rows, cell["requests"])
-    findings += check.counter_findings(recorded.rows, *recorded.ends)
+    findings += check.tally_findings(recorded.tally, cell["requests"])
+    findings += check.counter_findings(recorded.requests, *recorded.ends)
     if figures["client_judged"]:
         findings += budget.findings(about.get("client"), figures)
     findings += plausible.clock_findings(started, ended)
@@ -265,51 +295,53 @@ def _account(
 def _shares(
     study: Mapping[str, Any],
     dtype: str | None,
-    rows: Sequence[measure.Row],
+    requests: Columns,
     concurrency: int,
     figures: Mapping[str, Any],
 ) -> Shares:
     """How near the cell came to what the hardware allows; None where a ceiling is not known."""
     name = roofline.dtype_name(dtype or "")
-    finished = [row for row in rows if row["error"] is None and row["output_tokens"]]
+    shortest = _shortest(requests)
     try:
         model = roofline.shape(study["model"]["config"])
     except roofline.UnknownShape:
         return Shares()
-    if name is None or not study.get("ceiling") or not finished or not figures["window_s"]:
+    if name is None or not study.get("ceiling") or not shortest or not figures["window_s"]:
         return Shares()
     ceiling = study["ceiling"]
-    work = [(row["prompt_tokens_asked"], row["output_tokens"]) for row in finished]
+    work = {kind: count for kind, (count, _) in shortest.items()}
     prompt = min(prompt for prompt, _ in work)
     least_s = roofline.cell_s(model, ceiling, name, work, concurrency)
     step_s = roofline.decode_step_s(model, ceiling, name, [prompt])
     prefill_s = roofline.prefill_s(model, ceiling, name, prompt)
     tpot_s, ttft_s = figures["tpot_s_min"], figures["ttft_s_min"]
+    shares = [
+        roofline.batch_s(model, ceiling, name, 1, *kind) / e2e_s
+        for kind, (_, e2e_s) in shortest.items()
+        if 0 < e2e_s < math.inf
+    ]
     return Shares(
         least_s / figures["window_s"],
         step_s / tpot_s if tpot_s else None,
         prefill_s / ttft_s if ttft_s else None,
-        _request_share(model, ceiling, name, finished),
+        max(shares, default=None),
         study["device"] == "cpu",
     )
 
 
-def _request_share(
-    model: roofline.Shape, ceiling: roofline.Ceiling, dtype: str, rows: Sequence[measure.Row]
-) -> float | None:
-    """Of all requests, the nearest to the least time in which its tokens can be made."""
-    shortest: dict[tuple[int, int], float] = {}  # by prompt and output tokens
-    for row in rows:
-        last_s = measure.last_token_s(row)
-        if last_s is not None and row["sent_s"] is not None:
-            work = (row["prompt_tokens_asked"], row["output_tokens"])
-            shortest[work] = min(shortest.get(work, math.inf), last_s - row["sent_s"])
-    shares = [
-        roofline.batch_s(model, ceiling, dtype, 1, *work) / e2e_s
-        for work, e2e_s in shortest.items()
-        if e2e_s > 0
-    ]
-    return max(shares, default=None)
+def _shortest(requests: Columns) -> dict[tuple[int, int], tuple[int, float]]:
+    """By prompt and output tokens: how many requests finished, and the shortest E2E in s."""
+    done = ~requests.is_failed & (requests.output_tokens > 0)
+    e2e_s = np.nan_to_num(requests.last_s - requests.sent_s, nan=math.inf)[done]
+    kinds = np.stack([requests.prompt_tokens_asked[done], requests.output_tokens[done]], axis=1)
+    found, index = np.unique(kinds, axis=0, return_inverse=True)
+    least = np.full(len(found), math.inf)
+    np.minimum.at(least, index, e2e_s)
+    counts = np.bincount(index, minlength=len(found)).tolist()
+    return {
+        (int(prompt), int(output)): (count, shortest)
+        for (prompt, output), count, shortest in zip(found, counts, least.tolist(), strict=True)
+    }
 
 
 def _watched(recorded: _Recorded) -> dict[str, Any]:

@@ -5,15 +5,15 @@ with reasons and what to do next. Invalid cells are shown, never dropped, and in
 ``plausible`` asks whether what was measured is possible at all.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
 
 from enginebench import prometheus
 from enginebench.agreement import Comparison
-from enginebench.measure import Row
+from enginebench.columns import UNKNOWN, Columns, Row
 
 Verdict = Literal["valid", "suspect", "invalid"]
 
@@ -56,28 +56,74 @@ def verdict(findings: Sequence[Finding]) -> Verdict:
     return "invalid" if "invalid" in found else "suspect" if "suspect" in found else "valid"
 
 
-def requests_findings(rows: Sequence[Row], asked: int) -> Iterator[Finding]:
+@dataclass(slots=True)
+class Tally:
+    """What the checks need to know of a cell's measured requests, counted row by row.
+
+    A cell may have a million of them: their rows are read once and not kept.
+    """
+
+    rows: int = 0
+    failed: int = 0
+    first_error: str = ""
+    bad: list[int] = field(default_factory=lambda: [0] * len(_REQUEST_CHECKS))
+    text_tokens: int = 0  # of the requests that have both counts
+    usage_tokens: int = 0
+    unknown: int = 0  # requests with an event of unknown size
+    prompts: set[str] = field(default_factory=set)
+    text: str = ""  # of the first answer
+    same_text: int = 0  # answers like it
+
+    def add(self, row: Row) -> None:
+        self.rows += 1
+        self.prompts.add(row["prompt_sha256"])
+        if row["error"] is not None:
+            if not self.failed:
+                self.first_error = row["error"].splitlines()[0] if row["error"] else ""
+            self.failed += 1
+            return
+        for index, (_, is_bad, _, _) in enumerate(_REQUEST_CHECKS):
+            if is_bad(row):
+                self.bad[index] += 1
+        if row.get("text_tokens") is not None and row["output_tokens"]:
+            self.text_tokens += row["text_tokens"]
+            self.usage_tokens += row["output_tokens"]
+        self.unknown += None in row["event_tokens"]
+        if self.rows - self.failed == 1:
+            self.text = row["text"]
+        self.same_text += bool(row["text"]) and row["text"] == self.text
+
+
+def requests_findings(rows: Iterable[Row], asked: int) -> Iterator[Finding]:
+    """What the cell's measured requests say by themselves, from their rows."""
+    tally = Tally()
+    for row in rows:
+        tally.add(row)
+    yield from tally_findings(tally, asked)
+
+
+def tally_findings(tally: Tally, asked: int) -> Iterator[Finding]:
     """What the cell's measured requests say by themselves."""
-    if len(rows) != asked:
-        yield Finding("complete", "invalid", f"{len(rows)} requests were recorded, {asked} planned")
-    errors = [row["error"] for row in rows if row["error"] is not None]
-    if errors:
-        first = errors[0].splitlines()[0] if errors[0] else "no reason given"
+    if tally.rows != asked:
+        yield Finding(
+            "complete", "invalid", f"{tally.rows} requests were recorded, {asked} planned"
+        )
+    if tally.failed:
         yield Finding(
             "complete",
             "invalid",
-            f"{len(errors)} of {len(rows)} requests failed; the first: {first}",
-            len(errors),
+            f"{tally.failed} of {tally.rows} requests failed; the first: "
+            f"{tally.first_error or 'no reason given'}",
+            tally.failed,
             "read the engine's server.log beside the cell",
         )
-    finished = [row for row in rows if row["error"] is None]
-    for check, is_bad, what, advice in _REQUEST_CHECKS:
-        bad = sum(bool(is_bad(row)) for row in finished)
+    finished = tally.rows - tally.failed
+    for bad, (check, _, what, advice) in zip(tally.bad, _REQUEST_CHECKS, strict=True):
         if bad:
-            text = f"{bad} of {len(finished)} requests {what}"
+            text = f"{bad} of {finished} requests {what}"
             yield Finding(check, "invalid", text, bad, advice)
-    yield from _text_findings(finished)
-    yield from _difference_findings(rows, finished)
+    yield from _text_findings(tally, finished)
+    yield from _difference_findings(tally, finished)
 
 
 def _output_error(row: Row) -> int | None:
@@ -105,7 +151,7 @@ def _empty_tail(row: Row) -> int:
 def _is_out_of_order(row: Row) -> bool:
     times = [row["planned_s"], row["sent_s"], row["headers_s"], *row["event_s"], row["end_s"]]
     known = [time_s for time_s in times if time_s is not None]
-    return any(later < earlier for earlier, later in pairwise(known))
+    return known != sorted(known)
 
 
 _REQUEST_CHECKS: tuple[tuple[str, Callable[[Row], Any], str, str], ...] = (
@@ -180,40 +226,35 @@ _REQUEST_CHECKS: tuple[tuple[str, Callable[[Row], Any], str, str], ...] = (
 )
 
 
-def _text_findings(rows: Sequence[Row]) -> Iterator[Finding]:
+def _text_findings(tally: Tally, finished: int) -> Iterator[Finding]:
     """Usage against our own count of the text's tokens, over the whole cell.
 
     The two need not be equal: text may be cut into other tokens than it was made of, and gibberish
     into more of them. Half as many again, or less than half, is no such chance.
     """
-    counted = [row for row in rows if row.get("text_tokens") is not None and row["output_tokens"]]
-    ratio = (
-        sum(row["text_tokens"] for row in counted) / sum(row["output_tokens"] for row in counted)
-        if counted
-        else 1.0
-    )
+    ratio = tally.text_tokens / tally.usage_tokens if tally.usage_tokens else 1.0
     if ratio > TEXT_MORE:
         text = f"the text has {ratio:.2f} times as many tokens as the usage says"
         yield Finding("text", "invalid", text, None, "do not trust this engine's usage")
     if ratio < TEXT_LESS:
         text = f"the text has only {ratio:.2f} times as many tokens as the usage says"
         yield Finding("text", "suspect", text, None, "look at `text` in requests.jsonl")
-    unknown = sum(None in row["event_tokens"] for row in rows)
-    if unknown:
-        text = f"{unknown} of {len(rows)} requests have events of unknown size: no ITL for them"
-        yield Finding("stream", "suspect", text, unknown, "ask for usage with every event")
+    if tally.unknown:
+        text = (
+            f"{tally.unknown} of {finished} requests have events of unknown size: no ITL for them"
+        )
+        yield Finding("stream", "suspect", text, tally.unknown, "ask for usage with every event")
 
 
-def _difference_findings(rows: Sequence[Row], finished: Sequence[Row]) -> Iterator[Finding]:
-    prompts = {row["prompt_sha256"] for row in rows}
-    if len(prompts) != len(rows):
-        text = f"{len(rows)} requests had only {len(prompts)} different prompts"
+def _difference_findings(tally: Tally, finished: int) -> Iterator[Finding]:
+    if len(tally.prompts) != tally.rows:
+        text = f"{tally.rows} requests had only {len(tally.prompts)} different prompts"
         yield Finding("different", "invalid", text)
-    texts = Counter(row["text"] for row in finished if row["text"])
-    same = sum(count for count in texts.values() if count > 1)
-    if len(finished) > 1 and same == len(finished) and len(texts) == 1:
-        text = f"all {same} answers are the same although their prompts differ"
-        yield Finding("different", "suspect", text, same, "is something answering from a cache?")
+    if tally.same_text == finished > 1:
+        text = f"all {finished} answers are the same although their prompts differ"
+        yield Finding(
+            "different", "suspect", text, finished, "is something answering from a cache?"
+        )
 
 
 def answer_findings(found: Comparison) -> Iterator[Finding]:
@@ -247,7 +288,7 @@ def warmup_findings(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def counter_findings(
-    rows: Sequence[Row], first: Mapping[str, Any], last: Mapping[str, Any]
+    requests: Columns, first: Mapping[str, Any], last: Mapping[str, Any]
 ) -> Iterator[Finding]:
     """The engine's own counters, read right before and after the requests.
 
@@ -264,16 +305,15 @@ def counter_findings(
     if fallen and not unread:
         text = f"the engine's counters fell: {', '.join(fallen)}"
         yield Finding("counters", "suspect", text, None, "was it restarted? see server.log")
-    finished = [row for row in rows if row["error"] is None]
-    if len(finished) == len(rows):
-        for counter, field in (
-            ("output_tokens_total", "output_tokens"),
-            ("prompt_tokens_total", "prompt_tokens"),
+    if not requests.is_failed.any():
+        for counter, counts in (
+            ("output_tokens_total", requests.output_tokens),
+            ("prompt_tokens_total", requests.prompt_tokens),
         ):
             grown = prometheus.difference(first, last, counter)
-            if grown is None or any(row[field] is None for row in finished):
+            if grown is None or (counts == UNKNOWN).any():
                 continue
-            seen = sum(row[field] for row in finished)
+            seen = int(counts.sum(dtype=np.int64))
             if grown != seen:
                 text = f"the engine's {counter} grew by {grown:.0f}, the client counted {seen}"
                 yield Finding(

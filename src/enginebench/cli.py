@@ -1,5 +1,6 @@
 """The command line: the same verbs as the Makefile."""
 
+import os
 import signal
 import sys
 from collections import Counter
@@ -28,14 +29,16 @@ from enginebench import (
     report,
     roofline,
     study,
+    wandb_log,
+    wandb_report,
 )
-from enginebench.display import Display, clock
+from enginebench.display import Display, clock, reading
 from enginebench.errors import UserError
 from enginebench.prepare import load_engines, prepare
 from enginebench.record import Writer, latest
 from enginebench.run import run
 from enginebench.study import Study
-from enginebench.summarize import Summary
+from enginebench.summarize import Summary, size, summarize
 
 EXIT_INVALID_CELLS = 1
 EXIT_USER_ERROR = 2
@@ -168,11 +171,45 @@ def report_command(
 ) -> None:
     """Rebuild every derived file of a study from its raw files; needs no engine."""
     target = directory or latest(results)
-    summary = report.build(target)
+    with reading(console, size(target)) as told:
+        summary = report.build(target, told)
     report.print_table(summary, console)
     console.print(f"report: {target / 'derived' / 'report.html'} (and report.md beside it)")
     if strict:
         _exit_by_verdict(summary, strict)
+
+
+@app.command("wandb")
+def wandb_command(
+    directory: Annotated[
+        Path | None, typer.Argument(help="A study's results (default: the latest)")
+    ] = None,
+    results: ResultsOption = RESULTS,
+) -> None:
+    """Log a study to Weights & Biases: offline without a key, and with one uploaded, with a Report.
+
+    The environment says how: WANDB_API_KEY, WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY.
+    """
+    target = directory or latest(results)
+    how = wandb_log.mode(os.environ)
+    if how == "disabled":
+        console.print("W&B is disabled (WANDB_MODE=disabled): nothing was written")
+        return
+    wandb_log.library()  # if it is not there, that is said before anything is read
+    with reading(console, size(target)) as told:
+        summary = summarize(target, told)
+    count = wandb_log.log(summary, target, how, lambda text: console.print(text, markup=False))
+    if how == "offline":
+        console.print(
+            f"{count} runs were written to {target / 'wandb'}, none was uploaded. To upload them: "
+            f"wandb sync {target / 'wandb'}/offline-run-* ; or, with their Report: "
+            f"WANDB_API_KEY=… make wandb DIR={target}",
+            markup=False,
+            soft_wrap=True,
+        )
+        return
+    url = wandb_report.save(summary, target)
+    console.print(f"{count} runs were uploaded; report: {url}", markup=False, soft_wrap=True)
 
 
 @app.command("check")
@@ -351,7 +388,8 @@ def _run_study(
     except KeyboardInterrupt:
         errors.print(f"interrupted: {kept}", soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    summary = report.build(writer.directory)
+    with reading(console, size(writer.directory)) as told:
+        summary = report.build(writer.directory, told)
     report.print_table(summary, console)
     console.print(f"report: {writer.directory / 'derived' / 'report.html'} (report.md beside it)")
     if outcome.failed_starts:

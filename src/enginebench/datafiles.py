@@ -27,15 +27,18 @@ def write(summary: Summary, derived: Path) -> None:
     (derived / "kv_cache_data.json").write_text(_series_text(summary, _kv_series))
     (derived / "gpu_memory_data.json").write_text(_series_text(summary, _memory_series))
     (derived / "latency_data.json").write_text(_series_text(summary, _latency_series))
+    elsewhere = _series_text(summary, lambda cell: {"tools": cell.elsewhere})
+    (derived / "other_tools_data.json").write_text(elsewhere)
     rows = [_csv_row(group) for group in summary.groups]
     pd.DataFrame(rows).to_csv(derived / "metrics_summary.csv", index=False)
 
 
 def _cell_data(cell: CellRow) -> dict[str, Any]:
     verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
-    # The samples are in kv_cache_data.json, the quantiles in latency_data.json.
+    # The samples are in kv_cache_data.json, the quantiles in latency_data.json, what other tools
+    # would print in other_tools_data.json.
     figures = {name: value for name, value in cell.figures.items() if name != "quantiles"}
-    bare = replace(cell, figures=figures, samples=(), resident=(), power=())
+    bare = replace(cell, figures=figures, samples=(), resident=(), power=(), elsewhere={})
     return asdict(bare) | verdict
 
 

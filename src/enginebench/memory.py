@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from enginebench import kv
-from enginebench.measure import Row
+from enginebench.columns import Columns
 
 Page = Mapping[str, Any]  # our metrics from one scrape, by the names of dialect.METRIC_NAMES
 
@@ -37,12 +37,12 @@ class Sample:
 
 
 def samples(
-    times_s: Sequence[float], pages: Sequence[Page], rows: Sequence[Row]
+    times_s: Sequence[float], pages: Sequence[Page], requests: Columns
 ) -> tuple[Sample, ...]:
     """One sample a scrape, the client's account read at the same moment."""
     block = next((int(p["kv_block_tokens"]) for p in pages if p.get("kv_block_tokens")), 1)
-    held = kv.at(times_s, *kv.tokens_in_flight(rows))
-    in_blocks = kv.at(times_s, *kv.tokens_in_flight(rows, block))
+    held = kv.at(times_s, requests)
+    in_blocks = kv.at(times_s, requests, block)
     return tuple(
         Sample(
             time_s,
@@ -72,7 +72,7 @@ def used_tokens(page: Page) -> float | None:
 
 
 def figures(
-    pages: Sequence[Page], found: Sequence[Sample], rows: Sequence[Row]
+    pages: Sequence[Page], found: Sequence[Sample], requests: Columns
 ) -> dict[str, float | None]:
     """The KV figures of a cell; None is "not measured"."""
     used = [sample.used_tokens for sample in found if sample.used_tokens is not None]
@@ -82,7 +82,7 @@ def figures(
         "kv_reserved_bytes": _peak(pages, "kv_reserved_bytes"),
         "kv_used_tokens_peak": max(used, default=None),
         "kv_bytes_per_token_measured": _bytes_per_token(pages),
-        "waiting_for_room_peak": _waiting_for_room(pages, found, rows),
+        "waiting_for_room_peak": _waiting_for_room(pages, found, requests),
         "kv_waste": _waste(found),
         "kv_follow_error": _follow_error(found),
         "requests_running_peak": _peak(pages, "requests_running"),
@@ -118,7 +118,7 @@ def _bytes_per_token(pages: Sequence[Page]) -> float | None:
 
 
 def _waiting_for_room(
-    pages: Sequence[Page], found: Sequence[Sample], rows: Sequence[Row]
+    pages: Sequence[Page], found: Sequence[Sample], requests: Columns
 ) -> float | None:
     """The most requests that waited while the cache had no room for one more of them.
 
@@ -126,10 +126,10 @@ def _waiting_for_room(
     """
     capacity = _peak(pages, "kv_capacity_tokens")
     waiting = [s.waiting for s in found if s.waiting is not None]
-    if capacity is None or not waiting or not rows:
+    if capacity is None or not waiting or not len(requests):
         return None
     block = _peak(pages, "kv_block_tokens") or 1.0
-    shortest = min(row["prompt_tokens_asked"] + row["output_tokens_asked"] for row in rows)
+    shortest = int((requests.prompt_tokens_asked + requests.output_tokens_asked).min())
     needed = -(-shortest // block) * block
     return max(
         (

@@ -19,10 +19,12 @@ import gzip
 import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from enginebench.errors import UserError
 from enginebench.secrecy import redact_values
@@ -129,14 +131,23 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
-def read_lines(path: Path) -> Iterator[Any]:
-    """The rows of a JSON-lines file, plain or gzip."""
-    if path.suffix == ".gz":
-        with gzip.open(path, "rt") as file:
-            yield from (json.loads(line) for line in file)
-    else:
-        with path.open() as file:
-            yield from (json.loads(line) for line in file)
+def read_lines(path: Path, told: Callable[[int], object] = int) -> Iterator[Any]:
+    """The rows of a JSON-lines file, plain or gzip, one by one.
+
+    Args:
+        told: is given the bytes of each line once it is used up; of a gzip file, unpacked.
+    """
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        for line in file:
+            yield _row(line)
+            told(len(line))
+
+
+def _row(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return json.loads(line)  # half a character in a text: escaped in the file, not valid UTF-8
 
 
 def read_study(directory: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The report: tables, figures and sentences, all from a summary. Rebuilt from raw at any time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from enginebench import (
     distributions,
     figures,
     memory_report,
+    other_tools_report,
     sentences,
     setups,
     tables,
@@ -26,9 +27,13 @@ from enginebench.summarize import Summary, output_text, summarize
 from enginebench.tables import GIB
 
 
-def build(directory: Path) -> Summary:
-    """Write every derived file of a study below ``directory/derived``; return the summary."""
-    summary = summarize(directory)
+def build(directory: Path, told: Callable[[int], object] = int) -> Summary:
+    """Write every derived file of a study below ``directory/derived``; return the summary.
+
+    Args:
+        told: is given the bytes of the record as they are read.
+    """
+    summary = summarize(directory, told)
     derived = directory / "derived"
     try:
         (derived / "figures").mkdir(parents=True, exist_ok=True)
@@ -74,6 +79,8 @@ def _values(summary: Summary, directory: Path) -> dict[str, Any]:
         "stand_in": threats.price_is_stand_in(summary),
         "checks": CHECKS,
         "least_requests": distributions.LEAST_REQUESTS,
+        "elsewhere_headings": other_tools_report.HEADINGS,
+        "elsewhere": other_tools_report.rows(summary),
         **_client(summary),
     }
 

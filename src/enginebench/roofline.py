@@ -161,7 +161,7 @@ def cell_s(
     model: Shape,
     ceiling: Ceiling,
     dtype: str,
-    requests: Sequence[tuple[int, int]],
+    requests: Mapping[tuple[int, int], int],
     concurrency: int,
 ) -> float:
     """Least time for a cell: all requests, at most ``concurrency`` of them at once.
@@ -170,15 +170,18 @@ def cell_s(
     its own context. Arithmetic: every prompt and output token. Whichever takes longer.
 
     Args:
-        requests: prompt and output tokens of each.
+        requests: (prompt, output tokens) -> how many requests.
     """
     size = DTYPE_BYTES[dtype]
-    decoded = sum(output - 1 for _, output in requests)
+    decoded = sum(count * (output - 1) for (_, output), count in requests.items())
     steps = math.ceil(decoded / concurrency)
-    contexts = sum(_context_tokens(prompt, output, model.window) for prompt, output in requests)
+    contexts = sum(
+        count * _context_tokens(prompt, output, model.window)
+        for (prompt, output), count in requests.items()
+    )
     bytes_read = steps * model.weights_read * size + contexts * model.kv_bytes_per_token(size)
-    processed = sum(prompt + output - 1 for prompt, output in requests)
-    projected = decoded + len(requests)
+    processed = sum(count * (prompt + output - 1) for (prompt, output), count in requests.items())
+    projected = decoded + sum(requests.values())
     return max(
         bytes_read / ceiling.bandwidth_bytes_per_s,
         _flops_s(model, ceiling, dtype, processed, projected=projected),

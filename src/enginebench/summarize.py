@@ -3,7 +3,7 @@
 A pure function of the record: the same raw files give the same summary, anywhere, any time.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,12 @@ class Summary:
         return tuple(cell for cell in self.cells if cell.verdict == "suspect")
 
 
-def summarize(directory: Path) -> Summary:
-    """Read a study's raw files, in its directory below results/, and work out every figure."""
+def summarize(directory: Path, told: Callable[[int], object] = int) -> Summary:
+    """Read a study's raw files, in its directory below results/, and work out every figure.
+
+    Args:
+        told: is given the bytes of the requests' records as they are read; ``size`` has their sum.
+    """
     study = record.read_study(directory)
     study["ceilings"] = _ceilings(directory, study)
     study["ceiling"] = ceilings.higher(*study["ceilings"]) if study["ceilings"] else None
@@ -105,7 +109,7 @@ def summarize(directory: Path) -> Summary:
     reference = study["study"]["reference"] or _labels(study)[0]
     compared = _comparisons(directory, study, launches, reference)
     rows = [
-        cells.cell_row(directory, study, planned, cell, launches.get(planned["id"]), compared)
+        cells.cell_row(directory, study, planned, cell, launches.get(planned["id"]), compared, told)
         for planned in study["plan"]
         for cell in planned["cells"]
     ]
@@ -118,6 +122,11 @@ def summarize(directory: Path) -> Summary:
         reference,
         compared,
     )
+
+
+def size(directory: Path) -> int:
+    """Bytes of the requests' records of a study."""
+    return sum(file.stat().st_size for file in directory.glob("raw/*/*/requests.jsonl"))
 
 
 def _labels(study: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,255 @@
+"""W&B, offline: what was written is read back with W&B's own messages. Nothing is sent anywhere."""
+
+import json
+import os
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+from house import enginebench, make_house, study, write_study
+
+from enginebench import record, wandb_log, wandb_report
+from enginebench.errors import UserError
+from enginebench.summarize import summarize
+
+SECRET = "local-5e1f0a7c9b"
+DEAD_END = "http://127.0.0.1:9"  # nobody listens
+
+
+def environment(**changes):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    dead = {"HTTP_PROXY": DEAD_END, "HTTPS_PROXY": DEAD_END, "WANDB_BASE_URL": DEAD_END}
+    return kept | dead | changes
+
+
+@pytest.fixture(scope="module")
+def measured(cache, tmp_path_factory):
+    """A study of two doubles, run where wandb is not installed: it is never needed."""
+    house = make_house(tmp_path_factory.mktemp("wandb"), "alpha", "beta")
+    data = study({"engine": "alpha"}, {"engine": "beta"}, workloads=study()["workloads"][1:])
+    command = ("study", write_study(house, data), "--root", house, "--cache", cache)
+    done = enginebench(*command, cwd=house, env=environment() | without_wandb(house))
+    assert done.returncode == 0, done.stderr
+    return house, record.latest(house / "results")
+
+
+def without_wandb(house):
+    """As if the packages were not there."""
+    for name in ("wandb", "wandb_workspaces"):
+        (house / "absent" / name).mkdir(parents=True, exist_ok=True)
+        (house / "absent" / name / "__init__.py").write_text("raise ImportError")
+    return {"PYTHONPATH": str(house / "absent")}
+
+
+def test_without_the_package_there_is_one_line_that_says_what_to_do(measured):
+    house, directory = measured
+    done = enginebench("wandb", cwd=house, env=environment() | without_wandb(house))
+    assert done.returncode == 2
+    assert "expected the package to be installed" in done.stderr and "make wandb" in done.stderr
+    assert not (directory / "wandb").exists()
+
+
+def test_when_it_is_disabled_nothing_is_written(measured):
+    house, directory = measured
+    for more in ({}, without_wandb(house)):
+        done = enginebench("wandb", cwd=house, env=environment(WANDB_MODE="disabled") | more)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "nothing was written" in done.stdout
+    assert not (directory / "wandb").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "how"),
+    [
+        ({}, "offline"),
+        ({"WANDB_API_KEY": SECRET}, "online"),
+        ({"WANDB_API_KEY": SECRET, "WANDB_MODE": "offline"}, "offline"),
+        ({"WANDB_API_KEY": SECRET, "WANDB_MODE": "disabled"}, "disabled"),
+        ({"WANDB_MODE": "online"}, "offline"),  # without a key there is nobody to be
+    ],
+)
+def test_a_key_or_its_absence_decides_and_the_mode_goes_first(given, how):
+    assert wandb_log.mode(given) == how
+
+
+@pytest.fixture(scope="module")
+def logged(measured):
+    pytest.importorskip("wandb")
+    house, directory = measured
+    env = environment(WANDB_API_KEY=SECRET, WANDB_MODE="offline")
+    for _ in range(2):  # the second time replaces the first
+        done = enginebench("wandb", cwd=house, env=env)
+        assert done.returncode == 0, done.stderr
+    return directory, done
+
+
+def test_offline_it_says_where_the_runs_are_and_how_they_are_uploaded(logged):
+    directory, done = logged
+    assert "2 runs were written to" in done.stdout and "none was uploaded" in done.stdout
+    assert f"make wandb DIR=results/{directory.name}" in done.stdout
+    assert len(list((directory / "wandb").glob("offline-run-*"))) == 2
+
+
+def test_the_key_is_nowhere(logged):
+    directory, done = logged
+    assert SECRET not in done.stdout + done.stderr
+    for path in directory.rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+
+
+def records(file):
+    """The records of an offline file: a log of 32 KiB blocks, each record W&B's own message."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, whole = file.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:  # no room for a head: the rest of the block is empty
+            at += 32768 - at % 32768
+            continue
+        _, size, kind = struct.unpack_from("<IHB", data, at)
+        whole += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # whole, or its last piece
+            yield Record.FromString(whole)
+            whole = b""
+
+
+def items(updates):
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in updates}
+
+
+@pytest.fixture(scope="module")
+def read_back(logged):
+    """Of alpha's run: its record, config, summary, rows of history, and artifacts."""
+    directory, _ = logged
+    name = wandb_log.run_id(directory, "trial1_alpha_default")
+    (file,) = directory.glob(f"wandb/offline-run-*-{name}/*.wandb")
+    found = list(records(file))
+    (run,) = [r.run for r in found if r.WhichOneof("record_type") == "run"]
+    summary = {}
+    for each in found:
+        if each.WhichOneof("record_type") == "summary":
+            summary |= items(each.summary.update)
+    rows = [items(r.history.item) for r in found if r.WhichOneof("record_type") == "history"]
+    artifacts = [r.artifact for r in found if r.WhichOneof("record_type") == "artifact"]
+    return directory, run, summary, rows, artifacts
+
+
+def derived(directory, name):
+    return json.loads((directory / "derived" / name).read_text())
+
+
+def test_a_run_has_its_group_and_what_it_was_made_with(read_back):
+    directory, run, *_ = read_back
+    config = items(run.config.update)
+    assert (run.run_group, run.project) == (directory.name, "enginebench")
+    assert run.display_name == "alpha/default trial 1"
+    assert (config["engine"], config["variant"], config["trial"]) == ("alpha", "default", 1)
+    facts = record.read_json(directory / "raw" / "trial1_alpha_default" / "launch.json")
+    assert config["command"] == facts["command"] and config["dtype"] == "float32"
+    study = record.read_study(directory)
+    assert config["machine"] == study["machine"]
+    assert config["model"]["sha256"] == study["model"]["sha256"]
+
+
+def test_the_summary_has_the_figures_of_the_report(read_back):
+    directory, _, summary, *_ = read_back
+    cells = [c for c in derived(directory, "metrics_data.json")["cells"] if c["engine"] == "alpha"]
+    assert len(cells) == 2
+    for cell in cells:
+        prefix = f"many-c{cell['concurrency']}"
+        assert summary[f"{prefix}/verdict"] == cell["verdict"]
+        for name in ("output_tokens_per_s", "ttft_s_p50", "tpot_s_p50", "memory_peak_bytes"):
+            assert summary[f"{prefix}/{name}"] == pytest.approx(cell["figures"][name])
+
+
+def test_the_series_are_those_of_the_record_on_a_time_of_their_own(read_back):
+    directory, _, _, rows, _ = read_back
+    cell = next(
+        c for c in derived(directory, "kv_cache_data.json")
+        if (c["label"], c["concurrency"]) == ("alpha/default", 4)
+    )  # fmt: skip
+    held = [row["many-c4/kv_held_tokens"] for row in rows if "many-c4/kv_held_tokens" in row]
+    assert held == cell["held_tokens"]
+    times = [row["many-c4/time_s"] for row in rows if "many-c4/time_s" in row]
+    assert times[0] == 0 and times == sorted(times)
+    assert any("many-c4/memory_bytes" in row for row in rows)
+    rate = [
+        row["many-c4/output_tokens_per_s"] for row in rows if "many-c4/output_tokens_per_s" in row
+    ]
+    (figures,) = (
+        c["figures"] for c in derived(directory, "metrics_data.json")["cells"]
+        if (c["label"], c["concurrency"]) == ("alpha/default", 4)
+    )  # fmt: skip
+    assert sum(rate) == figures["output_tokens"]  # steps of a second
+
+
+def test_tables_have_a_row_a_request_and_a_row_a_cell(read_back):
+    directory, run, _, rows, _ = read_back
+    paths = {
+        name.removesuffix("/path"): value
+        for row in rows
+        for name, value in row.items()
+        if name.endswith("/path")
+    }
+    (files,) = directory.glob(f"wandb/offline-run-*-{run.run_id}/files")
+    tables = {name: json.loads((files / path).read_text()) for name, path in paths.items()}
+    lines = record.read_lines(directory / "raw/trial1_alpha_default/many-c4/requests.jsonl")
+    measured = [row for row in lines if row["phase"] == "measured"]
+    table = tables["requests/many-c4"]
+    assert table["columns"] == list(wandb_log.REQUEST_COLUMNS)
+    made = table["columns"].index("output_tokens")
+    assert [row[made] for row in table["data"]] == [row["output_tokens"] for row in measured]
+    assert [row[2:4] for row in tables["cells"]["data"]] == [
+        ["many", "2 in flight"],
+        ["many", "4 in flight"],
+    ]
+
+
+def test_the_raw_record_is_an_artifact(read_back):
+    directory, *_, artifacts = read_back
+    (raw,) = (found for found in artifacts if found.type == "raw-record")
+    inside = {entry.path: Path(entry.local_path) for entry in raw.manifest.contents}
+    launch = directory / "raw" / "trial1_alpha_default"
+    files = [directory / "study.json", *(path for path in launch.rglob("*") if path.is_file())]
+    assert inside == {str(path.relative_to(directory)): path.resolve() for path in files}
+
+
+def test_requests_without_a_time_or_a_count_have_none_in_the_table():
+    from enginebench.columns import gather
+
+    row = {"planned_s": 1.0, "sent_s": None, "event_s": [], "event_tokens": [], "error": "x"}
+    whole = {"planned_s": 2.0, "sent_s": 2.5, "event_s": [3.0, 4.5], "event_tokens": [1, 2]} | {
+        "event_chars": [1, 1], "prompt_tokens": 7, "output_tokens": 3, "error": None,
+    }  # fmt: skip
+    found = gather([row, whole])
+    assert wandb_log.request_rows(found) == [
+        [0, -1.5, None, None, None, None, None, None, True],
+        [1, -0.5, 0.0, 0.5, 0.75, 2.0, 7, 3, False],
+    ]
+    assert wandb_log.tokens_per_s(found) == [(3.5, 1.0), (4.5, 0.0), (5.5, 2.0)]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb-workspaces' own making
+def test_the_report_has_a_run_set_an_engine_and_panels_of_every_quantity(measured):
+    pytest.importorskip("wandb_workspaces")
+    _, directory = measured
+    made = wandb_report.build(summarize(directory), directory, "somebody", "enginebench")
+    spec = json.loads(made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
+    (grid,) = (block for block in spec["blocks"] if block["type"] == "panel-grid")
+    run_sets = grid["metadata"]["runSets"]
+    assert [found["name"] for found in run_sets] == ["alpha", "beta"]
+    assert "alpha" in json.dumps(run_sets[0]["filters"])
+    assert directory.name in json.dumps(run_sets[0]["filters"])
+    panels = json.dumps(grid["metadata"]["panelBankSectionConfig"]["panels"])
+    for name in ("output_tokens_per_s", "ttft_s_p50", "usd_per_million_output_tokens",
+                 "memory_peak_bytes", "memory_bytes", "kv_used_tokens"):  # fmt: skip
+        assert f"many-c4/{name}" in panels
+    assert '"cells"' in json.dumps(spec["blocks"])  # the table
+
+
+def test_the_library_is_asked_for_by_name_where_it_is_absent(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="make wandb"):
+        wandb_log.library()
