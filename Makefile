@@ -2,10 +2,17 @@
 #
 #   make study                 the main job: the study that this machine can run, and its report
 #   make study STUDY=smoke     another study (a name in studies/, or a file)
+#   make study RUNNER=process  engines as processes, or in containers (RUNNER=container), whatever
+#                              there is; PROFILE=cpu or gpu; IMAGES="vllm=my/image:tag ..."
 #   make test                  everything that can be tested without starting an engine
 
 PYTHON ?= python3
 STUDY ?=
+RUNNER ?=
+PROFILE ?=
+IMAGES ?=
+WAY = $(if $(RUNNER),--runner $(RUNNER)) $(if $(PROFILE),--profile $(PROFILE)) \
+	$(foreach image,$(IMAGES),--image $(image))
 VENV := .venv
 BIN := $(VENV)/bin
 ENGINES := $(sort $(patsubst %/launch.yaml,%,$(wildcard */launch.yaml)))
@@ -21,7 +28,8 @@ export HF_TOKEN
 wandb: export WANDB_API_KEY := $(WANDB_API_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan report wandb test test-engines lint bench-server bench-client bench-sampler bench-tools bench-report clean
+.PHONY: help setup study plan report wandb doctor down lint test test-engines test-containers
+.PHONY: bench-server bench-client bench-sampler bench-tools bench-report clean
 .PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
 
 help: ## list the verbs and the engines
@@ -30,13 +38,19 @@ help: ## list the verbs and the engines
 	@echo "kv-ENGINE         where its memory goes, and when it runs out of room"
 
 study: $(VENV)/.ready ## run the study for this machine (or STUDY=...) and write its report
-	@$(BIN)/enginebench study $(STUDY)
+	@$(BIN)/enginebench study $(STUDY) $(WAY)
 
 plan: $(VENV)/.ready ## print what a study would run, and for how long
 	@$(BIN)/enginebench plan $(STUDY)
 
 report: $(VENV)/.ready ## rebuild the report of the latest study (or DIR=...) from its raw files
 	@$(BIN)/enginebench report $(DIR)
+
+doctor: $(VENV)/.ready ## what this machine has of what a study needs, and what it lacks
+	@$(BIN)/enginebench doctor
+
+down: $(VENV)/.ready ## remove every container and network of ours, also those started by hand
+	@$(BIN)/enginebench down
 
 wandb: $(VENV)/.ready-wandb ## log the latest study (or DIR=...) to W&B; offline without a key
 	@$(BIN)/enginebench wandb $(DIR)
@@ -45,10 +59,10 @@ setup: $(VENV)/.ready ## install the engines' own Python environments
 	@$(BIN)/enginebench setup
 
 $(ENGINES:%=bench-%): bench-%: $(VENV)/.ready
-	@$(BIN)/python $*/metrics.py $(if $(STUDY),--study $(STUDY))
+	@$(BIN)/python $*/metrics.py $(if $(STUDY),--study $(STUDY)) $(WAY)
 
 $(ENGINES:%=kv-%): kv-%: $(VENV)/.ready
-	@$(BIN)/python $*/kv_cache.py $(if $(STUDY),--study $(STUDY))
+	@$(BIN)/python $*/kv_cache.py $(if $(STUDY),--study $(STUDY)) $(WAY)
 
 test: $(VENV)/.ready-dev ## run the tests that start no engine
 	@$(BIN)/python -m pytest -q $(ARGS)
@@ -56,6 +70,10 @@ test: $(VENV)/.ready-dev ## run the tests that start no engine
 test-engines: $(VENV)/.ready-dev ## run the tests that start real engines (minutes)
 	@$(BIN)/enginebench setup --device cpu baseline vllm
 	@$(BIN)/python -m pytest -q -m engine $(ARGS)
+
+test-containers: $(VENV)/.ready-dev ## run the tests of the container runner (needs Docker; minutes)
+	@.ci/images small
+	@$(BIN)/python -m pytest -q -m containers $(ARGS)
 
 lint: $(VENV)/.ready-dev ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from enginebench.dialect import Ask
 from enginebench.exchange import read
 from enginebench.launch import Engine, load_engine
 from enginebench.measure import cell_figures
+from enginebench.server import choose_port, patiently, wait_ready
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -34,7 +35,7 @@ def requests_file(asks: list[Ask], directory: Path) -> Path:
 
 def in_process(engine: Engine, settings: dict[str, Any], file: Path) -> float:
     """Output tokens/s of the bare ``generate`` loop."""
-    command = process.resolve(engine, settings, machine.device(), CACHE, process.choose_port(None))
+    command = process.resolve(engine, settings, machine.device(), CACHE, choose_port(None))
     done = subprocess.run(
         [*command.argv, f"--in-process={file}"], capture_output=True, text=True, check=True
     )
@@ -46,11 +47,11 @@ def over_http(
     engine: Engine, settings: dict[str, Any], asks: list[Ask], concurrency: int, directory: Path
 ) -> float:
     """Output tokens/s of the same requests through the server."""
-    command = process.resolve(engine, settings, machine.device(), CACHE, process.choose_port(None))
+    command = process.resolve(engine, settings, machine.device(), CACHE, choose_port(None))
     server = process.start(engine, command, directory)
     dialect = engine.dialect
     try:
-        process.wait_ready(server, asks[0], 300)
+        wait_ready(server, asks[0], 300)
         bodies = [
             load.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
             for index, ask in enumerate(asks)
@@ -58,7 +59,7 @@ def over_http(
         load.run_closed_loop(server.address, bodies[:concurrency], concurrency, 600)  # warm-up
         answers = load.run_closed_loop(server.address, bodies, concurrency, 600)
     finally:
-        process.stop(server)
+        server.stop(patiently)
     rows = [
         read(answer, dialect, ask, phase="measured", request_id="").to_json()
         for answer, ask in zip(answers, asks, strict=True)

@@ -24,8 +24,10 @@ import typer
 from enginebench import environment, load, machine, model, nvml, process, prompts
 from enginebench.dialect import Ask
 from enginebench.exchange import read
+from enginebench.interrupts import signals_held
 from enginebench.launch import load_engine
 from enginebench.measure import cell_figures
+from enginebench.server import Server, choose_port, wait_ready
 from enginebench.watch import Watcher
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +39,7 @@ IS_STUBBED = STUBBED in os.environ
 PROMPT_TOKENS, OUTPUT_TOKENS = 128, 64
 
 
-def rate(server: process.Server, asks: list[Ask], concurrency: int) -> float:
+def rate(server: Server, asks: list[Ask], concurrency: int) -> float:
     """Output tokens/s of one pass of the load."""
     dialect = server.engine.dialect
     bodies = [
@@ -54,13 +56,13 @@ def rate(server: process.Server, asks: list[Ask], concurrency: int) -> float:
 
 
 def watched(
-    server: process.Server, asks: list[Ask], concurrency: int, interval_s: float | None
+    server: Server, asks: list[Ask], concurrency: int, interval_s: float | None
 ) -> tuple[float, dict[str, Any]]:
     """Output tokens/s, and the sampler's account with the share of one CPU that it took."""
     if interval_s is None:
         return rate(server, asks, concurrency), {}
     url = server.url + server.engine.dialect.metrics_path
-    watcher = Watcher(url, server.process.pid, SCRAPE_INTERVAL_S, interval_s, nvml.gpus())
+    watcher = Watcher(url, server.pid, SCRAPE_INTERVAL_S, interval_s, nvml.gpus())
     start_s = time.perf_counter()
     with watcher:
         found = rate(server, asks, concurrency)
@@ -88,13 +90,13 @@ def main(
     made = prompts.make_set(tokenizer, texts, PROMPT_TOKENS, requests, "sampler")
     asks = [Ask(prompt.ids, prompt.text, OUTPUT_TOKENS) for prompt in made]
     settings = {"MODEL": str(found.path), "CPUS": machine.cpu_list(machine.cpus())}
-    command = process.resolve(found_engine, settings, device, CACHE, process.choose_port(None))
+    command = process.resolve(found_engine, settings, device, CACHE, choose_port(None))
     results: dict[float | None, list[tuple[float, dict[str, Any]]]] = {i: [] for i in INTERVALS_S}
     with tempfile.TemporaryDirectory() as name:
-        with process.signals_held():
+        with signals_held():
             server = process.start(found_engine, command, Path(name))
         try:
-            process.wait_ready(server, asks[0], 300)
+            wait_ready(server, asks[0], 300)
             rate(server, asks, concurrency)  # warm-up
             for turn in range(rounds):
                 for place in range(len(INTERVALS_S)):  # each is first, middle and last in turn
@@ -102,8 +104,8 @@ def main(
                     results[interval_s].append(watched(server, asks, concurrency, interval_s))
                 print(f"round {turn + 1} of {rounds} done", file=sys.stderr)
         finally:
-            with process.signals_held():
-                process.stop(server)
+            with signals_held() as hurried:
+                server.stop(hurried)
     print_results(engine, results)
 
 

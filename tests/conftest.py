@@ -1,5 +1,6 @@
 """Shared by all tests."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -41,3 +42,9 @@ def cache(tmp_path_factory):
     done = enginebench("setup", "--root", house, "--cache", path, cwd=house)
     assert done.returncode == 0, done.stderr
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def engines_run_as_processes():
+    """Whatever this machine has: tests of containers say so themselves."""
+    os.environ["ENGINEBENCH_RUNNER"] = "process"

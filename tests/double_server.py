@@ -6,12 +6,14 @@ Run as a program by the tests of the runner. No figure from it ever reaches a re
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 parser = argparse.ArgumentParser()
+parser.add_argument("--host", default="127.0.0.1")
 parser.add_argument("--port", type=int)
 parser.add_argument("--behaviour", default="normal")
 parser.add_argument("--model")
@@ -21,9 +23,15 @@ args = parser.parse_args()
 if args.behaviour == "dies-loading":
     print("loading ...\nfatal: the weights are not what they should be", flush=True)
     sys.exit(3)
+if args.behaviour == "eats-memory":
+    print("loading ...", flush=True)
+    held = [bytearray(os.urandom(1 << 20)) for _ in range(1 << 12)]
 
 #: Each is one token of the embedded model.
 WORDS = (" the", " and", " of", " to", " is", " in", " it", " for")
+
+if args.behaviour != "stubborn":  # as the first process of a container it would not even be asked
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
 
 counts = {"prompt": 0, "output": 0, "requests": 0}
 
@@ -62,6 +70,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt, wanted = body["prompt"], body["max_tokens"]
         counts["requests"] += 1
+        if args.behaviour == "cannot-generate":
+            self.answer(500, '{"error": {"message": "no kernel for this device"}}')
+            return
         if args.behaviour == "refuses":
             self.answer(400, '{"error": {"message": "too long for me"}}')
             return
@@ -123,4 +134,4 @@ class Handler(BaseHTTPRequestHandler):
 
 
 print(os.environ.get("HF_TOKEN", "no token"), flush=True)
-ThreadingHTTPServer(("127.0.0.1", args.port), Handler).serve_forever()
+ThreadingHTTPServer((args.host, args.port), Handler).serve_forever()

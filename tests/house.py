@@ -10,28 +10,14 @@ import yaml
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
-
-ENGINE = """
-from enginebench.completions import completions_body, ids_wanted, read_completions_event
-from enginebench.dialect import Dialect
-
-DIALECT = Dialect(
-    generate_path="/v1/completions",
-    body=lambda ask: completions_body(ask, model="model") | ids_wanted(ask),
-    read=read_completions_event,
-    metrics={
-        "prompt_tokens_total": ("double_prompt_tokens_total",),
-        "output_tokens_total": ("double_output_tokens_total",),
-    },
-)
-"""
+ENGINE = TESTS / "data" / "engine_in_container" / "engine.py"
 
 
 def add_engine(root: Path, name: str) -> Path:
     """An engine directory whose server is a double."""
     directory = root / name
     directory.mkdir(parents=True)
-    (directory / "engine.py").write_text(ENGINE)
+    shutil.copy(ENGINE, directory)
     shutil.copy(TESTS / "double_server.py", directory / "server.py")
     (directory / "requirements.txt").write_text("")
     launch = {

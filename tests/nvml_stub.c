@@ -5,6 +5,7 @@
  *   STUB_GPUS=n         how many there are (1)
  *   STUB_INIT=code      what nvmlInit answers (0, success)
  *   STUB_LOST_AFTER=n   after n samples of its memory, GPU 0 answers nothing any more
+ *   STUB_TOTAL_GIB=n    the memory of GPU 0 (40), of which 10 GiB and more are always in use
  *   STUB_PID=n          the process that computes on GPU 0 (4242)
  *
  * Layouts and codes are those of NVIDIA's public nvml.h.
@@ -91,7 +92,7 @@ int nvmlDeviceGetMemoryInfo_v2(gpu *g, memory_v2 *m) {
     if (m->version != MEMORY_V2) return 25; /* ARGUMENT_VERSION_MISMATCH */
     g->samples++;
     ANSWERS(g, g->index != 1);
-    m->total = 40 * GIB; m->reserved = GIB / 2;
+    m->total = (unsigned long long)number("STUB_TOTAL_GIB", 40) * GIB; m->reserved = GIB / 2;
     m->used = used_gib[step(g, 3)] * GIB; m->free = m->total - m->used - m->reserved;
     return SUCCESS;
 }

@@ -14,6 +14,7 @@ from house import ROOT, write_study
 from enginebench import environment, launch, load, machine, model, process, prompts, record
 from enginebench.dialect import Ask
 from enginebench.exchange import read
+from enginebench.server import choose_port, patiently, wait_ready
 
 pytestmark = pytest.mark.engine
 
@@ -34,7 +35,7 @@ def asks(found, sources):
 
 def started(engine, found, directory, **settings):
     settings = {"MODEL": str(found.path), "CPUS": machine.cpu_list(machine.cpus())} | settings
-    command = process.resolve(engine, settings, machine.device(), CACHE, process.choose_port(None))
+    command = process.resolve(engine, settings, machine.device(), CACHE, choose_port(None))
     return process.start(engine, command, directory)
 
 
@@ -53,10 +54,10 @@ def baseline(request, found, asks, tmp_path_factory):
         MAX_MODEL_LEN=128,
     )
     try:
-        process.wait_ready(server, asks[0], 300)
+        wait_ready(server, asks[0], 300)
         yield server
     finally:
-        process.stop(server)
+        server.stop(patiently)
 
 
 def complete(server, **body):

@@ -13,8 +13,7 @@ services:
     environment: {THREADS: $THREADS, EMPTY: null}
 x-native:
   environment: {name: one, cpu: [[numpy]]}
-  command: [python, server.py]
-  cpu_env: {CACHE: "${CACHE_GIB:-1} $$HOME"}
+  command: [python, server.py, "--cache=${CACHE_GIB:-1} $$HOME"]
 """
 ENGINE = """\
 from enginebench.dialect import Dialect
@@ -92,7 +91,7 @@ def test_an_engine_is_read_from_its_two_files(tmp_path):
     engine = launch.load_engine(put(tmp_path), "one")
     assert engine.flags == ("--model=${MODEL}", "--port=${PORT:-8000}", "--mode=${MODE:-naive}")
     assert engine.env == {"THREADS": "$THREADS"}
-    assert engine.native.command == ["python", "server.py"]
+    assert engine.native.command == ["python", "server.py", "--cache=${CACHE_GIB:-1} $$HOME"]
     assert engine.dialect.metrics == {"requests_running": ("running",)}
     assert engine.variables == {"MODEL", "PORT", "MODE", "THREADS", "CACHE_GIB"}
 

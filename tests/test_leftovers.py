@@ -18,10 +18,10 @@ def started(mark):
 
 def test_only_what_a_dead_harness_has_started_is_ended():
     gone = subprocess.Popen([sys.executable, "-c", ""])
-    dead = f"{gone.pid}:{psutil.Process(gone.pid).create_time():.2f}"
+    dead = f"{gone.pid}-{psutil.Process(gone.pid).create_time() * 100:.0f}"
     gone.wait()
     # Another process may have the number of a dead one: it was started at another time.
-    reused = f"{os.getpid()}:{psutil.Process().create_time() - 5:.2f}"
+    reused = f"{os.getpid()}-{psutil.Process().create_time() * 100 - 500:.0f}"
     others = [started(None), started(leftovers.mark())]
     orphans = [started(dead), started(reused)]
     said = []

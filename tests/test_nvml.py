@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import psutil
 import pytest
 import yaml
 from house import TESTS, enginebench, make_house, study, write_study
@@ -71,7 +72,7 @@ def test_every_meter_of_a_gpu_is_read_in_si_units(library):
     assert reasons[3] == ["sw_power_cap", "0x1000"]  # a reason that has no name yet
     used = [sample[0]["memory_used_bytes"] for sample in told["samples"]]
     assert used == [10 * GIB, 30 * GIB, 20 * GIB, 20 * GIB]
-    assert told["meters"] == [{"energy_j": 1501.0, "power_limit_w": 300.0}]
+    assert told["meters"] == [{"index": 0, "energy_j": 1501.0, "power_limit_w": 300.0}]
     assert told["device"] == "cuda"
     facts = {"name": "Scripted GPU 0", "memory_bytes": 40 * GIB, "driver": "000.00.scripted"}
     assert told["gpus"] == [facts | {"mig": False}]
@@ -84,7 +85,7 @@ def test_what_an_old_gpu_cannot_say_is_none_and_no_failure(library):
     assert all(old[name] is None for name in (*silent, "throttle_reasons", "processes", "error"))
     assert old["memory_used_bytes"] == 3 * GIB  # by the older form of the call
     assert (old["power_w"], old["utilisation"]) == (60.0, 0.5)
-    assert told["meters"][1] == {"energy_j": None, "power_limit_w": 300.0}
+    assert told["meters"][1] == {"index": 1, "energy_j": None, "power_limit_w": 300.0}
     assert told["samples"][0][0]["t_s"] == old["t_s"]
 
 
@@ -108,7 +109,7 @@ def test_a_gpu_that_is_lost_says_nothing_more_and_why(library):
     assert set(values.values()) == {None}
     assert after[0]["error"] == "GPU is lost"
     assert after[1]["power_w"] == 60.0  # the other one goes on
-    assert told["meters"][0] == {"energy_j": None, "power_limit_w": None}
+    assert told["meters"][0] == {"index": 0, "energy_j": None, "power_limit_w": None}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def run(house, cache, library, **script):
     done = enginebench(
         *("study", write_study(house, data), "--root", house, "--cache", cache),
         cwd=house,
-        env=environment(library, **script),
+        env=environment(library, STUB_TOTAL_GIB=1000, **script),  # what is in use is no engine's
     )
     assert done.returncode == 0, done.stdout + done.stderr
     result = record.latest(house / "results")
@@ -179,6 +180,21 @@ def test_a_study_goes_on_when_a_gpu_is_lost_and_says_so(tmp_path, cache, library
     assert cells[2]["figures"]["gpu_memory_peak_bytes"] is None
     assert cells[2]["figures"]["energy_j"] is None
     assert "A GPU stopped answering in 3 of 3 cells (GPU 0: GPU is lost)" in report
+
+
+def test_a_gpu_that_somebody_uses_is_not_free_and_its_user_is_named(library):
+    code = "import json; from enginebench import idle; print(json.dumps(idle.held('cuda')))"
+    call = [sys.executable, "-P", "-c", code]
+    for script, holders in (
+        (
+            {"STUB_PID": os.getpid()},
+            [f"{psutil.Process().name()} (process {os.getpid()}) on GPU 0"],
+        ),
+        ({"STUB_TOTAL_GIB": 1000}, []),  # a small share: a driver's, or a monitor's
+    ):
+        done = subprocess.run(call, env=environment(library, **script), capture_output=True)
+        told = json.loads(done.stdout)
+        assert [text.partition(" (9.0 GiB)")[0] for text in told[:1]] == holders
 
 
 def test_a_study_on_the_processor_leaves_the_gpus_alone(tmp_path, cache, library):

@@ -73,3 +73,12 @@ def test_what_cannot_be_made_is_said_in_one_line(tmp_path, monkeypatch):
 def test_a_generation_config_that_is_no_json_is_named(tmp_path):
     with pytest.raises(UserError, match=r"generation_config\.json: expected JSON"):
         overlay.without_eos(make_model(tmp_path, config="{half"))
+
+
+def test_a_model_of_links_is_given_to_containers_without_any(tmp_path):
+    model = make_model(tmp_path)
+    made = overlay.without_links(model)
+    assert made.parent == model.parent and made != model
+    assert not any(path.is_symlink() for path in made.iterdir())
+    assert contents(made) == contents(model)
+    assert overlay.without_links(made) == made  # it has none: nothing is made

@@ -3,6 +3,8 @@ import json
 
 import pytest
 from conftest import ROOT
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from enginebench import prompts
 from enginebench.errors import UserError
@@ -107,6 +109,21 @@ def test_characters_of_several_bytes_are_not_cut_apart(tokenizer):
         assert len(prompt.ids) == 37
         assert "\ufffd" not in prompt.text
         assert tuple(tokenizer.encode(prompt.text, add_special_tokens=False).ids) == prompt.ids
+
+
+def test_a_beginning_of_sequence_that_the_tokenizer_adds_counts_and_is_in_the_ids(
+    tokenizer, sources
+):
+    with_bos = Tokenizer.from_str(tokenizer.to_str())
+    bos = with_bos.token_to_id("<|begin|>")
+    with_bos.post_processor = TemplateProcessing(
+        single="<|begin|> $A", special_tokens=[("<|begin|>", bos)]
+    )
+    for prompt in prompts.make_set(with_bos, sources, 40, 10, "a"):
+        assert len(prompt.ids) == 40
+        assert prompt.ids[0] == bos and bos not in prompt.ids[1:]
+        assert "<|begin|>" not in prompt.text  # an engine that is sent the text adds it
+        assert tuple(with_bos.encode(prompt.text).ids) == prompt.ids
 
 
 def test_the_same_seed_gives_the_same_prompts(tokenizer, sources):

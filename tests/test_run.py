@@ -228,7 +228,7 @@ def test_an_engine_does_not_outlive_a_harness_that_was_killed(house, cache):
 
 
 def test_what_an_engine_of_a_killed_harness_had_started_is_ended_by_the_next_study(house, cache):
-    dead = {leftovers.MARK: "1:0.00"}  # process 1 was not started at the beginning of time
+    dead = {leftovers.MARK: "1-0"}  # process 1 was not started at the beginning of time
     start = ["sh", "-c", "sleep 60 >/dev/null & echo $!"]  # its parent is gone at once
     orphan = int(subprocess.check_output(start, env=dict(os.environ) | dead, text=True))
     done = run(house, cache, study(GOOD))
@@ -352,11 +352,11 @@ def test_a_request_that_the_engine_refuses_ends_the_start_at_once(house, cache):
 def test_an_interrupt_is_put_off_while_signals_are_held_even_with_other_threads():
     code = """
 import signal, threading, time
-from enginebench import process
+from enginebench import interrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread(target=time.sleep, args=(0.5,), daemon=True).start()
 try:
-    with process.signals_held():
+    with interrupts.signals_held():
         signal.raise_signal(signal.SIGINT)
         print("held")
     print("not reached")

@@ -1,5 +1,6 @@
 """Shapes of load, TLS, tokens, and several processes, against real servers."""
 
+import multiprocessing
 import shutil
 import socket
 import ssl
@@ -14,6 +15,7 @@ from test_load import DIALECT, drive, read
 
 from enginebench import calibrate, client, load, workers
 from enginebench.dialect import Ask
+from enginebench.errors import UserError
 from enginebench.scripted import Script
 
 TOKENS = 4
@@ -133,6 +135,25 @@ def test_once_the_engine_is_lost_the_processes_give_up_what_is_left():
         kinds = Counter(e.kind for e in taken.exchanges)
     assert set(kinds) <= {"refused", "not sent"}
     assert sum(kinds.values()) == 20_000
+
+
+def test_a_process_of_the_load_generator_that_is_killed_ends_the_load_in_one_line():
+    def kill_one():
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.01)
+        children[0].kill()
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with FakeServer("silent") as server:
+        address = load.Address("127.0.0.1", server.port)
+        requests = [load.post(address, "/", {}, f"{k}") for k in range(4)]
+        sent = load.Load(address, requests, 4, timeout_s=20)
+        words = r"expected the results of 2 processes, found that one"
+        with pytest.raises(UserError, match=words), workers.run(sent, 2):
+            pass
+    killer.join()
+    assert multiprocessing.active_children() == []
 
 
 def test_shares_of_a_load_are_whole_and_apart():

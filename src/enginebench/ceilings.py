@@ -3,13 +3,16 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from enginebench import leftovers
+from enginebench.dockerd import Docker
+from enginebench.observe import DOCKER_ERRORS
 from enginebench.roofline import Ceiling
 
 PROBE_TIMEOUT_S = 120
@@ -40,16 +43,52 @@ def find_device(device: str, devices: Iterable[Mapping[str, Any]]) -> Mapping[st
     return None
 
 
-def measure_cpu(python: Path, threads: int) -> Ceiling | None:
-    """Measure this CPU in an environment that has torch; None if that cannot be done."""
-    probe = Path(str(resources.files("enginebench").joinpath("probe.py")))
-    call = [str(python), "-P", str(probe), str(threads)]
-    try:
+Probe = Callable[[int], str]  # threads -> what the probe printed
+
+
+def in_environment(python: Path) -> Probe:
+    """The probe, run by the interpreter of an engine's environment."""
+
+    def probe(threads: int) -> str:
+        call = [str(python), "-P", "-c", _probe_code(), str(threads)]
         done = subprocess.run(call, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
-        found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
-    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
-        found = None
-    if found is None:
+        return done.stdout if done.returncode == 0 else ""
+
+    return probe
+
+
+def in_container(docker: Docker, image: str) -> Probe:
+    """The probe, run in a container of an engine's image."""
+
+    def probe(threads: int) -> str:
+        container = docker.client.containers.create(
+            image,
+            [str(threads)],
+            entrypoint=["python3", "-c", _probe_code()],
+            name=f"{leftovers.name_prefix()}-probe",
+            labels={leftovers.LABEL: "probe"},
+            network_mode="none",
+        )
+        try:
+            container.start()
+            ended = container.wait(timeout=PROBE_TIMEOUT_S)
+            printed: bytes = container.logs(stdout=True, stderr=False)
+            return printed.decode() if ended["StatusCode"] == 0 else ""
+        finally:
+            container.remove(force=True, v=True)
+
+    return probe
+
+
+def _probe_code() -> str:
+    return resources.files("enginebench").joinpath("probe.py").read_text()
+
+
+def measure_cpu(probe: Probe, threads: int) -> Ceiling | None:
+    """Measure this CPU where there is torch; None if that cannot be done."""
+    try:
+        found = json.loads(probe(threads).splitlines()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError, *DOCKER_ERRORS):
         return None
     # Whichever is faster: a bound must not be below what the memory can do.
     bandwidth = max(found["read_bytes_per_s"], found["copy_bytes_per_s"])
@@ -70,8 +109,8 @@ def higher(a: Ceiling, b: Ceiling | None) -> Ceiling:
     return Ceiling(a.name, bandwidth, flops, a.source)
 
 
-def here(gpus: list[dict[str, Any]], pythons: Iterable[Path], threads: int) -> Ceiling | None:
+def here(gpus: list[dict[str, Any]], probes: Iterable[Probe], threads: int) -> Ceiling | None:
     """The ceiling of this machine; None where it is not known, and then nothing is held to it."""
     if gpus:
         return data_sheet(gpus[0]["name"], table("devices.yaml"))
-    return next((c for python in pythons if (c := measure_cpu(python, threads))), None)
+    return next((c for probe in probes if (c := measure_cpu(probe, threads))), None)

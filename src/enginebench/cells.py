@@ -1,7 +1,7 @@
 """One recorded cell: its raw files, its figures, what is wrong with it."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,9 +143,15 @@ class _Recorded:
     pages: list[prometheus.Metrics]  # one a scrape
     processes: list[Any]
     gpus: list[Any]
+    container: list[Any]  # what its container was seen to hold and use, if it has one
     samples: tuple[memory.Sample, ...]
     resident: tuple[tuple[float, float], ...]  # memory over time: t_s, bytes
     power: tuple[tuple[float, float], ...]  # of the engine's GPUs: t_s, watts
+
+    @property
+    def pids(self) -> set[int]:
+        """The engine's processes."""
+        return _pids(self.processes)
 
     @property
     def ends(self) -> tuple[prometheus.Metrics, prometheus.Metrics]:
@@ -167,8 +173,10 @@ def _read(
         pages.append(prometheus.read(scrape, facts.get("metrics", {})))
     if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
         pages = [page | {"kv_capacity_tokens": float(logged)} for page in pages]
-    its_gpus = gpu.of_engine(gpus, {pid for p in processes for pid in p.get("pids", ())})
+    its_gpus = gpu.of_engine(gpus, _pids(processes))
+    inside = _of_container(where.parent / "container.jsonl", processes)
     times = [(p["t_s"], p["pss_bytes"]) for p in processes if p["pss_bytes"] is not None]
+    times = times or [(row["t_s"], row["memory_bytes"]) for row in inside]
     return _Recorded(
         warmup,
         requests,
@@ -176,10 +184,23 @@ def _read(
         pages,
         processes,
         gpus,
+        inside,
         memory.samples(scraped_s, pages, requests),
         tuple(gpu.over_time(its_gpus, "memory_used_bytes") if device == "cuda" else times),
         tuple(gpu.over_time(its_gpus, "power_w") if device == "cuda" else ()),
     )
+
+
+def _pids(processes: Sequence[Mapping[str, Any]]) -> set[int]:
+    return {pid for sample in processes for pid in sample.get("pids", ())}
+
+
+def _of_container(file: Path, processes: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The rows of a launch's container that fall into this cell."""
+    if not processes or not file.exists():
+        return []
+    first_s, last_s = processes[0]["t_s"], processes[-1]["t_s"]
+    return [row for row in record.read_lines(file) if first_s <= row["t_s"] <= last_s]
 
 
 def _measured(
@@ -204,13 +225,16 @@ def _figures(
     requests = recorded.requests
     first, last = recorded.ends
     figures = measure.figures(requests)
-    figures |= _watched(recorded.pages, recorded.processes, recorded.gpus)
+    figures |= _watched(recorded)
     figures |= memory.figures(recorded.pages, recorded.samples, requests)
     figures |= _account(study, facts.get("dtype"), figures)
     rate, tokens = figures["output_tokens_per_s"], figures["output_tokens"]
     price = float(study["study"]["price"]["usd_per_hour"])
     shares = _shares(study, facts.get("dtype"), requests, cell["concurrency"], figures)
-    energy_j = plausible.energy_used_j(about.get("started") or {}, about.get("ended") or {})
+    its_gpus = {row["index"] for row in gpu.of_engine(recorded.gpus, recorded.pids)}
+    energy_j = plausible.energy_used_j(
+        about.get("started") or {}, about.get("ended") or {}, its_gpus
+    )
     return figures | {
         "usd_per_million_output_tokens": (
             cost.usd_per_million_output_tokens(price, rate) if rate else None
@@ -332,18 +356,17 @@ def _shortest(requests: Columns) -> dict[tuple[int, int], tuple[int, float]]:
     }
 
 
-def _watched(
-    metrics: Sequence[Mapping[str, float | None]],
-    processes: Sequence[Mapping[str, Any]],
-    gpus: Sequence[gpu.Row],
-) -> dict[str, Any]:
+def _watched(recorded: _Recorded) -> dict[str, Any]:
     """Peaks over the cell of what was watched; None is "not measured"."""
 
-    def peak(values: Sequence[float | None]) -> float | None:
+    def peak(values: Iterable[float | None]) -> float | None:
         return max((value for value in values if value is not None), default=None)
 
+    of_processes = peak(sample["pss_bytes"] for sample in recorded.processes)
+    of_container = peak(row["memory_bytes"] for row in recorded.container)
     return {
-        "memory_peak_bytes": peak([sample["pss_bytes"] for sample in processes]),
-        "kv_used_ratio_peak": peak([page.get("kv_used_ratio") for page in metrics]),
-        **gpu.figures(gpus, {pid for sample in processes for pid in sample.get("pids", ())}),
+        "memory_peak_bytes": of_container if of_processes is None else of_processes,
+        "container_memory_peak_bytes": of_container,
+        "kv_used_ratio_peak": peak(page.get("kv_used_ratio") for page in recorded.pages),
+        **gpu.figures(recorded.gpus, recorded.pids),
     }

@@ -4,21 +4,27 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from enginebench import (
     __version__,
     capacity,
+    dockerd,
+    doctor,
     environment,
     launch,
     leftovers,
     machine,
     plan,
+    profile,
     published,
     report,
     roofline,
@@ -59,8 +65,31 @@ StrictOption = Annotated[
     bool, typer.Option("--strict", help="A suspect cell also makes the exit code 1")
 ]
 
+RunnerOption = Annotated[
+    Literal["", "container", "process"],
+    typer.Option("--runner", envvar="ENGINEBENCH_RUNNER", help="Default: containers if possible"),
+]
+ProfileOption = Annotated[
+    Literal["", "gpu", "cpu"], typer.Option("--profile", help="Default: by what the machine has")
+]
+ImageOption = Annotated[
+    list[str] | None,
+    typer.Option("--image", help="ENGINE=IMAGE: take this image; may be given again"),
+]
+
 RESULTS = Path("results")
 CACHE = Path(".cache")
+_DEVICES = {"": "", "gpu": "cuda", "cpu": "cpu"}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the person wants a study run; empty is "as the machine allows"."""
+
+    runner: str = ""
+    profile: str = ""
+    images: tuple[str, ...] = ()
+    strict: bool = False
 
 
 @app.command("study")
@@ -69,13 +98,17 @@ def study_command(
     results: ResultsOption = RESULTS,
     cache: CacheOption = CACHE,
     root: RootOption = Path(),
+    runner: RunnerOption = "",
+    profile: ProfileOption = "",
+    image: ImageOption = None,
     strict: StrictOption = False,
 ) -> None:
     """Run a whole study, from prompts to report."""
-    file = _study_file(root, name)
+    way = Way(runner, profile, tuple(image or ()), strict)
+    file = _study_file(root, name, way)
     chosen = study.load(file)
     engines = load_engines(chosen, root.resolve(), str(file))
-    _run_study(chosen, engines, f"make study STUDY={file}", root, results, cache, strict)
+    _run_study(chosen, engines, f"make study STUDY={file}", root, results, cache, way)
 
 
 @app.command()
@@ -85,28 +118,25 @@ def bench(
     results: ResultsOption = RESULTS,
     cache: CacheOption = CACHE,
     root: RootOption = Path(),
+    runner: RunnerOption = "",
+    profile: ProfileOption = "",
+    image: ImageOption = None,
     strict: StrictOption = False,
 ) -> None:
     """Run one engine: its variants in a study, or its defaults where the study has none."""
-    bench_engine(engine, name, results, cache, root, strict)
+    way = Way(runner, profile, tuple(image or ()), strict)
+    bench_engine(engine, name, results, cache, root, way)
 
 
-def bench_engine(
-    engine: str,
-    name: str = "",
-    results: Path = RESULTS,
-    cache: Path = CACHE,
-    root: Path = Path(),
-    strict: bool = False,
-) -> None:
+def bench_engine(engine: str, name: str, results: Path, cache: Path, root: Path, way: Way) -> None:
     launch.load_engine(root, engine)  # a wrong name is answered before anything else
-    file = _study_file(root, name)
+    file = _study_file(root, name, way)
     whole = study.load(file)
     engines = load_engines(whole, root.resolve(), str(file))  # all, as they share settings
     engines.setdefault(engine, launch.load_engine(root.resolve(), engine))
     part = {engine: engines[engine]}
     again = f"make bench-{engine} STUDY={file}"
-    _run_study(only(whole, engine), part, again, root, results, cache, strict)
+    _run_study(only(whole, engine), part, again, root, results, cache, way)
 
 
 def only(whole: Study, engine: str) -> Study:
@@ -127,7 +157,7 @@ def only(whole: Study, engine: str) -> Study:
 @app.command("plan")
 def plan_command(name: StudyArgument = "", root: RootOption = Path()) -> None:
     """Print what a study would run, and for how long, without starting anything."""
-    chosen = study.load(_study_file(root, name))
+    chosen = study.load(_study_file(root, name, Way()))
     _print_plan(chosen, plan.make(chosen))
 
 
@@ -272,22 +302,41 @@ def engines(root: RootOption = Path()) -> None:
         console.print(f"[bold]{name}[/]  settings: {', '.join(known) or 'none'}")
 
 
-def _study_file(root: Path, name: str) -> Path:
+@app.command("doctor")
+def doctor_command(root: RootOption = Path(), cache: CacheOption = CACHE) -> None:
+    """Say what this machine has of what a study needs, and what to do about each lack."""
+    machine_way = profile.choose()
+    file = _default_study(root, machine_way)
+    for finding in doctor.examine(study.load(file).model, cache.resolve()):
+        mark = "[green]ok  [/]" if finding.is_good else "[yellow]lack[/]"
+        console.print(f"{mark}  {finding.what}: {escape(finding.found)}", soft_wrap=True)
+        if finding.advice:
+            console.print(f"        {escape(finding.advice)}", soft_wrap=True)
+    console.print(f"so `make study` runs {file}: {escape(machine_way.why)}", soft_wrap=True)
+
+
+@app.command("down")
+def down_command() -> None:
+    """Remove every container and network of ours, those started by hand too; end stray engines."""
+    leftovers.end(_say)
+    removed = leftovers.remove_containers(lambda name: True)
+    console.print(f"removed: {', '.join(removed) or 'nothing'}", markup=False, soft_wrap=True)
+
+
+def _study_file(root: Path, name: str, way: Way) -> Path:
     """A study by its path or name; with no name, the one for this machine, saying why."""
     if not name:
-        gpus = machine.gpus()
-        why = f"found {gpus[0]['name']}" if gpus else "no GPU found"
-        wanted = root / "studies" / ("gpu.yaml" if gpus else "cpu.yaml")
-        if not wanted.exists():
-            why += f", but there is no {wanted} yet: the study runs on the CPU"
-            wanted = root / "studies" / "cpu.yaml"
-        console.print(
-            f"profile {wanted.stem}: {why}; engines run as processes; study {wanted}",
-            soft_wrap=True,
-        )
-        return wanted
+        chosen = profile.choose(_DEVICES[way.profile], way.runner)
+        file = _default_study(root, chosen)
+        console.print(f"profile {file.stem}: study {file}", soft_wrap=True)
+        return file
     path = Path(name)
     return path if path.suffix in (".yaml", ".yml") else root / "studies" / f"{name}.yaml"
+
+
+def _default_study(root: Path, chosen: profile.Profile) -> Path:
+    file = root / "studies" / f"{chosen.study}.yaml"
+    return file if file.exists() else root / "studies" / "cpu.yaml"
 
 
 def _print_plan(chosen: Study, made: plan.Plan) -> None:
@@ -308,12 +357,27 @@ def _run_study(
     root: Path,
     results: Path,
     cache: Path,
-    strict: bool,
+    way: Way,
 ) -> None:
     kept = "nothing was started yet"
+    images = _images(way.images, engines)
     try:
-        leftovers.end(lambda text: console.print(text, markup=False, soft_wrap=True))
-        prepared = prepare(chosen, engines, root.resolve(), cache.resolve(), rerun, console.print)
+        leftovers.end(_say)
+        wanted = _DEVICES[way.profile] or ("" if chosen.device == "auto" else chosen.device)
+        found = profile.choose(wanted, way.runner)
+        _say(found.why)
+        docker = dockerd.require() if found.runner == "container" else None
+        prepared = prepare(
+            chosen,
+            engines,
+            root.resolve(),
+            cache.resolve(),
+            rerun,
+            _say,
+            found.device,
+            docker,
+            images,
+        )
         _print_plan(chosen, prepared.plan)
         writer = Writer.create(results, chosen.name)
         kept = (
@@ -332,7 +396,25 @@ def _run_study(
         raise UserError(
             f"{len(outcome.failed_starts)} engine starts failed; the report has the logs"
         )
-    _exit_by_verdict(summary, strict)
+    _exit_by_verdict(summary, way.strict)
+
+
+def _images(given: Sequence[str], engines: Mapping[str, Any]) -> dict[str, str]:
+    """``ENGINE=IMAGE`` texts by engine."""
+    made = {}
+    for text in given:
+        engine, _, image = text.partition("=")
+        if engine not in engines or not image:
+            raise UserError(
+                f"--image: expected ENGINE=IMAGE with an engine of the study "
+                f"({', '.join(engines)}), found {text!r}"
+            )
+        made[engine] = image
+    return made
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def _exit_by_verdict(summary: Summary, strict: bool) -> None:
@@ -340,11 +422,11 @@ def _exit_by_verdict(summary: Summary, strict: bool) -> None:
         raise typer.Exit(EXIT_INVALID_CELLS)
 
 
-def bench_script(file: Path, profile: str = "") -> None:
+def bench_script(file: Path, kind: str = "") -> None:
     """All that an engine's ``metrics.py`` does: ``enginebench bench`` for its own directory.
 
     Args:
-        profile: which kind of study is taken where none is named; the machine decides the rest.
+        kind: which kind of study is taken where none is named; the machine decides the rest.
     """
     directory = file.resolve().parent
 
@@ -352,11 +434,15 @@ def bench_script(file: Path, profile: str = "") -> None:
         name: Annotated[str, typer.Option("--study", help="Take its part of this study")] = "",
         results: ResultsOption = RESULTS,
         cache: CacheOption = CACHE,
+        runner: RunnerOption = "",
+        profile: ProfileOption = "",
+        image: ImageOption = None,
         strict: StrictOption = False,
     ) -> None:
         # There is none for GPUs yet: what it shows of counts and curves is the same.
-        chosen = name or (profile and f"{profile}-cpu")
-        bench_engine(directory.name, chosen, results, cache, directory.parent, strict)
+        chosen = name or (kind and f"{kind}-cpu")
+        way = Way(runner, profile, tuple(image or ()), strict)
+        bench_engine(directory.name, chosen, results, cache, directory.parent, way)
 
     run_cli(lambda: typer.run(command))
 

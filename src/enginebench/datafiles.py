@@ -26,6 +26,7 @@ def write(summary: Summary, derived: Path) -> None:
     (derived / "metrics_data.json").write_text(text + "\n")
     (derived / "kv_cache_data.json").write_text(_series_text(summary, _kv_series))
     (derived / "gpu_memory_data.json").write_text(_series_text(summary, _memory_series))
+    (derived / "latency_data.json").write_text(_series_text(summary, _latency_series))
     elsewhere = _series_text(summary, lambda cell: {"tools": cell.elsewhere})
     (derived / "other_tools_data.json").write_text(elsewhere)
     rows = [_csv_row(group) for group in summary.groups]
@@ -34,8 +35,11 @@ def write(summary: Summary, derived: Path) -> None:
 
 def _cell_data(cell: CellRow) -> dict[str, Any]:
     verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
-    # The samples are in kv_cache_data.json, what other tools would print in other_tools_data.json.
-    return asdict(replace(cell, samples=(), resident=(), power=(), elsewhere={})) | verdict
+    # The samples are in kv_cache_data.json, the quantiles in latency_data.json, what other tools
+    # would print in other_tools_data.json.
+    figures = {name: value for name, value in cell.figures.items() if name != "quantiles"}
+    bare = replace(cell, figures=figures, samples=(), resident=(), power=(), elsewhere={})
+    return asdict(bare) | verdict
 
 
 def _series_text(summary: Summary, series: Callable[[CellRow], Any]) -> str:
@@ -62,6 +66,11 @@ def _memory_series(cell: CellRow) -> dict[str, Any]:
         "power_t_s": [time_s for time_s, _ in cell.power],
         "power_w": [value for _, value in cell.power],
     }
+
+
+def _latency_series(cell: CellRow) -> dict[str, Any]:
+    found = cell.figures.get("quantiles", {})
+    return {name: [round(value, 7) for value in row] for name, row in found.items()}
 
 
 def _agreement_data(found: Comparison) -> dict[str, Any]:

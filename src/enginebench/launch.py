@@ -23,7 +23,7 @@ from enginebench.dialect import METRIC_NAMES, Dialect
 from enginebench.errors import UserError
 
 #: Set by the harness for every engine; a study cannot set them.
-HARNESS_VARIABLES = ("MODEL", "HOST", "PORT", "CPUS")
+HARNESS_VARIABLES = ("MODEL", "HOST", "PORT", "CPUS", "DEVICE", "IMAGE")
 
 _VARIABLE = re.compile(
     r"\$(?:(?P<escaped>\$)|(?P<plain>[A-Za-z_]\w*)"
@@ -46,7 +46,6 @@ class Native(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     environment: Environment
     command: Annotated[list[str], Field(min_length=1)]  # a first word "python": the environment's
-    cpu_env: dict[str, str] = {}  # set where there is no GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,8 @@ class Engine:
     native: Native | None  # None: it runs only in a container
     flags: tuple[str, ...]  # the service's command, not yet interpolated
     env: Mapping[str, str]  # the service's environment, not yet interpolated
+    image: str | None = None  # of its containers on a GPU, not yet interpolated
+    is_built: bool = False  # the image is built from the engine's own directory
     cpu_image: str | None = None  # None: its containers need a GPU
     without_eos: bool = False  # it cannot be asked to ignore the end of sequence
 
@@ -71,7 +72,7 @@ class Engine:
         """The variables that this launch file understands."""
         native = self.native
         texts = [*self.flags, *self.env.values()]
-        texts += [*native.command, *native.cpu_env.values()] if native else []
+        texts += native.command if native else ()
         matches = (match for text in texts for match in _VARIABLE.finditer(text))
         return {name for match in matches if (name := match["name"] or match["plain"])}
 
@@ -122,6 +123,7 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
         flags = tuple(shlex.split(command) if isinstance(command, str) else map(str, command))
         env = _environment(service.get("environment") or {})
         native = Native.model_validate(data["x-native"]) if "x-native" in data else None
+        image = _key(service, "image", str, None)
         cpu_image = _key(data, "x-cpu-image", str, None)
         without_eos = _key(data, "x-without-end-of-sequence", bool, False)
     except yaml.YAMLError as error:
@@ -148,6 +150,8 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
         native,
         flags,
         env,
+        image=image,
+        is_built="build" in service,
         cpu_image=cpu_image,
         without_eos=without_eos,
     )
@@ -199,6 +203,11 @@ def _load_dialect(directory: Path) -> Dialect:
             f"known: {', '.join(METRIC_NAMES)}"
         )
     return dialect
+
+
+def as_text(value: Any) -> str:
+    """The value of a setting as the variable that it becomes."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def interpolate(text: str, values: Mapping[str, str], where: str) -> str:

@@ -1,16 +1,25 @@
-"""Processes of engines whose harness was killed outright: found by a mark, and ended.
+"""What a harness that was killed outright has left behind: found by its mark, and ended.
 
 The kernel ends an engine's main process with its harness; the processes that this one has started
-stay, hold memory and spin. Every engine is started with the mark of its harness in its environment,
-which all its children inherit.
+stay, hold memory and spin, and a container stays whole. Every engine is started with the mark of
+its harness in its environment, which all its children inherit; its container and network have it
+in their names.
 """
 
+import contextlib
+import re
 from collections.abc import Callable
 
 import psutil
 
+from enginebench import dockerd
+from enginebench.observe import DOCKER_ERRORS
+
 MARK = "ENGINEBENCH_HARNESS"
+LABEL = "enginebench"  # compose/base.yaml gives it to every container
+PROJECT = "com.docker.compose.project"  # compose gives it to whatever it makes
 WAIT_S = 10.0
+_NAME = re.compile(r"^enginebench-(\d+-\d+)-")
 
 
 def mark() -> str:
@@ -18,8 +27,13 @@ def mark() -> str:
     return _mark(psutil.Process())
 
 
+def name_prefix() -> str:
+    """What the names of this harness's containers and networks begin with."""
+    return f"enginebench-{mark()}"
+
+
 def _mark(process: psutil.Process) -> str:
-    return f"{process.pid}:{process.create_time():.2f}"
+    return f"{process.pid}-{process.create_time() * 100:.0f}"
 
 
 def find() -> list[psutil.Process]:
@@ -37,13 +51,20 @@ def find() -> list[psutil.Process]:
 
 def _is_alive(owner: str) -> bool:
     try:
-        return _mark(psutil.Process(int(owner.partition(":")[0]))) == owner
+        return _mark(psutil.Process(int(owner.partition("-")[0]))) == owner
     except (psutil.Error, ValueError):
         return False
 
 
 def end(say: Callable[[str], None]) -> None:
     """End what killed harnesses have left behind, and say so."""
+    _end_processes(say)
+    names = remove_containers(_is_orphan)
+    if names:
+        say(f"removed what a killed enginebench had left behind: {', '.join(names)}")
+
+
+def _end_processes(say: Callable[[str], None]) -> None:
     found = find()
     if not found:
         return
@@ -57,3 +78,36 @@ def end(say: Callable[[str], None]) -> None:
     psutil.wait_procs(found, timeout=WAIT_S)
     if names:
         say(f"ended what a killed enginebench had left behind: {', '.join(names)}")
+
+
+def _is_orphan(name: str) -> bool:
+    found = _NAME.match(name)
+    return found is not None and not _is_alive(found[1])
+
+
+def remove_containers(wanted: Callable[[str], bool]) -> list[str]:
+    """Remove containers of ours with their anonymous volumes, and networks, whose name is wanted.
+
+    Containers that were started by hand have a name of compose's own choice; they carry our label.
+
+    Returns:
+        what was removed; nothing where there is no Docker.
+    """
+    docker = dockerd.connect()
+    if isinstance(docker, str):
+        return []
+    removed = []
+    with contextlib.suppress(*DOCKER_ERRORS):
+        projects = set()
+        for container in docker.client.containers.list(all=True, filters={"label": LABEL}):
+            if wanted(str(container.name)):
+                container.remove(force=True, v=True)
+                removed.append(f"container {container.name}")
+                projects.add(container.labels.get(PROJECT))
+        for network in docker.client.networks.list(filters={"label": PROJECT}):
+            name = str(network.name)
+            is_by_name = _NAME.match(name) and wanted(name)
+            if is_by_name or network.attrs["Labels"][PROJECT] in projects:
+                network.remove()
+                removed.append(f"network {name}")
+    return removed

@@ -15,6 +15,7 @@ from enginebench import stats
 from enginebench.columns import Columns, Row, Times, as_numbers, gather
 
 PERCENTILES = (50, 90, 95, 99)
+QUANTILES = 200  # steps from the least to the largest that are kept of every latency of a cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,11 @@ def figures(found: Columns) -> dict[str, Any]:
         made[f"{name}_mean"] = stats.mean(values)
         for q in PERCENTILES:
             made[f"{name}_p{q}"] = stats.percentile(values, q, len(found), may_reorder=True)
+    made["quantiles"] = {
+        name: stats.quantiles(values, QUANTILES, may_reorder=True)
+        for name, values in samples.items()
+        if len(values)
+    }
     return made
 
 

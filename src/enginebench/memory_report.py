@@ -8,7 +8,7 @@ from typing import Any
 from enginebench import growth
 from enginebench.capacity import requests_that_fit
 from enginebench.cells import CellRow
-from enginebench.summarize import Group, Summary
+from enginebench.summarize import Group, Summary, workload_of
 
 GIB = 1 << 30
 NOT_MEASURED = "–"
@@ -115,14 +115,9 @@ def capacities(summary: Summary) -> Table:
 
 def request_tokens(summary: Summary, workload: str) -> int:
     """Prompt and longest output of a request of a workload."""
-    found = _workload(summary, workload)
+    found = workload_of(summary, workload)
     output = found["output_tokens"]
     return int(found["prompt_tokens"]) + int(output["max"] if isinstance(output, dict) else output)
-
-
-def _workload(summary: Summary, name: str) -> Mapping[str, Any]:
-    (found,) = (w for w in summary.study["study"]["workloads"] if w["name"] == name)
-    return dict(found)
 
 
 def _block(summary: Summary, group: Group) -> int:
@@ -161,9 +156,9 @@ def curves(summary: Summary) -> dict[str, dict[str, list[tuple[float, float]]]]:
         for group in summary.groups
         if group.concurrency == 1
         and group.rate is None
-        and isinstance(_workload(summary, group.workload)["output_tokens"], int)
+        and isinstance(workload_of(summary, group.workload)["output_tokens"], int)
     ]
-    prompts = Counter(_workload(summary, group.workload)["prompt_tokens"] for group in alone)
+    prompts = Counter(workload_of(summary, group.workload)["prompt_tokens"] for group in alone)
     if not prompts:
         return {}
     prompt = prompts.most_common(1)[0][0]
@@ -172,7 +167,10 @@ def curves(summary: Summary) -> dict[str, dict[str, list[tuple[float, float]]]]:
         variants: dict[str, list[tuple[float, float]]] = {}
         for group in alone:
             value = group.figures[figure]
-            if value is not None and _workload(summary, group.workload)["prompt_tokens"] == prompt:
+            if (
+                value is not None
+                and workload_of(summary, group.workload)["prompt_tokens"] == prompt
+            ):
                 tokens = request_tokens(summary, group.workload)
                 length = tokens - (prompt if over == "output" else 0)
                 variants.setdefault(group.label, []).append((float(length), value.mean))

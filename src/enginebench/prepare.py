@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -13,9 +14,11 @@ from enginebench import (
     calibrate,
     ceilings,
     environment,
+    images,
     launch,
     machine,
     model,
+    nvml,
     overlay,
     plan,
     process,
@@ -24,6 +27,7 @@ from enginebench import (
 )
 from enginebench.calibrate import Calibration
 from enginebench.dialect import Ask
+from enginebench.dockerd import Docker
 from enginebench.errors import UserError
 from enginebench.launch import Engine
 from enginebench.plan import Cell, Launch, Plan
@@ -57,6 +61,8 @@ class Prepared:
     ceiling: Callable[[], Ceiling | None]  # finds (on a CPU: measures) the machine's ceiling
     facts: Mapping[str, Any]  # what study.json says
     calibration: tuple[Calibration, ...] = ()  # of the client, at this study's levels
+    docker: Docker | None = None  # None: the engines run as processes
+    images: Mapping[str, str] = field(default_factory=dict)  # by engine: of their containers
 
     def client_processes(self, item: Launch, cell: Cell) -> int:
         """Processes that the load generator needs for a cell."""
@@ -88,19 +94,32 @@ def prepare(
     cache: Path,
     rerun: str,
     say: Callable[[str], None],
+    device: str,
+    docker: Docker | None = None,
+    chosen_images: Mapping[str, str] = MappingProxyType({}),
 ) -> Prepared:
     """Get ready everything that needs no engine running: environments, model, prompts, plan.
 
     Args:
+        device: "cpu" or "cuda".
+        docker: the daemon whose containers the engines run in; None: they run as processes.
+        chosen_images: by engine, instead of those that the launch files name.
         rerun: the command that runs this study again, for the report.
         say: told what takes long.
 
     Raises:
         UserError: whatever the study asks for that is not there or cannot be.
     """
-    for engine in engines.values():
-        process.recipe(engine)
-    device = machine.device() if study.device == "auto" else study.device
+    if device == "cuda" and not machine.gpus():
+        raise UserError(
+            f"device: expected an NVIDIA GPU for this study, found none "
+            f"({nvml.error() or 'no NVML library'}); make doctor says what is here"
+        )
+    for engine in engines.values():  # what cannot be is said before anything takes time
+        if docker is None:
+            process.recipe(engine)
+        elif engine.name not in chosen_images:
+            images.name(engine, device)
     source = Path(study.prompts.path)
     source = source if source.is_absolute() else root / source
     texts = prompts.read_sources(source, study.prompts.format)
@@ -112,18 +131,28 @@ def prepare(
     for cell in {cell.id: cell for cell in cells}.values():
         _check_context(cell, found)
         work[cell.id] = _make_work(study, cell, tokenizer, texts, root)
-    for engine in engines.values():
-        if engine.native is not None:
+    image_of: dict[str, str] = {}
+    if docker is None:
+        for engine in engines.values():
             environment.build(engine, device, cache, say)
+    else:
+        for engine in engines.values():
+            wanted = chosen_images.get(engine.name, "")
+            image_of[engine.name] = images.ensure(engine, device, wanted, docker, cache, say)
+    plain = found.path if docker is None else overlay.without_links(found.path)
     model_paths = {
-        engine.name: overlay.without_eos(found.path) if engine.without_eos else found.path
+        engine.name: overlay.without_eos(found.path) if engine.without_eos else plain
         for engine in engines.values()
     }
-    pythons = [environment.python(e, device, cache) for e in engines.values() if e.native]
+    if docker is None:
+        pythons = [environment.python(engine, device, cache) for engine in engines.values()]
+        probes = [ceilings.in_environment(python) for python in pythons]
+    else:
+        probes = [ceilings.in_container(docker, image) for image in image_of.values()]
     gpus = machine.gpus() if device == "cuda" else []
 
     def find_ceiling() -> Ceiling | None:
-        return ceilings.here(gpus, pythons, len(machine.cpus()))
+        return ceilings.here(gpus, probes, len(machine.cpus()))
 
     say("measuring the load generator against a server whose times are known ...")
     calibration = calibrate.study(made, study.calibration_s)
@@ -135,7 +164,7 @@ def prepare(
         "started_at": datetime.now(UTC).isoformat(),
         "clock": machine.clocks(),
         "rerun": rerun,
-        "runner": "process",
+        "runner": "process" if docker is None else "container",
         "device": device,
         "machine": machine.facts(),
         "calibration": [asdict(found) for found in calibration],
@@ -169,6 +198,8 @@ def prepare(
         find_ceiling,
         facts,
         tuple(calibration),
+        docker,
+        image_of,
     )
 
 

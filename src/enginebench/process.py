@@ -1,33 +1,26 @@
-"""Engines as plain processes: start, wait until ready, stop. For machines without Docker."""
+"""Engines as plain processes: start and stop. For machines without Docker."""
 
 import contextlib
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
-import requests
 
-from enginebench import environment, exchange, leftovers, load
-from enginebench.dialect import Ask
+from enginebench import environment, leftovers, load
 from enginebench.errors import EngineError, UserError
-from enginebench.launch import Engine, Native, interpolate
-from enginebench.secrecy import redact, redact_file
-from enginebench.watch import local_session
+from enginebench.launch import Engine, Native, as_text, interpolate
+from enginebench.secrecy import redact_file
+from enginebench.server import HOST, STOP_GRACE_S, Server
 
-HOST = "127.0.0.1"
-POLL_S = 0.25
-STOP_GRACE_S = 15.0
-LOG_TAIL_LINES = 15
+TELLING_PREFIXES = ("OMP_", "MKL_", "KMP_", "GOMP_", "TORCH", "CUDA_", "HF_", "VLLM_", "LD_PRELOAD")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _LIBC = ctypes.CDLL(None)  # loaded here: little is safe between fork and exec
 
 
@@ -38,70 +31,6 @@ class Command:
     argv: tuple[str, ...]
     env: Mapping[str, str]  # what is added to the caller's environment
     port: int
-
-
-@dataclass(slots=True)
-class Server:
-    """A started engine."""
-
-    engine: Engine
-    command: Command
-    process: subprocess.Popen[bytes]
-    log: Path
-    started_s: float
-
-    @property
-    def address(self) -> load.Address:
-        return load.Address(HOST, self.command.port)
-
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self.command.port}"
-
-    def log_text(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
-
-    def log_tail(self) -> list[str]:
-        return redact(self.log_text()).splitlines()[-LOG_TAIL_LINES:]
-
-    def death(self) -> str | None:
-        """Why the engine's process is gone; None while it runs."""
-        code = self.process.poll()
-        if code is None:
-            return None
-        if code < 0:
-            return f"the engine's process was killed by {signal.Signals(-code).name}"
-        return f"the engine's process ended with exit code {code}"
-
-
-def choose_port(wanted: int | None) -> int:
-    """The wanted port if it is free, or any free one.
-
-    Raises:
-        UserError: the wanted port is in use; its holder is named where the system tells.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, wanted or 0))
-        except OSError as error:
-            raise UserError(
-                f"port {wanted}: expected a free port on {HOST}, found it in use"
-                f"{_holder(wanted)} ({error.strerror}); stop that or change `port` in the study"
-            ) from None
-        return int(probe.getsockname()[1])
-
-
-def _holder(port: int | None) -> str:
-    with contextlib.suppress(psutil.Error):
-        for connection in psutil.net_connections("tcp"):
-            address = connection.laddr
-            if address and address.port == port and connection.status == psutil.CONN_LISTEN:
-                if connection.pid is None:
-                    return ""
-                process = psutil.Process(connection.pid)
-                return f" by {process.name()} (process {connection.pid})"
-    return ""
 
 
 def recipe(engine: Engine) -> Native:
@@ -124,7 +53,7 @@ def resolve(
 ) -> Command:
     """The command line of an engine under these settings (launch variables)."""
     native = recipe(engine)
-    values = {name: _as_text(value) for name, value in settings.items()}
+    values = {name: as_text(value) for name, value in settings.items()}
     values |= {"HOST": HOST, "PORT": str(port)}
     where = str(engine.launch_file)
 
@@ -139,13 +68,9 @@ def resolve(
         words[1] = str(own_file)
     env = dict(engine.env)
     if device == "cpu":  # also where there is a GPU that the study does not use
-        env |= {"CUDA_VISIBLE_DEVICES": ""} | native.cpu_env
+        env |= {"CUDA_VISIBLE_DEVICES": ""}
     argv = tuple(fill(word) for word in (*words, *engine.flags))
     return Command(argv, {name: fill(text) for name, text in env.items()}, port)
-
-
-def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def start(engine: Engine, command: Command, directory: Path) -> Server:
@@ -175,30 +100,30 @@ def start(engine: Engine, command: Command, directory: Path) -> Server:
                 f"{engine.name}: cannot start {command.argv[0]}: {error.strerror}; "
                 "build its environment again: make clean, then make setup"
             ) from None
-    return Server(engine, command, process, log, time.perf_counter())
-
-
-@contextlib.contextmanager
-def signals_held() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until the block has ended.
-
-    An interrupt that arrives while a process is being forked is lost (Python ignores what its
-    at-fork hooks raise); one that arrives while an engine is being stopped would leave it running.
-    Handlers are replaced, not signals blocked: a mask holds for one thread only, and a display has
-    a thread of its own.
-    """
-    arrived: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: arrived.append(number))
-        for number in _INTERRUPTS
+    facts = {
+        "command": list(command.argv),
+        "env": dict(command.env),
+        "inherited_env": _inherited(command),
     }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if arrived:
-            signal.raise_signal(arrived[0])
+    return Server(
+        engine,
+        load.Address(HOST, command.port),
+        process.pid,
+        log,
+        time.perf_counter(),
+        lambda: _death(process),
+        lambda hurried: _stop(process, log, hurried),
+        facts,
+    )
+
+
+def _inherited(command: Command) -> dict[str, str]:
+    """Variables of the caller that are known to move an engine's numbers."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(TELLING_PREFIXES) and name not in command.env
+    }
 
 
 def _in_child() -> None:
@@ -206,73 +131,41 @@ def _in_child() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def wait_ready(server: Server, ask: Ask, deadline_s: float) -> float:
-    """Wait for a 200 from the health path and one real generation; return seconds since start.
-
-    Raises:
-        EngineError: the process ended, the deadline passed, or the engine refused the request; with
-            the last lines of its log.
-    """
-    name, dialect = server.engine.name, server.engine.dialect
-    last = "no answer yet"
-    session = local_session()
-    while (left_s := server.started_s + deadline_s - time.perf_counter()) > 0:
-        if (death := server.death()) is not None:
-            raise EngineError(
-                f"{name}: {death} before it was ready; the end of its log:", server.log_tail()
-            )
-        try:
-            answer = session.get(server.url + dialect.health_path, timeout=min(5, left_s))
-            last = f"HTTP {answer.status_code} from {dialect.health_path}"
-            if answer.status_code == 200:
-                first = _first_generation(server, ask, left_s)
-                if first.error is None:
-                    return time.perf_counter() - server.started_s
-                last = f"a first generation failed: {first.error}"
-                if first.status is not None and 400 <= first.status < 500:
-                    raise EngineError(
-                        f"{name}: it refused the study's first request ({first.error}); "
-                        "mend the study or the engine's settings; the end of its log:",
-                        server.log_tail(),
-                    )
-        except requests.RequestException as error:
-            last = f"{type(error).__name__} at {server.url}{dialect.health_path}"
-        time.sleep(POLL_S)
-    raise EngineError(
-        f"{name}: not ready within {deadline_s:g} s (ready_timeout_s); last answer: {last}; "
-        "the end of its log:",
-        server.log_tail(),
-    )
+def _death(process: subprocess.Popen[bytes]) -> str | None:
+    code = process.poll()
+    if code is None:
+        return None
+    if code < 0:
+        return f"the engine's process was killed by {signal.Signals(-code).name}"
+    return f"the engine's process ended with exit code {code}"
 
 
-def _first_generation(server: Server, ask: Ask, timeout_s: float) -> exchange.RequestRecord:
-    """Generate once, outside everything that is measured."""
-    dialect = server.engine.dialect
-    request = load.post(server.address, dialect.generate_path, dialect.body(ask), "ready")
-    (answer,) = load.run_closed_loop(server.address, [request], 1, timeout_s)
-    return exchange.read(answer, dialect, ask, phase="warmup", request_id="ready")
-
-
-def stop(server: Server) -> None:
+def _stop(
+    process: subprocess.Popen[bytes], log: Path, hurried: Callable[[], bool]
+) -> dict[str, Any]:
     """End the engine and everything it started; never raises for a process that is gone."""
-    group = server.process.pid
+    group = process.pid
     children = _descendants(group)
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.process.wait(STOP_GRACE_S)
-        if server.process.poll() is not None:
+        until_s = time.perf_counter() + STOP_GRACE_S
+        while process.poll() is None and time.perf_counter() < until_s:
+            if hurried() and sign is signal.SIGTERM:
+                break
+            time.sleep(0.05)
+        if process.poll() is not None:
             break
-    _, alive = psutil.wait_procs(children, timeout=5)
-    for process in alive:  # workers that outlived the engine
+    _, alive = psutil.wait_procs(children, timeout=0.5 if hurried() else 5)
+    for child in alive:  # workers that outlived the engine
         with contextlib.suppress(psutil.Error):
-            process.kill()
+            child.kill()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
     with contextlib.suppress(OSError):
-        (server.log.parent / "work").rmdir()
-    redact_file(server.log)
+        (log.parent / "work").rmdir()
+    redact_file(log)
+    return {}
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

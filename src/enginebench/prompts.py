@@ -137,14 +137,17 @@ def make_set(
     """``count`` different prompts of exactly ``length`` tokens each, the same for the same seed.
 
     A prompt is a tag of its own and then source texts in a seeded order, cut at ``length`` tokens.
-    A cut inside a word may tokenize otherwise on the way back; then another order is tried.
+    A cut inside a word may tokenize otherwise on the way back; then another order is tried. What
+    the tokenizer puts in front of any text (a beginning of sequence) counts: an engine that is sent
+    the text puts it there itself, an engine that is sent the ids is sent it.
 
     Raises:
         UserError: the tokenizer cannot give such prompts.
     """
     prompts: dict[tuple[int, ...], Prompt] = {}
+    head = tokenizer.encode("").ids
     for index in range(count):
-        prompt = _make_one(tokenizer, sources, length, f"{seed}/{index}")
+        prompt = _make_one(tokenizer, head, sources, length, f"{seed}/{index}")
         if prompt is None or prompt.ids in prompts:
             reason = "none re-tokenizes to its own ids" if prompt is None else "two are the same"
             raise UserError(
@@ -156,14 +159,15 @@ def make_set(
 
 
 def _make_one(
-    tokenizer: Tokenizer, sources: Sequence[str], length: int, seed: str
+    tokenizer: Tokenizer, head: list[int], sources: Sequence[str], length: int, seed: str
 ) -> Prompt | None:
     for attempt in range(ATTEMPTS):
         draw = random.Random(f"{seed}/{attempt}")
         tag = hashlib.sha256(f"{seed}/{attempt}".encode()).hexdigest()[:8]
-        ids = _fill(tokenizer, sources, length, tag, draw)[:length]
-        text = tokenizer.decode(ids, skip_special_tokens=False)
-        if tokenizer.encode(text, add_special_tokens=False).ids == ids and len(ids) == length:
+        body = _fill(tokenizer, sources, length, tag, draw)[: max(length - len(head), 0)]
+        text = tokenizer.decode(body, skip_special_tokens=False)
+        ids = head + body
+        if tokenizer.encode(text).ids == ids and len(ids) == length:
             raw = b"".join(token.to_bytes(4, "little") for token in ids)
             return Prompt(tuple(ids), text, hashlib.sha256(raw).hexdigest())
     return None

@@ -1,9 +1,8 @@
 """Running a prepared study: the one place where all parts are wired, in the order of the flow."""
 
-import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ import requests
 
 from enginebench import (
     client,
+    container,
     environment,
     exchange,
+    idle,
     load,
     machine,
     memory,
@@ -25,13 +26,15 @@ from enginebench import (
 from enginebench.display import Display
 from enginebench.errors import EngineError
 from enginebench.exchange import Phase, RequestRecord
+from enginebench.interrupts import signals_held
+from enginebench.launch import Engine
 from enginebench.measure import cell_figures
 from enginebench.plan import Cell, Launch
 from enginebench.prepare import Prepared, Work
 from enginebench.record import Writer
+from enginebench.server import Server, choose_port, wait_ready
 from enginebench.watch import Watcher, local_session
 
-TELLING_PREFIXES = ("OMP_", "MKL_", "KMP_", "GOMP_", "TORCH", "CUDA_", "HF_", "VLLM_", "LD_PRELOAD")
 SETTLE_S = 0.3  # engines publish their counters a moment after the last token
 
 
@@ -42,7 +45,10 @@ class Outcome:
 
 
 def run(prepared: Prepared, writer: Writer, show: Display) -> Outcome:
-    """Run every launch of the plan; an engine that fails does not stop the others."""
+    """Run every launch of the plan; an engine that fails does not stop the others.
+
+    If Docker has gone, no engine can be started any more: the rest is not run then.
+    """
     writer.write_json("study.json", prepared.facts)
     failed = []
     for item in prepared.plan.launches:
@@ -52,6 +58,9 @@ def run(prepared: Prepared, writer: Writer, show: Display) -> Outcome:
             show.warn(error.message, error.details)
             show.skip(len(item.cells), plan.launch_estimate_s(item))
             failed.append(error.message)
+            if prepared.docker is not None and not prepared.docker.answers():
+                show.warn("Docker no longer answers: the study ends here")
+                break
     ceiling = prepared.ceiling()
     end = {
         "finished_at": datetime.now(UTC).isoformat(),
@@ -65,35 +74,29 @@ def run(prepared: Prepared, writer: Writer, show: Display) -> Outcome:
 def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display) -> None:
     """One engine: up, ready, its cells, down. Whatever happens, it is down afterwards."""
     study, engine = prepared.study, prepared.engines[item.variant.engine]
-    port = process.choose_port(study.port)
     shared = {name: v for name, v in study.settings.items() if name in engine.variables}
-    own = {
-        "MODEL": str(prepared.model_paths[engine.name]),
-        "CPUS": machine.cpu_list(machine.cpus()),
-    }
     settings = shared | dict(item.variant.settings)
-    command = process.resolve(engine, settings | own, prepared.device, prepared.cache, port)
     directory = writer.launch_directory(item.id)
     facts: dict[str, Any] = {
         "engine": engine.name,
         "variant": item.variant.variant,
         "trial": item.trial,
         "settings": settings,
-        "command": list(command.argv),
-        "env": dict(command.env),
-        "dtype": _flag(command.argv, "--dtype"),
+        "command": [],  # until it is started
+        "env": {},
         "metrics": {ours: list(names) for ours, names in engine.dialect.metrics.items()},
-        "inherited_env": _inherited(command),
-        "python": str(environment.directory(engine, prepared.device, prepared.cache).name),
     }
     show.stage(f"{item.variant.label}, trial {item.trial}: starting the engine")
     writer.event("up", launch=item.id)
-    server: process.Server | None = None
+    server: Server | None = None
     try:
-        with process.signals_held():
-            server = process.start(engine, command, directory)
+        idle.wait(prepared.device, engine.name)
+        with signals_held():
+            server = _start(prepared, engine, settings, item.id, directory)
+        facts |= server.facts
+        facts["dtype"] = _flag(facts["command"], "--dtype")
         first = prepared.work[item.cells[0].id].warmup[0]
-        facts["ready_s"] = process.wait_ready(server, first, study.ready_timeout_s)
+        facts["ready_s"] = wait_ready(server, first, study.ready_timeout_s)
         facts["version"] = _version(server)
         logged = engine.dialect.capacity_in_log
         facts["kv_capacity_tokens"] = memory.capacity_in_log(logged, server.log_text())
@@ -108,18 +111,50 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         facts["failure"] = {"message": error.message, "log_tail": list(error.details)}
         raise
     finally:
-        if server is not None:
-            with process.signals_held():
-                process.stop(server)
-        writer.event("down", launch=item.id)
-        writer.write_json(f"raw/{item.id}/launch.json", facts)
+        with signals_held() as hurried:
+            if server is not None:
+                facts |= server.stop(hurried)
+                if server.meters:
+                    writer.write_lines(f"raw/{item.id}/container.jsonl", server.meters)
+            writer.event("down", launch=item.id)
+            writer.write_json(f"raw/{item.id}/launch.json", facts)
+        if facts.get("left_behind"):
+            show.warn(
+                f"{engine.name}: Docker could not remove all of its container; "
+                "make down does it by hand",
+                facts["left_behind"],
+            )
+
+
+def _start(
+    prepared: Prepared,
+    engine: Engine,
+    settings: Mapping[str, Any],
+    launch_id: str,
+    directory: Path,
+) -> Server:
+    """Start the engine in the way that the study was prepared for."""
+    port = choose_port(prepared.study.port)
+    own = {
+        "MODEL": str(prepared.model_paths[engine.name]),
+        "CPUS": machine.cpu_list(machine.cpus()),
+    }
+    values = {**settings, **own}
+    if prepared.docker is None:
+        command = process.resolve(engine, values, prepared.device, prepared.cache, port)
+        server = process.start(engine, command, directory)
+        home = environment.directory(engine, prepared.device, prepared.cache)
+        return replace(server, facts={**server.facts, "python": home.name})
+    image = prepared.images[engine.name]
+    made = container.project(engine, values, prepared.device, image, port, launch_id)
+    return container.start(engine, made, prepared.docker, directory)
 
 
 def _run_agreement(
     prepared: Prepared,
     item: Launch,
     cell: Cell,
-    server: process.Server,
+    server: Server,
     writer: Writer,
     show: Display,
 ) -> None:
@@ -133,22 +168,13 @@ def _run_agreement(
     show.start_done(plan.cell_estimate_s(item, cell))
 
 
-def _inherited(command: process.Command) -> dict[str, str]:
-    """Variables of the caller that are known to move an engine's numbers."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(TELLING_PREFIXES) and name not in command.env
-    }
-
-
 def _flag(argv: Sequence[str], name: str) -> str | None:
     """The value of a command line flag, ``--name=value`` or ``--name value``."""
     words = [part for word in argv for part in word.split("=", 1)]
     return words[words.index(name) + 1] if name in words[:-1] else None
 
 
-def _version(server: process.Server) -> Any:
+def _version(server: Server) -> Any:
     """What the engine says of itself; None if it has no such page."""
     try:
         url = server.url + server.engine.dialect.version_path
@@ -162,7 +188,7 @@ def _run_cell(
     prepared: Prepared,
     item: Launch,
     cell: Cell,
-    server: process.Server,
+    server: Server,
     writer: Writer,
     show: Display,
 ) -> None:
@@ -180,7 +206,7 @@ def _run_cell(
     gpus = nvml.gpus() if prepared.device == "cuda" else ()
     watcher = Watcher(
         server.url + engine.dialect.metrics_path,
-        server.process.pid,
+        server.pid,
         prepared.study.scrape_interval_s,
         prepared.study.sample_interval_s,
         gpus,
@@ -209,7 +235,7 @@ def _run_cell(
 def _drive(
     prepared: Prepared,
     cell: Cell,
-    server: process.Server,
+    server: Server,
     work: Work,
     phase: Phase,
     live: load.Live,

@@ -1,19 +1,51 @@
 """The sentences of a report: each is made from the summary, or does not appear."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-from enginebench import stats
-from enginebench.agreement import Comparison
+from enginebench import cells, setups, stats
+from enginebench.ranking import RATE, Place, Ranking, pareto, ranking
 from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary, paired_ratio
+from enginebench.tables import interval_text
 
-RATE = "output_tokens_per_s"
+NOTHING = "No cell of this study is valid, so it says nothing about the engines."
 
 
-def output_text(workload: Mapping[str, Any]) -> str:
-    output = workload["output_tokens"]
-    return f"{output['min']} to {output['max']}" if isinstance(output, dict) else f"{output}"
+def headline(summary: Summary) -> str:
+    """The study in one sentence: who is first, or that the trials cannot tell."""
+    found = ranking(summary)
+    if found is None:
+        return NOTHING
+    first = found.places[0]
+    where = f"{found.workload['name']}, {found.load_text}"
+    if len(found.places) == 1:
+        alone = f"{first.group.label} {_made(first, found, summary)} ({where})"
+        return f"{alone}; no other variant was measured there."
+    if first.worst > 1:
+        level = [place.group.label for place in found.places if place.best == 1]
+        text = f"Cannot rank the first: {_among(level)} may each be first ({where}); "
+        return (
+            f"{text}the best mean is {first.group.label}'s, which {_made(first, found, summary)}."
+        )
+    text = f"{first.group.label} is first ({where}): it {_made(first, found, summary)}"
+    following = found.places[1].group.label
+    if first.to_next is not None and following != summary.reference:
+        text += f", {_times(first.to_next)} that of {following}, the next"
+    return text + "."
+
+
+def _made(place: Place, found: Ranking, summary: Summary) -> str:
+    """What a variant did at the ranking's level, with its ratio to the reference."""
+    group = place.group
+    if found.figure != RATE:
+        wait = group.figures[found.figure]
+        return f"answers {interval_text(stats.scaled(wait, 1e3), 0)} ms after a request was due"
+    text = f"makes {interval_text(group.figures[RATE], 0)} output tokens/s"
+    if group.ratio is not None and group.label != summary.reference:
+        text += f", {_times(group.ratio)} {summary.reference}"
+    return text
+
+
+def _among(labels: list[str]) -> str:
+    return f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
 def answers(summary: Summary) -> list[str]:
@@ -31,16 +63,16 @@ def answers(summary: Summary) -> list[str]:
             found.append(_answer(summary, workload["name"], level, groups))
         elif groups:
             found.append(_open_answer(workload["name"], groups))
-    return found or ["No cell of this study is valid, so it says nothing about the engines."]
+    return found or [NOTHING]
 
 
 def _answer(summary: Summary, workload: str, level: int, groups: list[Group]) -> str:
     ranked = sorted(groups, key=lambda group: -_rate(group))
     best = ranked[0]
     in_flight = "one request" if level == 1 else f"{level} requests"
-    text = f"With {in_flight} in flight ({workload}), {best.label} is first with "
+    text = f"With {in_flight} in flight ({workload}), {best.label} has the best mean, "
     text += f"{_rate(best):.0f} output tokens/s"
-    dtypes = _dtypes(summary)
+    dtypes = setups.dtypes(summary)
     own, against = dtypes.get(best.label), dtypes.get(summary.reference)
     if best.label != summary.reference and best.ratio is not None:
         text += f", {_times(best.ratio)} {summary.reference}"
@@ -58,20 +90,23 @@ def _answer(summary: Summary, workload: str, level: int, groups: list[Group]) ->
 def _open_answer(workload: str, groups: list[Group]) -> str:
     """At a given rate of requests engines differ in how long they let wait, not in how much."""
 
-    def figure(group: Group, name: str) -> float:
-        found = group.figures[name]
-        return found.mean if found else float("inf")
-
-    ranked = sorted(groups, key=lambda group: figure(group, "ttft_planned_s_p50"))
-    offered = figure(ranked[0], "requests_offered_per_s")
+    waits = {
+        group.label: found.mean
+        for group in groups
+        if (found := group.figures["ttft_planned_s_p50"]) is not None
+    }
+    answered = {
+        group.label: f" ({found.mean:.3g} requests/s answered)"
+        for group in groups
+        if (found := group.figures["requests_per_s"]) is not None
+    }
     parts = [
-        f"{group.label} {figure(group, 'ttft_planned_s_p50') * 1e3:.0f} ms "
-        f"({figure(group, 'requests_per_s'):.3g} requests/s answered)"
-        for group in ranked
+        f"{label} {waits[label] * 1e3:.0f} ms{answered.get(label, '')}"
+        for label in sorted(waits, key=lambda label: waits[label])
     ]
     return (
-        f"With {offered:.3g} requests/s offered ({workload}), the median time from the moment a "
-        f"request was due to its first token was: {', '.join(parts)}."
+        f"With {groups[0].level:.3g} requests/s offered ({workload}), the median time from the "
+        f"moment a request was due to its first token was: {', '.join(parts)}."
     )
 
 
@@ -82,13 +117,6 @@ def _times(ratio: Interval) -> str:
         f"{ratio.mean:.1f} times (95 % interval {ratio.low:.1f} to {ratio.high:.1f}, "
         f"{ratio.trials} trials)"
     )
-
-
-def _bfloat16_text(facts: Mapping[str, Any]) -> str:
-    if facts["device"] != "cpu":
-        return ""
-    flags = facts["machine"].get("cpu_bfloat16")
-    return f" (this CPU has {', '.join(flags)})" if flags else " (this one has no bfloat16 unit)"
 
 
 def _lead(summary: Summary, best: Group, second: Group) -> str:
@@ -116,162 +144,48 @@ def _rate(group: Group) -> float:
     return found.mean
 
 
-def limits(summary: Summary) -> list[str]:
-    """What a reader must know before quoting these numbers: only what is true of this study."""
-    facts, study = summary.study, summary.study["study"]
-    found = []
-    if not summary.finished:
-        found.append("The study did not reach its end: cells not run are listed as invalid.")
-    if summary.invalid:
-        found.append(
-            f"{len(summary.invalid)} of {len(summary.cells)} cells are invalid; no figure here "
-            "includes them."
-        )
-    if facts["model"]["has_random_weights"]:
-        found.append(
-            "The model has random weights, so its text is gibberish. Speed does not depend on "
-            "what the weights say; its size and shape are real, but small."
-        )
-    if price_is_stand_in(summary):
-        found.append(
-            f"The price ({study['price']['usd_per_hour']} USD per hour, "
-            f"{study['price']['source']}) is a declared stand-in: the study did not run on that "
-            "hardware. Costs compare the engines with each other and mean nothing as dollars."
-        )
-    single = sorted({g.label for g in summary.groups if g.trials_planned == 1})
-    if single:
-        found.append(f"One trial only, so no interval over fresh starts: {', '.join(single)}.")
-    if facts["device"] == "cpu":
-        found.append(
-            "Engines, load generator and sampler share the same CPU cores: all engines lose time "
-            "to them in the same way, not by the same amount."
-        )
-    fewest = min((c.figures["requests"] for c in summary.cells if c.figures), default=0)
-    if fewest < 30:
-        found.append(
-            f"The smallest cell has {fewest} requests: its percentiles are close to single "
-            "observations. p99 of a figure is given only from 662 samples on."
-        )
-    dtypes = sorted({dtype for dtype in _dtypes(summary).values() if dtype})
-    if len(dtypes) > 1:
-        found.append(
-            f"Variants ran in different dtypes ({', '.join(dtypes)}). Which is fast depends on "
-            f"the CPU or GPU{_bfloat16_text(facts)}: compare engines within one dtype, or each "
-            "engine's best."
-        )
-    found += [_answers_text(c) for c in summary.agreement if c.is_same_dtype and c.differences]
-    found += _gpu_limits(summary)
-    return found
-
-
-def _gpu_limits(summary: Summary) -> list[str]:
-    """What the GPUs, or the library that watches them, did to these numbers."""
-    machine = summary.study["machine"]
-    found = []
-    if machine.get("nvml_error"):
-        found.append(f"NVML could not be used in full ({machine['nvml_error']}): GPUs were missed.")
-    if summary.study["device"] == "cuda" and any(gpu.get("mig") for gpu in machine["gpus"]):
-        found.append(
-            "A GPU is partitioned (MIG): its memory, utilisation, power and energy are those of "
-            "the whole board with all its users, so they are left out."
-        )
-    measured = [cell for cell in summary.cells if cell.figures]
-    slowed = [cell for cell in measured if cell.figures["throttled"]]
-    if slowed:
-        found.append(
-            f"A GPU was throttled in {len(slowed)} of {len(measured)} cells "
-            f"({_most(cell.figures['throttled'] for cell in slowed)}): its clock was below what it "
-            "is capable of. Engines are comparable as far as all met the same."
-        )
-    failed = [cell for cell in measured if cell.figures["gpu_errors"]]
-    if failed:
-        found.append(
-            f"A GPU stopped answering in {len(failed)} of {len(measured)} cells "
-            f"({', '.join(sorted({text for c in failed for text in c.figures['gpu_errors']}))}): "
-            "its figures there are of the samples before, or missing."
-        )
-    return found
-
-
-def _most(shares: Iterable[Mapping[str, float]]) -> str:
-    """Every reason with the largest share of a cell's samples that it had."""
-    most: dict[str, float] = {}
-    for cell in shares:
-        for reason, share in cell.items():
-            most[reason] = max(share, most.get(reason, 0.0))
-    texts = (
-        f"{reason} in up to {share * 100:.0f} % of samples"
-        for reason, share in sorted(most.items())
-    )
-    return ", ".join(texts)
-
-
-def _answers_text(found: Comparison) -> str:
-    text = (
-        f"In {found.dtypes[0]}, {found.label} gave another answer than {found.against} to "
-        f"{len(found.differences)} of {found.prompts} prompts"
-    )
-    if found.first_token_worst is not None:
-        text += f", from token {found.first_token_worst} on at the earliest"
-    if found.clear:
-        unknown = sum(difference.margin is None for difference in found.clear)
-        text += f"; {len(found.clear)} of them part where the choice was clear"
-        return text + (f" or ({unknown}) cannot be told to be near ties." if unknown else ".")
-    return text + (
-        f"; all part at a near tie (the better token led by at most "
-        f"{found.margin_largest:.2g} nats), as rounding does."
-    )
-
-
-def price_is_stand_in(summary: Summary) -> bool:
-    """Declared so, or the study ran on a CPU: the price is one of a GPU's hour."""
-    return bool(summary.study["study"]["price"]["is_stand_in"] or summary.study["device"] == "cpu")
-
-
-def _dtypes(summary: Summary) -> dict[str, str | None]:
-    """Variant -> dtype, of every variant that was started."""
-    return {
-        f"{facts['engine']}/{facts['variant']}": facts.get("dtype")
-        for facts in summary.launches.values()
-    }
-
-
-def engine_facts(summary: Summary) -> list[dict[str, Any]]:
-    """What ran: one entry a variant, from its first start."""
-    made = []
-    for label in dict.fromkeys(plan["label"] for plan in summary.study["plan"]):
-        starts = [
-            summary.launches[plan["id"]]
-            for plan in summary.study["plan"]
-            if plan["label"] == label and plan["id"] in summary.launches
+def trades(summary: Summary) -> list[str]:
+    """What a longer wait buys: the points that no other beats in latency and throughput."""
+    said = []
+    for workload in summary.study["study"]["workloads"]:
+        found = pareto(summary, workload)
+        if found is None:
+            continue
+        unit = "in flight" if workload["concurrency"] else "requests/s"
+        parts = [
+            f"{label} with {level:g} {unit} ({found.rates[label, level].mean:.0f} output tokens/s, "
+            f"{found.latency[label, level]:.3g} s)"
+            for label, level in found.front
         ]
-        if starts:
-            ready = [s["ready_s"] for s in starts if s.get("ready_s") is not None]
-            made.append(
-                {
-                    "label": label,
-                    "version": _version_text(starts[0].get("version")),
-                    "settings": starts[0]["settings"],
-                    "command": _portable(starts[0]["command"]),
-                    "env": starts[0]["env"],
-                    "ready": f"ready after {', '.join(f'{s:.0f}' for s in ready)} s"
-                    if ready
-                    else "never ready",
-                }
-            )
-    return made
+        beaten = len(found.latency) - len(parts)
+        of = f"Of {len(found.latency)} points of workload {workload['name']}, "
+        said.append(
+            f"{of}{beaten or 'none'} {'is' if beaten < 2 else 'are'} beaten by another in "
+            f"throughput and latency both; by the means there remain: {', '.join(parts)}."
+        )
+    return said
 
 
-def _version_text(version: Any) -> str:
-    if isinstance(version, dict):
-        return ", ".join(f"{name} {value}" for name, value in version.items())
-    return "not stated" if version is None else str(version)
-
-
-def _portable(command: list[str]) -> str:
-    """The command without the directories of the machine it ran on."""
-    return " ".join(
-        f"{name}={value.rsplit('/', 1)[-1]}" if found else word.rsplit("/", 1)[-1]
-        for word in command
-        for name, found, value in [word.partition("=")]
-    )
+def costs(summary: Summary) -> list[str]:
+    """The cheapest variant at its best level, a sentence a workload."""
+    said = []
+    for workload in summary.study["study"]["workloads"]:
+        cheapest: dict[str, tuple[float, Group]] = {}
+        for group in summary.groups:
+            found = group.figures["usd_per_million_output_tokens"]
+            if group.workload == workload["name"] and found:
+                best = cheapest.get(group.label, (float("inf"), group))
+                cheapest[group.label] = min(best, (found.mean, group), key=lambda pair: pair[0])
+        if len(cheapest) < 2:
+            continue
+        ranked = sorted(cheapest.values(), key=lambda pair: pair[0])
+        texts = [
+            f"{group.label} {interval_text(group.figures['usd_per_million_output_tokens'], 2)} "
+            f"({cells.load_text(group.concurrency, group.rate)})"
+            for _, group in ranked
+        ]
+        said.append(
+            f"A million output tokens of workload {workload['name']}, each at its cheapest level, "
+            f"in USD: {', '.join(texts)}."
+        )
+    return said

@@ -65,6 +65,19 @@ def mean(values: Floats) -> float | None:
     return math.fsum(chain.from_iterable(parts)) / len(values) if len(values) else None
 
 
+def quantiles(
+    values: "Sequence[float] | NDArray[np.float64]", steps: int, *, may_reorder: bool = False
+) -> tuple[float, ...]:
+    """The quantiles at 0, 1/steps, 2/steps ... 1, linear between order statistics.
+
+    Args:
+        may_reorder: an array of values may be reordered, so that it need not be copied.
+    """
+    given = np.asarray(values, dtype=np.float64)
+    at = np.linspace(0, 1, steps + 1)
+    return tuple(np.quantile(given, at, overwrite_input=may_reorder).tolist())
+
+
 def mean_interval(values: Sequence[float]) -> Interval | None:
     """Mean and Student-t interval: mean ± t(0.975, n-1) · s / sqrt(n). None if empty."""
     if not values:

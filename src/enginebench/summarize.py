@@ -102,7 +102,8 @@ def summarize(directory: Path, told: Callable[[int], object] = int) -> Summary:
         told: is given the bytes of the requests' records as they are read; ``size`` has their sum.
     """
     study = record.read_study(directory)
-    study["ceiling"] = _ceiling(directory, study)
+    study["ceilings"] = _ceilings(directory, study)
+    study["ceiling"] = ceilings.higher(*study["ceilings"]) if study["ceilings"] else None
     files = {p["id"]: directory / "raw" / p["id"] / "launch.json" for p in study["plan"]}
     launches = {name: record.read_json(file) for name, file in files.items() if file.exists()}
     reference = study["study"]["reference"] or _labels(study)[0]
@@ -151,14 +152,16 @@ def _comparisons(
     return agreement.comparisons(answers, dtypes, reference)
 
 
-def _ceiling(directory: Path, study: Mapping[str, Any]) -> roofline.Ceiling | None:
-    """The machine's ceiling; of two measurements the higher, as a busy machine measures too low."""
+def _ceilings(
+    directory: Path, study: Mapping[str, Any]
+) -> tuple[roofline.Ceiling, roofline.Ceiling | None] | None:
+    """The machine's ceiling before the first engine and after the last, if it was measured then; of
+    the two the higher counts, as a busy machine measures too low."""
     file = directory / "finished.json"
     after = record.read_json(file).get("ceiling") if file.exists() else None
     if not study.get("ceiling"):
         return None
-    before = roofline.Ceiling(**study["ceiling"])
-    return ceilings.higher(before, roofline.Ceiling(**after) if after else None)
+    return roofline.Ceiling(**study["ceiling"]), roofline.Ceiling(**after) if after else None
 
 
 def _groups(study: Mapping[str, Any], cells: Sequence[CellRow], reference: str) -> list[Group]:
@@ -201,11 +204,35 @@ def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
     )
 
 
-def paired_ratio(members: Iterable[CellRow], against: Iterable[CellRow]) -> Interval | None:
-    """Output tokens/s of one variant over another's at the same level, paired by trial."""
-    rates = [
-        {cell.trial: cell.figures["output_tokens_per_s"] for cell in cells if cell.counts}
+def workload_of(summary: Summary, name: str) -> Mapping[str, Any]:
+    """A workload of the study by its name."""
+    (found,) = (w for w in summary.study["study"]["workloads"] if w["name"] == name)
+    return dict(found)
+
+
+def output_text(workload: Mapping[str, Any]) -> str:
+    """How many tokens its outputs have."""
+    output = workload["output_tokens"]
+    return f"{output['min']} to {output['max']}" if isinstance(output, dict) else f"{output}"
+
+
+def cells_of(summary: Summary, group: Group) -> list[CellRow]:
+    """The cells behind a group: of all its trials, the invalid ones too."""
+    here = (group.label, group.workload, group.level)
+    return [cell for cell in summary.cells if (cell.label, cell.workload, cell.level) == here]
+
+
+def paired_ratio(
+    members: Iterable[CellRow], against: Iterable[CellRow], figure: str = "output_tokens_per_s"
+) -> Interval | None:
+    """A figure of one variant over another's at the same level, paired by trial."""
+    values = [
+        {
+            cell.trial: cell.figures[figure]
+            for cell in cells
+            if cell.counts and cell.figures[figure] is not None
+        }
         for cells in (members, against)
     ]
-    pairs = [(rates[0][trial], rates[1][trial]) for trial in rates[0].keys() & rates[1].keys()]
+    pairs = [(values[0][trial], values[1][trial]) for trial in values[0].keys() & values[1].keys()]
     return stats.ratio_interval(sorted(pairs))

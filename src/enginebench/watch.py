@@ -36,7 +36,7 @@ class Watcher:
     def __init__(
         self,
         metrics_url: str,
-        pid: int,
+        pid: int | None,
         scrape_interval_s: float,
         sample_interval_s: float,
         gpus: Sequence[nvml.Gpu],
@@ -76,7 +76,7 @@ class Watcher:
         self.watched.scrapes.append(scrape(self._session, self._url))
 
     def _weigh(self) -> None:
-        self._family = family(self._pid)
+        self._family = [] if self._pid is None else family(self._pid)
         self.watched.processes.append(process_sample(self._family, with_pss=True))
 
     def _sample(self) -> None:
@@ -178,20 +178,24 @@ def process_sample(processes: Sequence[psutil.Process], *, with_pss: bool) -> di
     """
     pss = rss = 0
     cpu = 0.0
-    alive = []
+    alive, hidden = [], []
     for process in processes:
         try:
             pss += process.memory_full_info().pss if with_pss else 0
             rss += process.memory_info().rss
             times = process.cpu_times()
+        except psutil.AccessDenied:  # in a container, of another user
+            hidden.append(process.pid)
+            continue
         except psutil.Error:  # it ended between being listed and being read
             continue
         cpu += times.user + times.system
         alive.append(process.pid)
+    is_whole = bool(alive) and not hidden
     return {
         "t_s": time.perf_counter(),
-        "pss_bytes": pss if alive and with_pss else None,
-        "rss_bytes": rss if alive else None,
-        "cpu_s": cpu if alive else None,
-        "pids": alive,
+        "pss_bytes": pss if is_whole and with_pss else None,
+        "rss_bytes": rss if is_whole else None,
+        "cpu_s": cpu if is_whole else None,
+        "pids": alive + hidden,
     }

@@ -15,6 +15,7 @@ from typing import Any
 
 from enginebench import kernel, load
 from enginebench.arrivals import Exchange, Spool, Spooled
+from enginebench.errors import UserError
 from enginebench.job import Live, Load, Own, Taken
 
 START_AHEAD_S = 0.05  # for the word to reach everybody
@@ -38,7 +39,7 @@ def run(
     """``load.run``, in so many processes (no more than there are streams).
 
     Raises:
-        RuntimeError: a process ended without its results.
+        UserError: a process ended without its results.
     """
     processes = min(processes, sent.streams)
     if processes < 2:
@@ -61,9 +62,12 @@ def run(
         for worker in workers:
             worker.pipe.send(start_s)
         results = _results(workers, counts, live or Live(), lost)
-    except EOFError:
+    except (EOFError, ConnectionError):
         _end(workers, keep=False)
-        raise RuntimeError("a process of the load generator died; its words are above") from None
+        raise UserError(
+            f"load generator: expected the results of {processes} processes, found that one had "
+            "ended without (killed, or out of memory?); run again with more memory or a lower load"
+        ) from None
     except BaseException:
         _end(workers, keep=False)
         raise

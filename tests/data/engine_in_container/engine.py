@@ -1,0 +1,12 @@
+from enginebench.completions import completions_body, ids_wanted, read_completions_event
+from enginebench.dialect import Dialect
+
+DIALECT = Dialect(
+    generate_path="/v1/completions",
+    body=lambda ask: completions_body(ask, model="model") | ids_wanted(ask),
+    read=read_completions_event,
+    metrics={
+        "prompt_tokens_total": ("double_prompt_tokens_total",),
+        "output_tokens_total": ("double_output_tokens_total",),
+    },
+)

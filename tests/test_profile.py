@@ -1,0 +1,76 @@
+"""Which study runs, and as what, where nobody says: by what the machine has."""
+
+import pytest
+from house import ROOT, enginebench, make_house, study, write_study
+
+from enginebench import compose, dockerd, images, launch, machine, profile
+from enginebench.errors import UserError
+
+GPU = [{"name": "NVIDIA L4", "memory_bytes": 24 << 30}]
+COMPOSE = compose.Compose(("docker", "compose"), "2.40")
+
+
+class Daemon:
+    version = "28.2"
+
+    def __init__(self, runs_gpus=True):
+        self.runs_gpus = runs_gpus
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    def chosen(gpus, daemon, found_compose=COMPOSE, **asked):
+        monkeypatch.setattr(machine, "gpus", lambda: gpus)
+        monkeypatch.setattr(dockerd, "connect", lambda: daemon)
+        monkeypatch.setattr(compose, "find", lambda: found_compose)
+        # A daemon that does not answer is a reason in words.
+        monkeypatch.setattr(dockerd, "Docker", Daemon)
+        return profile.choose(**asked)
+
+    return chosen
+
+
+@pytest.mark.parametrize(
+    ("gpus", "daemon", "study", "device", "runner", "why"),
+    [
+        (GPU, Daemon(), "gpu", "cuda", "container", "found NVIDIA L4, found Docker 28.2"),
+        ([], Daemon(), "cpu", "cpu", "container", "no GPU found, found Docker 28.2"),
+        ([], "Connection refused", "cpu", "cpu", "process", "no Docker (Connection refused)"),
+        (GPU, "Permission denied", "cpu", "cuda", "process", "no Docker (Permission denied)"),
+        (GPU, Daemon(runs_gpus=False), "cpu", "cuda", "process", "without the NVIDIA runtime"),
+    ],
+)
+def test_the_machine_decides_and_says_why(choose, gpus, daemon, study, device, runner, why):
+    found = choose(gpus, daemon)
+    assert (found.study, found.device, found.runner) == (study, device, runner)
+    assert why in found.why
+
+
+def test_docker_without_compose_runs_no_containers(choose):
+    found = choose([], Daemon(), None)
+    assert found.runner == "process"
+    assert "Docker 28.2 without compose" in found.why
+
+
+def test_what_is_asked_for_is_done_and_said(choose):
+    found = choose(GPU, Daemon(), device="cpu", runner="process")
+    assert (found.study, found.device, found.runner) == ("cpu", "cpu", "process")
+    assert "cpu asked for" in found.why and "as asked for" in found.why
+    assert choose([], "none", device="cuda").study == "gpu"  # refused later, if it cannot be
+
+
+def test_tensorrt_llm_says_plainly_that_it_needs_a_gpu():
+    engine = launch.load_engine(ROOT, "trtllm")
+    with pytest.raises(UserError, match=r"trtllm/launch\.yaml: .* needs an NVIDIA GPU; run it on"):
+        images.name(engine, "cpu")
+    assert images.name(engine, "cuda") == "nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
+    assert images.name(launch.load_engine(ROOT, "vllm"), "cpu").startswith("vllm/vllm-openai-cpu:")
+
+
+def test_a_study_for_a_gpu_is_refused_where_there_is_none(tmp_path, cache):
+    house = make_house(tmp_path, "alpha")
+    file = write_study(house, study({"engine": "alpha"}, device="cuda"))
+    done = enginebench("study", file, "--root", house, "--cache", cache, cwd=house)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "expected an NVIDIA GPU for this study, found none" in line

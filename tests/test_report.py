@@ -1,0 +1,285 @@
+"""What a report says, from records whose every time is set."""
+
+import dataclasses
+import json
+import re
+
+import made_record
+import pytest
+
+from enginebench import claims, plots, ranking, report, sentences, setups, svg, threats
+from enginebench.summarize import summarize
+
+#: quick is about twice as fast as slow; quick's two variants cannot be told apart.
+FACTORS = {
+    "slow/plain": (2, 2.2, 1.9),
+    "quick/plain": (1, 1.05, 1.1),
+    "quick/tuned": (1.02, 1.0, 1.13),
+}
+CLAIM = {
+    "times": 2,
+    "over": [{"engine": "quick", "flags": {"mode": "plain"}}, {"engine": "slow"}],
+    "comparable": {"gpu": ["l4"], "model": ["embedded"], "outputs": "equal", "in_flight": [4, 8]},
+}
+
+
+def made(tmp_path, factors=FACTORS, **changes):
+    return made_record.write(tmp_path / "made", factors, **changes)
+
+
+def derived(directory):
+    report.build(directory)
+    folder = directory / "derived"
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def places(summary):
+    found = ranking.ranking(summary)
+    return [(place.group.label, place.best, place.worst) for place in found.places]
+
+
+def test_a_place_is_a_range_where_the_trials_cannot_tell(tmp_path):
+    summary = summarize(made(tmp_path))
+    assert places(summary) == [("quick/tuned", 1, 2), ("quick/plain", 1, 2), ("slow/plain", 3, 3)]
+    said = sentences.headline(summary)
+    assert said.startswith("Cannot rank the first: quick/tuned and quick/plain may each be first")
+    # exp of the mean of ln(2/1.02), ln(2.2/1), ln(1.9/1.13), ± 4.303 s / sqrt(3)
+    assert "1.9 times (95 % interval 1.4 to 2.7, 3 trials) slow/plain" in said
+
+
+def test_the_first_is_named_where_every_ratio_leaves_out_one(tmp_path):
+    two = {label: FACTORS[label] for label in ("slow/plain", "quick/plain")}
+    summary = summarize(made(tmp_path, two))
+    assert places(summary) == [("quick/plain", 1, 1), ("slow/plain", 2, 2)]
+    assert sentences.headline(summary).startswith("quick/plain is first (many, 4 in flight): it ")
+
+
+def test_one_trial_ranks_nobody(tmp_path):
+    summary = summarize(made(tmp_path, {label: f[:1] for label, f in FACTORS.items()}))
+    assert {(best, worst) for _, best, worst in places(summary)} == {(1, 3)}
+    assert sentences.headline(summary).startswith("Cannot rank the first")
+
+
+def test_a_study_without_a_valid_cell_says_nothing_of_engines(tmp_path):
+    directory = made(tmp_path)
+    for file in directory.glob("raw/*/*/cell.json"):
+        file.unlink()
+    assert sentences.headline(summarize(directory)) == sentences.NOTHING
+    assert b"No cell of this study is valid" in derived(directory)["report.html"]
+
+
+def test_two_builds_give_the_same_bytes(tmp_path):
+    directory = made(tmp_path)
+    first = derived(directory)
+    assert {"report.html", "report.md", "latency_data.json"} <= first.keys()
+    assert {"figures/many-pareto.png", "figures/many-spread-ttft.svg"} <= first.keys()
+    assert derived(directory) == first
+
+
+def statements(markdown):
+    """(heading, row, column) -> the cell, and every other line -> itself."""
+    found, section, headings = {}, "", None
+    for line in markdown.splitlines():
+        if not line.startswith("|"):
+            headings = None
+            section = line if line.startswith("#") else section
+            found[line] = line
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if headings is None:
+            headings = cells
+        elif not set(line) <= set("|-: "):
+            # In the ranking the name is the second cell, in the results the level is.
+            row = " ".join(cells[:2]) if "in flight" in headings else cells["place" in headings]
+            for heading, cell in zip(headings, cells, strict=True):
+                found[section, row, heading] = cell
+    return found
+
+
+def differing(directory, change):
+    """The statements of report.md that a change of the raw files changes."""
+    report.build(directory)
+    before = statements((directory / "derived" / "report.md").read_text())
+    change()
+    report.build(directory)
+    after = statements((directory / "derived" / "report.md").read_text())
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+RESULTS, HEAD = "### Workload many: 8 tokens in, 5 out", "# made"
+
+
+def changed_row(directory, index, event, by_s):
+    """Move one event of one request of quick/plain's second trial, at four in flight."""
+    where = directory / "raw" / "trial2_quick_plain" / "many-c4"
+    rows = made_record.read_rows(where)
+    rows[index]["event_s"][event] += by_s
+    rows[index]["end_s"] = rows[index]["event_s"][-1]
+    rows[index]["headers_s"] = rows[index]["event_s"][0]
+    made_record.save_rows(where, rows)
+
+
+def test_a_first_token_that_comes_sooner_changes_the_time_to_first_token_and_nothing_else(tmp_path):
+    directory = made(tmp_path)
+    # Of twelve the seventh: the median falls by 4 ms, the mean of three trials by 1.3 ms. Its TPOT
+    # rises, the median of twelve equal ones does not.
+    found = differing(directory, lambda: changed_row(directory, 6, 0, -0.008))
+    assert found == {
+        (HEAD, "quick/plain", "TTFT p50 ms"),
+        (RESULTS, "quick/plain 4", "TTFT p50 ms"),
+    }
+
+
+def test_a_last_token_that_comes_later_changes_the_rate_and_what_is_made_of_it(tmp_path):
+    directory = made(tmp_path)
+    # The last request's end is the window's; medians of twelve do not feel it.
+    found = differing(directory, lambda: changed_row(directory, 11, -1, 0.2))
+    cells = {key for key in found if isinstance(key, tuple)}
+    assert cells == {
+        *((HEAD, "quick/plain", column) for column in ("output tokens/s", "× reference")),
+        *((HEAD, "quick/plain", column) for column in ("× the next", "USD/M output")),
+        (HEAD, "quick/tuned", "× the next"),
+        *((RESULTS, "quick/plain 4", column) for column in ("output tokens/s", "× reference")),
+        *((RESULTS, "quick/plain 4", column) for column in ("requests/s", "USD/M output")),
+    }
+    # The best mean is quick/tuned's, so that the headline and the front stay as they are; the
+    # sentences that name quick/plain's rate or price change.
+    said = sorted(line for line in found if isinstance(line, str))
+    starts = ("A million output tokens", "With 4 requests in flight")
+    assert all(line.startswith(starts) for line in said), said
+    assert {next(s for s in starts if line.startswith(s)) for line in said} == set(starts)
+
+
+def test_a_threat_is_named_only_where_the_data_have_it(tmp_path):
+    wild = FACTORS | {"quick/plain": (1, 1.7, 1)}
+    steady, wide = (
+        "\n".join(threats.threats(summarize(made(tmp_path / name, factors))))
+        for name, factors in (("steady", FACTORS), ("wide", wild))
+    )
+    assert "differ by more than" not in steady
+    said = "At 2 of 6 levels the starts of a variant differ by more than 1.5 times"
+    assert said in wide and "at most 1.7 times (quick/plain, many, 1 in flight)" in wide
+    assert "ratios to slow/plain have 1 in their interval" in wide
+    assert "ratios to slow/plain" not in steady
+    assert "calibrated" in steady  # no calibration is in the record
+
+
+@pytest.mark.parametrize(
+    ("changes", "gpus", "verdict", "reason"),
+    [
+        ({}, [{"name": "NVIDIA L4"}], "confirmed here", ""),
+        ({}, [], "same shape", "another device"),
+        ({"times": 24}, [{"name": "NVIDIA L4"}], "same shape", "outside the interval"),
+        (
+            {"comparable": CLAIM["comparable"] | {"output_tokens": [512, 2048]}},
+            [{"name": "NVIDIA L4"}],
+            "same shape",
+            "another length of outputs",
+        ),
+        ({"over": CLAIM["over"][::-1]}, [], "not seen", "lies below 1"),
+        ({"over": [{"engine": "quick"}, {"engine": "other"}]}, [], "not covered", "other"),
+        ({"outputs": "varied"}, [], "not covered", "outputs of different lengths"),
+        ({"needs": "a warm cache"}, [], "not covered", "a warm cache"),
+    ],
+)
+def test_a_claim_is_confirmed_only_in_its_own_interval_and_conditions(
+    tmp_path, changes, gpus, verdict, reason
+):
+    summary = summarize(made(tmp_path))
+    facts = {"device": "cuda", "machine": summary.study["machine"] | {"gpus": gpus}}
+    summary = dataclasses.replace(summary, study={**summary.study, **facts})
+    (found,) = claims.tested(summary, [CLAIM | changes])
+    assert (found.verdict, reason in found.reason) == (verdict, True)
+
+
+def test_one_trial_confirms_no_claim(tmp_path):
+    factors = {"slow/plain": (2,), "quick/plain": (1,)}
+    (found,) = claims.tested(summarize(made(tmp_path, factors)), [CLAIM])
+    assert (found.verdict, found.ratio) == ("not covered", None)
+    assert "one trial" in found.reason
+
+
+def test_a_ratio_around_one_is_a_claim_not_seen(tmp_path):
+    over = [{"engine": "quick", "flags": {"mode": mode}} for mode in ("tuned", "plain")]
+    (found,) = claims.tested(summarize(made(tmp_path)), [CLAIM | {"over": over}])
+    assert (found.verdict, found.reason) == ("not seen", "the interval contains 1")
+
+
+def test_only_settings_that_differ_are_listed_and_ports_never(tmp_path):
+    found = setups.differences(summarize(made(tmp_path)))
+    assert found["rows"] == [["--mode", "plain", "plain", "tuned"]]
+    assert found["shared"] == ["dtype, as loaded float32"]
+    assert setups.flags(["x", "--a=1", "--b", "2", "--c", "--d", "/some/where/m"]) == {
+        "a": "1",
+        "b": "2",
+        "c": "set",
+        "d": "m",
+    }
+
+
+def test_the_line_of_a_distribution_passes_through_the_median_of_the_table(tmp_path):
+    directory = made(tmp_path)
+    report.build(directory)
+    lines = json.loads((directory / "derived" / "latency_data.json").read_text())
+    (cell,) = (
+        c for c in lines if (c["label"], c["trial"], c["concurrency"]) == ("quick/plain", 1, 4)
+    )
+    assert len(cell["ttft_s"]) == 201
+    # 0.10, 0.12 ... 0.32
+    assert [cell["ttft_s"][at] for at in (0, 100, 200)] == pytest.approx([0.1, 0.21, 0.32])
+
+
+def test_the_front_is_what_no_other_point_beats_in_both():
+    latency = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 2.0}
+    rates = {"a": 10.0, "b": 30.0, "c": 29.0, "d": 40.0}
+    assert ranking.front(latency, rates) == ["a", "d"]
+
+
+def test_labels_keep_their_order_and_a_distance_where_they_would_meet():
+    found = plots.spread([(0, 50, 90), (0, 51, 90), (0, 99, 90), (200, 50, 90)], 0, 100)
+    assert found == [50, 62, 99, 50]  # the last one is elsewhere
+    assert plots.spread([(0, 98, 9), (0, 99, 9)], 0, 100) == [88, 100]
+
+
+def test_every_value_of_a_figure_can_be_pointed_at_exactly(tmp_path):
+    directory = made(tmp_path)
+    page = derived(directory)["report.html"].decode()
+    # Fifteen tokens in 0.10 + 0.12 + 0.14 + 3 · 0.04 = 0.48 s · f at one in flight
+    rates = [15 / (0.48 * factor) for factor in FACTORS["quick/plain"]]
+    said = f"quick/plain, 1 requests in flight: {sum(rates) / 3:,.4g} ["
+    assert f"<title>{said}" in page
+
+
+def test_a_figure_in_a_page_has_the_page_s_colours_and_no_id_that_nothing_names():
+    text = (
+        '<?xml?><svg><metadata>x</metadata><g id="patch_1"><path id="m1" style="fill: #ffffff"/>'
+        '</g><use href="#m1"/></svg>'
+    )
+    found = svg.inline(svg.with_marks(text, [(1, 2, "a < b")]))
+    assert found.startswith('<svg><g><path id="m1" style="fill: none"/></g><use')
+    assert "<title>a &lt; b</title>" in found
+
+
+def test_the_page_asks_for_nothing_outside_and_its_links_lead_somewhere(tmp_path):
+    directory = made(tmp_path)
+    page = derived(directory)["report.html"].decode()
+    assert not re.search(r'(src|srcset|@import)\s*=?\s*["\']?(https?:)?//', page)
+    links = re.findall(r'href="([^"]+)"', page)
+    for link in links:
+        if link.startswith("#"):
+            assert f'id="{link[1:]}"' in page
+        elif not link.startswith(("https://", "data:")):
+            assert (directory / "derived" / link).exists(), link
+
+
+def test_a_figure_that_is_no_longer_drawn_does_not_stay(tmp_path):
+    directory = made(tmp_path)
+    old = directory / "derived" / "figures" / "old.png"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"")
+    report.build(directory)
+    assert not old.exists()
