@@ -21,6 +21,7 @@ from enginebench import columns, environment, load, machine, model, other_tools,
 from enginebench.dialect import Ask
 from enginebench.exchange import read
 from enginebench.launch import load_engine
+from enginebench.server import Server, choose_port, patiently, wait_ready
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -64,7 +65,7 @@ def shared_out(cpus: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
     return cpus[:half], cpus[half:] or cpus
 
 
-def ours(server: process.Server, asks: Sequence[Ask], concurrency: int) -> other_tools.Printed:
+def ours(server: Server, asks: Sequence[Ask], concurrency: int) -> other_tools.Printed:
     """What the real client would print, by our log of our own run."""
     dialect = server.engine.dialect
     bodies = [
@@ -82,7 +83,7 @@ def ours(server: process.Server, asks: Sequence[Ask], concurrency: int) -> other
 
 
 def theirs(
-    server: process.Server, found: model.Model, asks: Sequence[Ask], concurrency: int
+    server: Server, found: model.Model, asks: Sequence[Ask], concurrency: int
 ) -> dict[str, Any]:
     """The result file of a real run of `vllm bench serve`."""
     python = environment.python(server.engine, machine.device(), CACHE)
@@ -141,21 +142,19 @@ def main(
     of_server, of_clients = shared_out(sorted(machine.cpus()))
     settings = {"MODEL": str(found.path), "CPUS": machine.cpu_list(of_server)}
     with tempfile.TemporaryDirectory() as name:
-        command = process.resolve(
-            engine, settings, machine.device(), CACHE, process.choose_port(None)
-        )
+        command = process.resolve(engine, settings, machine.device(), CACHE, choose_port(None))
         os.sched_setaffinity(0, of_server)  # what is started inherits it
         server = process.start(engine, command, Path(name))
         os.sched_setaffinity(0, of_clients)
         try:
-            process.wait_ready(server, asks[0], 300)
+            wait_ready(server, asks[0], 300)
             ours(server, asks, concurrency)  # warm-up
             mine, real = [], []
             for _ in range(rounds):
                 mine.append(ours(server, asks, concurrency))
                 real.append(theirs(server, found, asks, concurrency))
         finally:
-            process.stop(server)
+            server.stop(patiently)
     if not _print(mine, real):
         raise typer.Exit(1)
 
