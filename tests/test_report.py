@@ -221,6 +221,18 @@ def test_only_settings_that_differ_are_listed_and_ports_never(tmp_path):
     }
 
 
+def test_an_engine_that_was_stopped_before_it_had_a_command_differs_in_nothing(tmp_path):
+    directory = made(tmp_path)
+    file = directory / "raw" / "trial1_quick_tuned" / "launch.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"command": []}))
+    assert "report.html" in derived(directory)
+    assert setups.differences(summarize(directory))["headings"] == [
+        "setting",
+        "slow/plain",
+        "quick/plain",
+    ]
+
+
 def test_the_line_of_a_distribution_passes_through_the_median_of_the_table(tmp_path):
     directory = made(tmp_path)
     report.build(directory)
