@@ -72,7 +72,7 @@ def test_every_meter_of_a_gpu_is_read_in_si_units(library):
     assert reasons[3] == ["sw_power_cap", "0x1000"]  # a reason that has no name yet
     used = [sample[0]["memory_used_bytes"] for sample in told["samples"]]
     assert used == [10 * GIB, 30 * GIB, 20 * GIB, 20 * GIB]
-    assert told["meters"] == [{"energy_j": 1501.0, "power_limit_w": 300.0}]
+    assert told["meters"] == [{"index": 0, "energy_j": 1501.0, "power_limit_w": 300.0}]
     assert told["device"] == "cuda"
     facts = {"name": "Scripted GPU 0", "memory_bytes": 40 * GIB, "driver": "000.00.scripted"}
     assert told["gpus"] == [facts | {"mig": False}]
@@ -85,7 +85,7 @@ def test_what_an_old_gpu_cannot_say_is_none_and_no_failure(library):
     assert all(old[name] is None for name in (*silent, "throttle_reasons", "processes", "error"))
     assert old["memory_used_bytes"] == 3 * GIB  # by the older form of the call
     assert (old["power_w"], old["utilisation"]) == (60.0, 0.5)
-    assert told["meters"][1] == {"energy_j": None, "power_limit_w": 300.0}
+    assert told["meters"][1] == {"index": 1, "energy_j": None, "power_limit_w": 300.0}
     assert told["samples"][0][0]["t_s"] == old["t_s"]
 
 
@@ -109,7 +109,7 @@ def test_a_gpu_that_is_lost_says_nothing_more_and_why(library):
     assert set(values.values()) == {None}
     assert after[0]["error"] == "GPU is lost"
     assert after[1]["power_w"] == 60.0  # the other one goes on
-    assert told["meters"][0] == {"energy_j": None, "power_limit_w": None}
+    assert told["meters"][0] == {"index": 0, "energy_j": None, "power_limit_w": None}
 
 
 @pytest.mark.parametrize(

@@ -77,3 +77,10 @@ def test_gpus_draw_no_more_than_their_limit_allows(started, ended, used_j, expec
     assert plausible.energy_used_j(started, ended) == used_j
     found = plausible.energy_findings(started, ended)
     assert [finding.verdict for finding in found] == expected
+
+
+def test_only_the_engines_own_gpus_count_for_its_energy():
+    before = {"gpus": [{"index": 2, "energy_j": 0.0}, {"index": 5, "energy_j": 10.0}]}
+    after = {"gpus": [{"index": 2, "energy_j": 700.0}, {"index": 5, "energy_j": 60.0}]}
+    assert plausible.energy_used_j(before, after, {5}) == 50.0
+    assert plausible.energy_used_j(before, after) == 750.0

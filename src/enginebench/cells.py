@@ -149,6 +149,11 @@ class _Recorded:
     power: tuple[tuple[float, float], ...]  # of the engine's GPUs: t_s, watts
 
     @property
+    def pids(self) -> set[int]:
+        """The engine's processes."""
+        return _pids(self.processes)
+
+    @property
     def ends(self) -> tuple[prometheus.Metrics, prometheus.Metrics]:
         """The first and the last page."""
         return (self.pages[0], self.pages[-1]) if self.pages else ({}, {})
@@ -168,7 +173,7 @@ def _read(
         pages.append(prometheus.read(scrape, facts.get("metrics", {})))
     if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
         pages = [page | {"kv_capacity_tokens": float(logged)} for page in pages]
-    its_gpus = gpu.of_engine(gpus, {pid for p in processes for pid in p.get("pids", ())})
+    its_gpus = gpu.of_engine(gpus, _pids(processes))
     inside = _of_container(where.parent / "container.jsonl", processes)
     times = [(p["t_s"], p["pss_bytes"]) for p in processes if p["pss_bytes"] is not None]
     times = times or [(row["t_s"], row["memory_bytes"]) for row in inside]
@@ -184,6 +189,10 @@ def _read(
         tuple(gpu.over_time(its_gpus, "memory_used_bytes") if device == "cuda" else times),
         tuple(gpu.over_time(its_gpus, "power_w") if device == "cuda" else ()),
     )
+
+
+def _pids(processes: Sequence[Mapping[str, Any]]) -> set[int]:
+    return {pid for sample in processes for pid in sample.get("pids", ())}
 
 
 def _of_container(file: Path, processes: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -222,7 +231,10 @@ def _figures(
     rate, tokens = figures["output_tokens_per_s"], figures["output_tokens"]
     price = float(study["study"]["price"]["usd_per_hour"])
     shares = _shares(study, facts.get("dtype"), requests, cell["concurrency"], figures)
-    energy_j = plausible.energy_used_j(about.get("started") or {}, about.get("ended") or {})
+    its_gpus = {row["index"] for row in gpu.of_engine(recorded.gpus, recorded.pids)}
+    energy_j = plausible.energy_used_j(
+        about.get("started") or {}, about.get("ended") or {}, its_gpus
+    )
     return figures | {
         "usd_per_million_output_tokens": (
             cost.usd_per_million_output_tokens(price, rate) if rate else None
@@ -352,10 +364,9 @@ def _watched(recorded: _Recorded) -> dict[str, Any]:
 
     of_processes = peak(sample["pss_bytes"] for sample in recorded.processes)
     of_container = peak(row["memory_bytes"] for row in recorded.container)
-    pids = {pid for sample in recorded.processes for pid in sample.get("pids", ())}
     return {
         "memory_peak_bytes": of_container if of_processes is None else of_processes,
         "container_memory_peak_bytes": of_container,
         "kv_used_ratio_peak": peak(page.get("kv_used_ratio") for page in recorded.pages),
-        **gpu.figures(recorded.gpus, pids),
+        **gpu.figures(recorded.gpus, recorded.pids),
     }

@@ -117,6 +117,7 @@ def meters(gpu: Gpu) -> dict[str, Any]:
     """
     read = _Reader(gpu.handle)
     return {
+        "index": gpu.index,
         "energy_j": _energy_j(read, gpu),
         "power_limit_w": _scaled(read(pynvml.nvmlDeviceGetEnforcedPowerLimit), 1e-3),
     }

@@ -1,6 +1,6 @@
 """Whether what was measured in a cell is possible: clocks, Little's law, hardware, energy. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,10 +90,19 @@ def kv_findings(
         yield Finding("kv", "suspect", text, None, "does it drop or compress keys and values?")
 
 
-def energy_used_j(started: Mapping[str, Any], ended: Mapping[str, Any]) -> float | None:
-    """What all GPUs drew between two readings of their meters; None without such meters."""
+def energy_used_j(
+    started: Mapping[str, Any], ended: Mapping[str, Any], indices: Collection[int] = ()
+) -> float | None:
+    """What GPUs drew between two readings of their meters; None without such meters.
+
+    Args:
+        indices: of the GPUs that count; none: all.
+    """
     used = 0.0
-    pairs = list(zip(started.get("gpus") or (), ended.get("gpus") or (), strict=True))
+    read = zip(started.get("gpus") or (), ended.get("gpus") or (), strict=True)
+    pairs = [
+        pair for k, pair in enumerate(read) if not indices or pair[0].get("index", k) in indices
+    ]
     for before, after in pairs:
         if before["energy_j"] is None or after["energy_j"] is None:
             return None

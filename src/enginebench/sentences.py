@@ -90,20 +90,23 @@ def _answer(summary: Summary, workload: str, level: int, groups: list[Group]) ->
 def _open_answer(workload: str, groups: list[Group]) -> str:
     """At a given rate of requests engines differ in how long they let wait, not in how much."""
 
-    def figure(group: Group, name: str) -> float:
-        found = group.figures[name]
-        return found.mean if found else float("inf")
-
-    ranked = sorted(groups, key=lambda group: figure(group, "ttft_planned_s_p50"))
-    offered = figure(ranked[0], "requests_offered_per_s")
+    waits = {
+        group.label: found.mean
+        for group in groups
+        if (found := group.figures["ttft_planned_s_p50"]) is not None
+    }
+    answered = {
+        group.label: f" ({found.mean:.3g} requests/s answered)"
+        for group in groups
+        if (found := group.figures["requests_per_s"]) is not None
+    }
     parts = [
-        f"{group.label} {figure(group, 'ttft_planned_s_p50') * 1e3:.0f} ms "
-        f"({figure(group, 'requests_per_s'):.3g} requests/s answered)"
-        for group in ranked
+        f"{label} {waits[label] * 1e3:.0f} ms{answered.get(label, '')}"
+        for label in sorted(waits, key=lambda label: waits[label])
     ]
     return (
-        f"With {offered:.3g} requests/s offered ({workload}), the median time from the moment a "
-        f"request was due to its first token was: {', '.join(parts)}."
+        f"With {groups[0].level:.3g} requests/s offered ({workload}), the median time from the "
+        f"moment a request was due to its first token was: {', '.join(parts)}."
     )
 
 
