@@ -7,6 +7,7 @@ printed.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ from enginebench import columns, environment, load, machine, model, other_tools,
 from enginebench.dialect import Ask
 from enginebench.exchange import read
 from enginebench.launch import load_engine
+from enginebench.server import Server, choose_port, patiently, wait_ready
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -56,7 +58,14 @@ NAMES = {
 }
 
 
-def ours(server: process.Server, asks: Sequence[Ask], concurrency: int) -> other_tools.Printed:
+def shared_out(cpus: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """Cores of the server and of the clients: two clients that cost it unequal time would else
+    measure two servers. With one core they share it."""
+    half = len(cpus) - len(cpus) // 2
+    return cpus[:half], cpus[half:] or cpus
+
+
+def ours(server: Server, asks: Sequence[Ask], concurrency: int) -> other_tools.Printed:
     """What the real client would print, by our log of our own run."""
     dialect = server.engine.dialect
     bodies = [
@@ -68,12 +77,13 @@ def ours(server: process.Server, asks: Sequence[Ask], concurrency: int) -> other
         read(answer, dialect, ask, phase="measured", request_id="").to_json()
         for answer, ask in zip(answers, asks, strict=True)
     ]
-    assert all(row["error"] is None for row in rows), rows[0]["error"]
+    errors = [row["error"] for row in rows if row["error"] is not None]
+    assert not errors, errors[0]
     return other_tools.vllm_bench_serve(columns.gather(rows))
 
 
 def theirs(
-    server: process.Server, found: model.Model, asks: Sequence[Ask], concurrency: int
+    server: Server, found: model.Model, asks: Sequence[Ask], concurrency: int
 ) -> dict[str, Any]:
     """The result file of a real run of `vllm bench serve`."""
     python = environment.python(server.engine, machine.device(), CACHE)
@@ -116,7 +126,7 @@ def by_our_formulas(result: Mapping[str, Any]) -> other_tools.Printed:
 
 def main(
     rounds: Annotated[int, typer.Option(help="Runs of each, in turn")] = 5,
-    requests: Annotated[int, typer.Option(help="A run")] = 48,
+    requests: Annotated[int, typer.Option(help="A run")] = 40,
     concurrency: Annotated[int, typer.Option(help="Requests in flight")] = 4,
     prompt_tokens: int = 64,
     output_tokens: int = 48,
@@ -129,21 +139,22 @@ def main(
     tokenizer = prompts.load_tokenizer(found.path)
     made = prompts.make_set(tokenizer, texts, prompt_tokens, requests, "tools")
     asks = [Ask(prompt.ids, prompt.text, output_tokens) for prompt in made]
-    settings = {"MODEL": str(found.path), "CPUS": machine.cpu_list(machine.cpus())}
+    of_server, of_clients = shared_out(sorted(machine.cpus()))
+    settings = {"MODEL": str(found.path), "CPUS": machine.cpu_list(of_server)}
     with tempfile.TemporaryDirectory() as name:
-        command = process.resolve(
-            engine, settings, machine.device(), CACHE, process.choose_port(None)
-        )
+        command = process.resolve(engine, settings, machine.device(), CACHE, choose_port(None))
+        os.sched_setaffinity(0, of_server)  # what is started inherits it
         server = process.start(engine, command, Path(name))
+        os.sched_setaffinity(0, of_clients)
         try:
-            process.wait_ready(server, asks[0], 300)
+            wait_ready(server, asks[0], 300)
             ours(server, asks, concurrency)  # warm-up
             mine, real = [], []
             for _ in range(rounds):
                 mine.append(ours(server, asks, concurrency))
                 real.append(theirs(server, found, asks, concurrency))
         finally:
-            process.stop(server)
+            server.stop(patiently)
     if not _print(mine, real):
         raise typer.Exit(1)
 

@@ -250,3 +250,12 @@ def wait_for_load_of(house, engine, seconds=300):
                 return
         time.sleep(0.05)
     raise AssertionError(f"{engine} began no cell within {seconds} s")
+
+
+def test_what_vllms_own_client_prints_is_what_our_formulas_make_of_its_times():
+    command = [sys.executable, str(ROOT / "benchmarks" / "other_tools.py")]
+    done = subprocess.run(
+        [*command, "--rounds", "1", "--requests", "12"], capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "they agree" in done.stdout

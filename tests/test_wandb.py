@@ -3,10 +3,12 @@
 import json
 import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import wandb_stub
 from house import enginebench, make_house, study, write_study
 
 from enginebench import record, wandb_log, wandb_report
@@ -214,6 +216,56 @@ def test_the_raw_record_is_an_artifact(read_back):
     launch = directory / "raw" / "trial1_alpha_default"
     files = [directory / "study.json", *(path for path in launch.rglob("*") if path.is_file())]
     assert inside == {str(path.relative_to(directory)): path.resolve() for path in files}
+
+
+KEY = "0" * 40  # of the form that W&B wants
+
+
+def test_what_was_written_offline_is_uploaded_whole_by_wandbs_own_reader(logged):
+    directory, _ = logged
+    name = wandb_log.run_id(directory, "trial1_alpha_default")
+    (written,) = directory.glob(f"wandb/offline-run-*-{name}")
+    with wandb_stub.serving() as server:
+        env = environment(WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
+        command = [sys.executable, "-m", "wandb", "sync", str(written)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=directory)
+    assert done.returncode == 0, done.stderr
+    assert_whole(server, directory, name)
+    streamed = [row for sent in server.streamed for row in history(sent)]
+    assert any("many-c4/kv_held_tokens" in row for row in streamed)
+
+
+def history(sent):
+    lines = sent.get("files", {}).get("wandb-history.jsonl", {}).get("content", ())
+    return [json.loads(line) for line in lines]
+
+
+def assert_whole(server, directory, name):
+    """Group, config, summary, tables and the raw record's very bytes have come."""
+    given = next(v for v in server.variables("UpsertBucket") if v["name"] == name)
+    assert given["groupName"] == directory.name
+    assert json.loads(given["config"])["engine"]["value"] == "alpha"
+    assert json.loads(server.sent["run/wandb-summary.json"])["many-c4/verdict"]
+    launch = directory / "raw" / "trial1_alpha_default"
+    files = [directory / "study.json", *(path for path in launch.rglob("*") if path.is_file())]
+    for path in files:
+        sent = server.sent[f"record-{name}/{path.relative_to(directory)}"]
+        assert sent == path.read_bytes(), path
+
+
+def test_with_a_key_runs_are_uploaded_and_the_report_is_made(logged):
+    directory, _ = logged
+    house = directory.parent.parent
+    with wandb_stub.serving() as server:
+        env = environment(WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
+        done = enginebench("wandb", cwd=house, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "2 runs were uploaded; report: http" in done.stdout
+    assert KEY not in done.stdout + done.stderr
+    assert_whole(server, directory, wandb_log.run_id(directory, "trial1_alpha_default"))
+    (view,) = server.variables("upsertView")
+    assert (view["entityName"], view["projectName"]) == ("somebody", "enginebench")
+    assert "many-c4/output_tokens_per_s" in view["spec"]
 
 
 def test_requests_without_a_time_or_a_count_have_none_in_the_table():

@@ -1,0 +1,91 @@
+import io
+import math
+import tracemalloc
+
+from rich.console import Console
+
+from enginebench import check, columns, display, kv, measure, other_tools
+
+
+def row(index, tokens=100):
+    """A request of its own times, as it is read from a file: every number is an object."""
+    event_s = [index + 0.01 * step for step in range(tokens)]
+    return {
+        "planned_s": index - 0.5,
+        "sent_s": index - 0.25,
+        "headers_s": event_s[0],
+        "event_s": event_s,
+        "event_tokens": [1] * tokens,
+        "event_chars": [4] * tokens,
+        "end_s": event_s[-1] + 0.001,
+        "text": f"{index:04}" * tokens,
+        "prompt_sha256": f"{index:064x}",
+        "prompt_tokens_asked": 10,
+        "output_tokens_asked": tokens,
+        "prompt_tokens": 10,
+        "output_tokens": tokens,
+        "cached_tokens": 0,
+        "finish_reason": "length",
+        "error": None,
+    }
+
+
+def test_what_is_missing_is_not_a_number_and_not_zero():
+    found = columns.gather([{"event_s": [], "event_tokens": [], "sent_s": None}])
+    assert math.isnan(found.sent_s[0]) and math.isnan(found.last_s[0])
+    assert found.output_tokens[0] == columns.UNKNOWN
+    assert len(columns.gather([])) == 0
+
+
+def test_first_and_last_of_requests_with_and_without_events():
+    found = columns.gather([row(1, 3), {"event_s": [], "event_tokens": []}, row(5, 1)])
+    first, last = found.first_s.tolist(), found.last_s.tolist()
+    assert (first[0], last[0], first[2], last[2]) == (1.0, 1.02, 5.0, 5.0)
+    assert math.isnan(first[1]) and math.isnan(last[1])
+    assert found.is_counted.tolist() == [True, False, True]
+
+
+def test_a_cell_takes_memory_by_its_tokens_and_not_by_its_rows(monkeypatch):
+    monkeypatch.setattr(columns, "EVENTS_AT_ONCE", 10_000)  # as few to this cell as a million to
+    monkeypatch.setattr(kv, "LARGE", 10_000)  # one of a hundred million
+    requests, tokens = 3000, 100
+    tally = check.Tally()
+
+    def rows():
+        for index in range(requests):
+            tally.add(made := row(index, tokens))
+            yield made
+
+    tracemalloc.start()
+    try:
+        found = columns.gather(rows())
+        measure.figures(found)
+        other_tools.printed_by_all(found)
+        kv.tokens_in_flight_peak(found)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # 12 stay of each, 8 of its gap and as many for a moment; as rows it would be 50 and its text.
+    assert len(found.event_s) == requests * tokens
+    assert peak / (requests * tokens) < 40
+
+
+def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch):
+    monkeypatch.setattr(display, "LARGE_BYTES", 100)
+    monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
+    shown = io.StringIO()
+    with display.reading(Console(file=shown, width=80), 400) as told:
+        told(100)
+        told(300)
+    lines = shown.getvalue().splitlines()
+    assert [line.split(" of ")[0] for line in lines] == [
+        "reading the record: 25%",
+        "reading the record: 100%",
+    ]
+
+
+def test_of_a_small_record_no_progress_is_shown():
+    shown = io.StringIO()
+    with display.reading(Console(file=shown), 1000) as told:
+        told(1000)
+    assert shown.getvalue() == ""
