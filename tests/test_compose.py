@@ -52,7 +52,7 @@ def by_ourselves(file, env):
     }
 
 
-@pytest.fixture(params=["ourselves", *COMPOSE])
+@pytest.fixture(params=["ourselves", *(pytest.param(c, marks=pytest.mark.slow) for c in COMPOSE)])
 def resolve(request):
     if request.param == "ourselves":
         return lambda engine, **env: by_ourselves(ROOT / engine / "launch.yaml", env)
