@@ -28,7 +28,8 @@ export HF_TOKEN
 wandb: export WANDB_API_KEY := $(WANDB_API_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan report wandb doctor down lint test test-engines test-containers
+.PHONY: help setup study plan report wandb doctor down lint
+.PHONY: test test-slow test-engines test-containers
 .PHONY: bench-server bench-client bench-sampler bench-tools bench-report clean
 .PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
 
@@ -66,6 +67,9 @@ $(ENGINES:%=kv-%): kv-%: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev ## run the tests that start no engine
 	@$(BIN)/python -m pytest -q $(ARGS)
+
+test-slow: $(VENV)/.ready-dev ## run those of them that take seconds each
+	@$(BIN)/python -m pytest -q -m slow $(ARGS)
 
 test-engines: $(VENV)/.ready-dev ## run the tests that start real engines (minutes)
 	@$(BIN)/enginebench setup --device cpu baseline vllm

@@ -52,7 +52,7 @@ def by_ourselves(file, env):
     }
 
 
-@pytest.fixture(params=["ourselves", *COMPOSE])
+@pytest.fixture(params=["ourselves", *(pytest.param(c, marks=pytest.mark.slow) for c in COMPOSE)])
 def resolve(request):
     if request.param == "ourselves":
         return lambda engine, **env: by_ourselves(ROOT / engine / "launch.yaml", env)
@@ -223,6 +223,7 @@ def has_gpu(service):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.slow
 def test_a_container_is_what_the_base_says(engine, compose):
     service = compose(engine, HF_TOKEN="hf_not_to_be_seen", PORT="8123")
     (volume,) = service["volumes"]
@@ -240,6 +241,7 @@ def test_a_container_is_what_the_base_says(engine, compose):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.slow
 def test_images_are_pinned_and_on_a_cpu_no_gpu_is_reserved(engine, compose):
     assert has_gpu(compose(engine))
     cpu_image = load_engine(ROOT, engine).cpu_image

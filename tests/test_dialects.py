@@ -126,6 +126,7 @@ def test_a_stream_that_is_dropped_without_a_word_is_no_answer():
     assert record.text == " a"  # what came is kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "stem"), STREAMS)
 def test_where_the_network_cuts_a_stream_makes_no_difference(engine, stem):
     whole = raw(engine, stem)

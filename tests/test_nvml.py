@@ -152,6 +152,7 @@ def run(house, cache, library, **script):
     return result, derived["cells"], (result / "derived" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_study_records_its_gpus_and_reports_what_slowed_them(tmp_path, cache, library):
     result, cells, report = run(make_house(tmp_path, "alpha"), cache, library)
     where = result / "raw" / "trial1_alpha_default"
@@ -172,8 +173,9 @@ def test_a_study_records_its_gpus_and_reports_what_slowed_them(tmp_path, cache, 
     assert "A GPU was throttled in 3 of 3 cells (0x1000 in up to 100 % of samples" in report
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_when_a_gpu_is_lost_and_says_so(tmp_path, cache, library):
-    script = {"STUB_LOST_AFTER": 6}
+    script = {"STUB_LOST_AFTER": 10}
     _, cells, report = run(make_house(tmp_path, "alpha"), cache, library, **script)
     assert [cell["is_valid"] for cell in cells] == [True] * 3
     assert cells[0]["figures"]["gpu_memory_peak_bytes"] == 20 * GIB
@@ -197,6 +199,7 @@ def test_a_gpu_that_somebody_uses_is_not_free_and_its_user_is_named(library):
         assert [text.partition(" (9.0 GiB)")[0] for text in told[:1]] == holders
 
 
+@pytest.mark.slow
 def test_a_study_on_the_processor_leaves_the_gpus_alone(tmp_path, cache, library):
     house = make_house(tmp_path, "alpha")
     file = write_study(house, study({"engine": "alpha"}))

@@ -93,8 +93,11 @@ def statements(markdown):
         if headings is None:
             headings = cells
         elif not set(line) <= set("|-: "):
-            # In the ranking the name is the second cell, in the results the level is.
-            row = " ".join(cells[:2]) if "in flight" in headings else cells["place" in headings]
+            # A row's name: in the ranking after its place, in the results with its level, among
+            # other tools with the word.
+            places = {"place": (1,), "in flight": (0, 1), "word": (0, 2)}
+            of_row = next((places[name] for name in places if name in headings), (0,))
+            row = " ".join(cells[index] for index in of_row)
             for heading, cell in zip(headings, cells, strict=True):
                 found[section, row, heading] = cell
     return found
@@ -111,6 +114,12 @@ def differing(directory, change):
 
 
 RESULTS, HEAD = "### Workload many: 8 tokens in, 5 out", "# made"
+TOOLS = "## What other load generators would have printed"
+ALL = ("here", "vllm bench serve", "AIPerf", "GuideLLM")
+
+
+def elsewhere(word, tools=ALL):
+    return {(TOOLS, f"quick/plain {word}", tool) for tool in tools}
 
 
 def changed_row(directory, index, event, by_s):
@@ -123,7 +132,7 @@ def changed_row(directory, index, event, by_s):
     made_record.save_rows(where, rows)
 
 
-def test_a_first_token_that_comes_sooner_changes_the_time_to_first_token_and_nothing_else(tmp_path):
+def test_a_first_token_that_comes_sooner_changes_what_is_made_of_it_and_nothing_else(tmp_path):
     directory = made(tmp_path)
     # Of twelve the seventh: the median falls by 4 ms, the mean of three trials by 1.3 ms. Its TPOT
     # rises, the median of twelve equal ones does not.
@@ -131,10 +140,15 @@ def test_a_first_token_that_comes_sooner_changes_the_time_to_first_token_and_not
     assert found == {
         (HEAD, "quick/plain", "TTFT p50 ms"),
         (RESULTS, "quick/plain 4", "TTFT p50 ms"),
+        # Means feel every request; GuideLLM's TPOT begins when the request is sent.
+        *elsewhere("TTFT ms, mean"),
+        *elsewhere("ITL ms, mean"),
+        *elsewhere("ITL ms, p99", ("vllm bench serve", "AIPerf")),
+        *elsewhere("TPOT ms, mean", ("here", "vllm bench serve")),
     }
 
 
-def test_a_last_token_that_comes_later_changes_the_rate_and_what_is_made_of_it(tmp_path):
+def test_a_last_token_that_comes_later_changes_the_rate_and_what_depends_on_it(tmp_path):
     directory = made(tmp_path)
     # The last request's end is the window's; medians of twelve do not feel it.
     found = differing(directory, lambda: changed_row(directory, 11, -1, 0.2))
@@ -145,6 +159,10 @@ def test_a_last_token_that_comes_later_changes_the_rate_and_what_is_made_of_it(t
         (HEAD, "quick/tuned", "× the next"),
         *((RESULTS, "quick/plain 4", column) for column in ("output tokens/s", "× reference")),
         *((RESULTS, "quick/plain 4", column) for column in ("requests/s", "USD/M output")),
+        *elsewhere("output tokens/s"),
+        *elsewhere("ITL ms, mean"),
+        *elsewhere("ITL ms, p99", ("vllm bench serve", "AIPerf")),
+        *elsewhere("TPOT ms, mean", ("here", "vllm bench serve", "GuideLLM")),
     }
     # The best mean is quick/tuned's, so that the headline and the front stay as they are; the
     # sentences that name quick/plain's rate or price change.
@@ -219,6 +237,18 @@ def test_only_settings_that_differ_are_listed_and_ports_never(tmp_path):
         "c": "set",
         "d": "m",
     }
+
+
+def test_an_engine_that_was_stopped_before_it_had_a_command_differs_in_nothing(tmp_path):
+    directory = made(tmp_path)
+    file = directory / "raw" / "trial1_quick_tuned" / "launch.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"command": []}))
+    assert "report.html" in derived(directory)
+    assert setups.differences(summarize(directory))["headings"] == [
+        "setting",
+        "slow/plain",
+        "quick/plain",
+    ]
 
 
 def test_the_line_of_a_distribution_passes_through_the_median_of_the_table(tmp_path):

@@ -157,6 +157,7 @@ def test_an_engine_that_dies_while_loading_is_shown_with_its_log_and_the_next_on
     assert engines_left(house) == []
 
 
+@pytest.mark.slow
 def test_an_engine_that_never_gets_ready_ends_at_its_deadline_with_the_last_answer(house, cache):
     bad = {"engine": "alpha", "settings": {"BEHAVIOUR": "never-ready"}}
     done = run(house, cache, study(bad, ready_timeout_s=2))
@@ -199,6 +200,7 @@ def wait_for_step(house, step, seconds=30):
     raise AssertionError(f"no step {step!r} within {seconds} s")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["up", "ready", "load"])
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_study_stops_its_engine_and_keeps_its_record(house, cache, step, sign):
@@ -227,6 +229,7 @@ def test_an_engine_does_not_outlive_a_harness_that_was_killed(house, cache):
     assert engines_left(house) == []
 
 
+@pytest.mark.slow
 def test_what_an_engine_of_a_killed_harness_had_started_is_ended_by_the_next_study(house, cache):
     dead = {leftovers.MARK: "1-0"}  # process 1 was not started at the beginning of time
     start = ["sh", "-c", "sleep 60 >/dev/null & echo $!"]  # its parent is gone at once
@@ -322,6 +325,7 @@ def test_bad_input_is_one_line_and_exit_code_2(house, cache, change, expected):
     assert not (house / "results").exists()
 
 
+@pytest.mark.slow
 def test_a_missing_environment_is_built_first(house, tmp_path):
     done = run(house, tmp_path / "no-cache", study(GOOD))
     assert done.returncode == 0, done.stderr
@@ -335,6 +339,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(house, tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_proxy_in_the_environment_is_not_asked_for_this_machine(house, cache):
     env = os.environ | {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     env |= {"NO_PROXY": "", "no_proxy": ""}

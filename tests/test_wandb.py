@@ -25,6 +25,9 @@ def environment(**changes):
     return kept | dead | changes
 
 
+pytestmark = pytest.mark.slow  # the package alone takes seconds to load
+
+
 @pytest.fixture(scope="module")
 def measured(cache, tmp_path_factory):
     """A study of two doubles, run where wandb is not installed: it is never needed."""

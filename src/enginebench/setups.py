@@ -1,6 +1,7 @@
 """What was started: each variant's version, flags and environment, and where they differ. Pure."""
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from enginebench.summarize import Summary
@@ -67,7 +68,7 @@ def flags(command: Sequence[str]) -> dict[str, str]:
     """Flag -> value of a command line: ``--a=b``, ``--a b``, or ``--a``, which is *set*."""
     found = {}
     words = [_portable(word) for word in command]
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in zip_longest(words, words[1:], fillvalue="--"):
         if word.startswith("--"):
             name, has_value, value = word[2:].partition("=")
             alone = SET if following.startswith("-") else following
@@ -85,7 +86,8 @@ def launches(summary: Summary) -> dict[str, Mapping[str, Any]]:
 
 
 def differences(summary: Summary) -> dict[str, Any]:
-    """Every flag and environment variable that is not the same for all variants.
+    """Every flag and environment variable that is not the same for all variants that got so far as
+    to have a command.
 
     Returns:
         ``headings`` and ``rows``, a column a variant, and ``shared``: what they all have in common.
@@ -97,6 +99,7 @@ def differences(summary: Summary) -> dict[str, Any]:
         | {"dtype, as loaded": facts.get("dtype") or "not stated"}
         | ({"image": text} if (text := _image_text(facts).removeprefix("image ")) else {})
         for label, facts in first.items()
+        if facts["command"]
     }
     names = dict.fromkeys(name for column in columns.values() for name in column)
     rows, shared = [], []
