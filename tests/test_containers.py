@@ -304,7 +304,7 @@ def test_what_another_living_harness_runs_is_left_alone(house, cache, client):
 
 
 def test_down_removes_also_what_was_started_by_hand(house, client, tmp_path):
-    env = {"PATH": os.environ["PATH"], "DEVICE": "cpu", "IMAGE": IMAGE, "MODEL": str(tmp_path)}
+    env = os.environ | {"DEVICE": "cpu", "IMAGE": IMAGE, "MODEL": str(tmp_path)}
     file = house / "alpha" / "launch.yaml"
     up = [*compose.require().argv, "-p", "byhand", "-f", str(file), "up", "-d"]
     subprocess.run(up, env=env, check=True, capture_output=True)
