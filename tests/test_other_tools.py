@@ -116,3 +116,10 @@ def test_of_nothing_nothing_is_printed():
         for tool, printed in other_tools.printed_by_all(log).items():
             known = {name for name, value in printed.items() if value}
             assert known <= {"Requests Per Sec Mean"}, tool
+
+
+def test_times_of_a_clock_that_was_set_are_counted_where_they_fall_or_nowhere():
+    early = row(event_s=[3.0, 12.0, 11.0], end_s=11.0)
+    printed = other_tools.printed_by_all(gather([early, row()]))
+    assert printed["vllm bench serve"]["Peak output token throughput (tok/s)"] == 2
+    other_tools.printed_by_all(gather([row(event_s=[3.0, 4.0, 5.0], end_s=5.0)]))

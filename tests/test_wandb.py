@@ -284,6 +284,8 @@ def test_requests_without_a_time_or_a_count_have_none_in_the_table():
         [1, -0.5, 0.0, 0.5, 0.75, 2.0, 7, 3, False],
     ]
     assert wandb_log.tokens_per_s(found) == [(3.5, 1.0), (4.5, 0.0), (5.5, 2.0)]
+    early = gather([whole | {"event_s": [1.0, 1.5]}])  # a clock was set
+    assert wandb_log.tokens_per_s(early) == [(3.5, 0.0)]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb-workspaces' own making

@@ -10,9 +10,9 @@ few requests. ``docs/method.md`` says what of theirs our log cannot know.
 import math
 from array import array
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from enginebench import stats
 from enginebench.columns import UNKNOWN, Columns, Counts, Times, as_numbers
@@ -139,7 +139,7 @@ def _tokens(found: Columns) -> Counts:
     return np.where(counted == UNKNOWN, 0, counted)
 
 
-def _chunk_gaps_s(found: Columns, done: np.ndarray[Any, Any]) -> Times:
+def _chunk_gaps_s(found: Columns, done: NDArray[np.bool_]) -> Times:
     """The gaps between events, each once whatever it carries."""
     gaps = array("d")
     for part in found.parts():
@@ -149,19 +149,25 @@ def _chunk_gaps_s(found: Columns, done: np.ndarray[Any, Any]) -> Times:
     return as_numbers(gaps)
 
 
-def _peaks(found: Columns, done: np.ndarray[Any, Any]) -> tuple[float | None, float | None]:
+def _peaks(found: Columns, done: NDArray[np.bool_]) -> tuple[float | None, float | None]:
     """The most chunks, and the most requests, in one second of the run, both counted by vLLM's
     whole seconds since the first request."""
     if not done.any():
         return None, None
-    start_s = found.sent_s[done].min()
-    seconds = math.ceil(found.last_s[done].max() - start_s) + 1
+    start_s = float(found.sent_s[done].min())
+    seconds = max(math.ceil(found.last_s[done].max() - start_s), 0) + 1
+
+    def by_second(times_s: Times) -> NDArray[np.int64]:
+        index = np.floor(times_s - start_s)
+        # A clock that was set has put some outside of the run: they count nothing there, either.
+        return np.bincount(
+            index[(index >= 0) & (index < seconds)].astype(np.int64), minlength=seconds
+        )
+
     chunks = np.zeros(seconds, dtype=np.int64)
     for part in found.parts():
-        of_done = found.event_s[found.events(part)][found.of_events(done, part)]
-        chunks += np.bincount((of_done - start_s).astype(np.int64), minlength=seconds)
-    begun = np.bincount((found.sent_s[done] - start_s).astype(np.int64), minlength=seconds)
-    ended = np.bincount((found.last_s[done] - start_s).astype(np.int64), minlength=seconds)
+        chunks += by_second(found.event_s[found.events(part)][found.of_events(done, part)])
+    begun, ended = by_second(found.sent_s[done]), by_second(found.last_s[done])
     running = np.cumsum(begun) - np.cumsum(ended) + ended  # one that ends in a second was in it
     return float(chunks.max()), float(running.max())
 

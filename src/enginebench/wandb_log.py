@@ -239,13 +239,14 @@ def tokens_per_s(found: columns.Columns) -> list[tuple[float, float]]:
     if not len(sent) or not len(event_s):
         return []
     start_s = float(sent.min())
-    span_s = float(event_s.max()) - start_s
+    span_s = max(float(event_s.max()) - start_s, 0.0)
     step_s = float(max(1, math.ceil(span_s / MOST_POINTS)))
     made = np.zeros(int(span_s // step_s) + 1)
     for part in found.parts():
         events = found.events(part)
-        index = ((event_s[events] - start_s) // step_s).astype(np.int64)
-        np.add.at(made, index, found.event_tokens[events].clip(0))
+        index = (event_s[events] - start_s) // step_s
+        inside = index >= 0  # all, unless a clock was set
+        np.add.at(made, index[inside].astype(np.int64), found.event_tokens[events][inside].clip(0))
     return [(start_s + (k + 1) * step_s, count / step_s) for k, count in enumerate(made.tolist())]
 
 
