@@ -18,10 +18,11 @@ def started(mark):
 
 def test_only_what_a_dead_harness_has_started_is_ended():
     gone = subprocess.Popen([sys.executable, "-c", ""])
-    dead = f"{gone.pid}-{psutil.Process(gone.pid).create_time() * 100:.0f}"
+    dead = leftovers._mark(psutil.Process(gone.pid))
     gone.wait()
     # Another process may have the number of a dead one: it was started at another time.
-    reused = f"{os.getpid()}-{psutil.Process().create_time() * 100 - 500:.0f}"
+    host, pid, started_at = leftovers.mark().split("-")
+    reused = f"{host}-{pid}-{int(started_at) - 500}"
     others = [started(None), started(leftovers.mark())]
     orphans = [started(dead), started(reused)]
     said = []
@@ -38,3 +39,15 @@ def test_only_what_a_dead_harness_has_started_is_ended():
         for process in (*others, *orphans):
             process.kill()
             process.communicate()
+
+
+def test_a_containers_name_tells_whose_it_was():
+    host, pid, started_at = leftovers.mark().split("-")
+    assert leftovers.name_prefix() == f"enginebench-{host}-{pid}-{started_at}"
+    gone = f"{int(started_at) - 500}"
+    orphan = f"enginebench-{host}-{pid}-{gone}-trial1_vllm_default"
+    assert leftovers._is_orphan(orphan)
+    assert not leftovers._is_orphan(f"{leftovers.name_prefix()}-trial1_vllm_default")
+    # Another machine may use the same daemon: whether its harness lives cannot be seen from here.
+    assert not leftovers._is_orphan(orphan.replace(host, "000000"))
+    assert not leftovers._is_orphan("vllm_vllm_1")

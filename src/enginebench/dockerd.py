@@ -1,8 +1,11 @@
 """The Docker daemon: whether it is there, and a client that speaks to it."""
 
 import functools
+import os
+import socket
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import docker
 from docker.context import ContextAPI
@@ -12,6 +15,7 @@ from enginebench import compose
 from enginebench.errors import UserError
 
 CONNECT_TIMEOUT_S = 20
+DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,15 @@ class Docker:
 @functools.cache
 def connect() -> Docker | str:
     """The daemon that ``docker`` itself would speak to, or why there is none."""
+    context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context()
     try:
-        client = _client()
+        if context is not None and context.name != "default" and context.Host:
+            _knock(context.Host)
+            tls = context.TLSConfig or False
+            client = docker.DockerClient(context.Host, tls=tls, timeout=CONNECT_TIMEOUT_S)
+        else:
+            _knock(os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
+            client = docker.from_env(timeout=CONNECT_TIMEOUT_S)
         version = client.version().get("Version", "unknown")
         return Docker(client, version, client.info())
     except (DockerException, OSError) as error:
@@ -59,18 +70,17 @@ def require() -> Docker:
     return found
 
 
-def _client() -> docker.DockerClient:
-    """DOCKER_HOST if it is set, else the host of the chosen context, as the command line does."""
-    client = docker.from_env
-    context = ContextAPI.get_current_context()
-    if context is None or context.name == "default":
-        return client(timeout=CONNECT_TIMEOUT_S)
-    return docker.DockerClient(base_url=context.Host, tls=context.TLSConfig or False)
+def _knock(host: str) -> None:
+    """Raise OSError where nobody listens: the client would say so in many words."""
+    url = urlsplit(host)
+    if url.scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(CONNECT_TIMEOUT_S)
+            door.connect(url.path)
+    elif url.scheme in ("tcp", "http", "https") and url.hostname:
+        socket.create_connection((url.hostname, url.port or 2375), CONNECT_TIMEOUT_S).close()
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost word on why: the outer ones repeat it with their own names around."""
-    while error.__context__ is not None or error.__cause__ is not None:
-        error = error.__cause__ or error.__context__ or error
-    text = getattr(error, "strerror", None) or str(error).strip().splitlines()[:1]
-    return str(text if isinstance(text, str) else "".join(text)) or type(error).__name__
+    text = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [""])[0]
+    return str(text) or type(error).__name__

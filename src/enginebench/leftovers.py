@@ -7,6 +7,8 @@ in their names.
 """
 
 import contextlib
+import hashlib
+import platform
 import re
 from collections.abc import Callable
 
@@ -19,12 +21,17 @@ MARK = "ENGINEBENCH_HARNESS"
 LABEL = "enginebench"  # compose/base.yaml gives it to every container
 PROJECT = "com.docker.compose.project"  # compose gives it to whatever it makes
 WAIT_S = 10.0
-_NAME = re.compile(r"^enginebench-(\d+-\d+)-")
+_NAME = re.compile(r"^enginebench-(([0-9a-f]{6})-\d+-\d+)-")
 
 
 def mark() -> str:
-    """This process, so that no other one of the same number is taken for it."""
+    """This process, so that no other one of the same number is taken for it, here or elsewhere."""
     return _mark(psutil.Process())
+
+
+def _host() -> str:
+    """This machine: others may use the same Docker daemon."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
 def name_prefix() -> str:
@@ -33,7 +40,7 @@ def name_prefix() -> str:
 
 
 def _mark(process: psutil.Process) -> str:
-    return f"{process.pid}-{process.create_time() * 100:.0f}"
+    return f"{_host()}-{process.pid}-{process.create_time() * 100:.0f}"
 
 
 def find() -> list[psutil.Process]:
@@ -51,8 +58,8 @@ def find() -> list[psutil.Process]:
 
 def _is_alive(owner: str) -> bool:
     try:
-        return _mark(psutil.Process(int(owner.partition("-")[0]))) == owner
-    except (psutil.Error, ValueError):
+        return _mark(psutil.Process(int(owner.split("-")[1]))) == owner
+    except (psutil.Error, ValueError, IndexError):
         return False
 
 
@@ -81,8 +88,9 @@ def _end_processes(say: Callable[[str], None]) -> None:
 
 
 def _is_orphan(name: str) -> bool:
+    """Made on this machine, by a harness that is gone."""
     found = _NAME.match(name)
-    return found is not None and not _is_alive(found[1])
+    return found is not None and found[2] == _host() and not _is_alive(found[1])
 
 
 def remove_containers(wanted: Callable[[str], bool]) -> list[str]:
