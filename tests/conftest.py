@@ -1,6 +1,7 @@
 """Shared by all tests."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def cache(tmp_path_factory):
     house = make_house(tmp_path_factory.mktemp("first"), "alpha")
     done = enginebench("setup", "--root", house, "--cache", path, cwd=house)
     assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """A directory with the stub of NVML, for the loader's path."""
+    path = tmp_path_factory.mktemp("nvml")
+    flags = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+    target = path / "libnvidia-ml.so.1"
+    subprocess.run(["cc", *flags, "-o", target, ROOT / "tests" / "nvml_stub.c"], check=True)
     return path
 
 

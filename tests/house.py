@@ -1,8 +1,12 @@
 """A small house for tests: engine directories with doubles, prompts, a study."""
 
+import contextlib
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +92,23 @@ def enginebench(*arguments: object, cwd: Path, start: Any = subprocess.run, **op
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
     command = [sys.executable, "-m", "enginebench", *map(str, arguments)]
     return start(command, cwd=cwd, **options)
+
+
+def wait_for_step(house: Path, step: str, seconds: float = 30) -> None:
+    """Until the first study of a house has come to a step of its events."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        files = list(house.glob("results/*/events.jsonl"))
+        if files and f'"{step}"' in files[0].read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no step {step!r} within {seconds} s")
+
+
+@contextlib.contextmanager
+def taken_port() -> Iterator[int]:
+    """A port of the loopback that somebody listens on."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        yield holder.getsockname()[1]

@@ -3,12 +3,12 @@
 The engine is a double, so that faults can be injected; real engines in containers are a study's.
 """
 
+import functools
 import io
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +16,8 @@ import time
 import docker
 import pytest
 import yaml
-from house import ROOT, TESTS, enginebench, study, write_study
+from house import ROOT, TESTS, enginebench, study, taken_port, write_study
+from house import wait_for_step as house_wait_for_step
 
 from enginebench import compose, leftovers, record
 
@@ -27,6 +28,7 @@ GOOD = {"engine": "alpha"}
 #: One engine with one cell: what is tested is the way up and down.
 SMALL = {"workloads": study()["workloads"][:1], "trials": 1}
 SECRET = "hf_" + "x7Kq" * 6
+wait_for_step = functools.partial(house_wait_for_step, seconds=60)
 
 
 @pytest.fixture(scope="session")
@@ -196,10 +198,7 @@ def test_an_engine_that_dies_in_a_cell_leaves_an_invalid_cell(house, cache):
 
 
 def test_a_port_that_somebody_took_is_one_line(house, cache):
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        port = holder.getsockname()[1]
+    with taken_port() as port:
         done = run(house, cache, study(GOOD, port=port))
     assert done.returncode == 2
     assert f"port {port}: expected a free port" in done.stderr
@@ -248,16 +247,6 @@ def test_its_failures_are_told_apart(house, cache, client, engine, fault, code, 
     assert done.returncode == code, done.stdout + done.stderr
     text = says if isinstance(says, str) else says[engine]
     assert text in done.stdout + " ".join(problems(house))
-
-
-def wait_for_step(house, step, seconds=60):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        files = list(house.glob("results/*/events.jsonl"))
-        if files and f'"{step}"' in files[0].read_text():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"no step {step!r} within {seconds} s")
 
 
 @pytest.mark.parametrize("step", ["up", "ready", "load"])

@@ -2,20 +2,11 @@
 
 import os
 import shutil
-import subprocess
 
 import pytest
-from house import ROOT, TESTS, enginebench
+from house import ROOT, enginebench
 
 WITHOUT_DOCKER = {"DOCKER_HOST": "unix:///nowhere/docker.sock", "ENGINEBENCH_RUNNER": ""}
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    path = tmp_path_factory.mktemp("nvml")
-    flags = ["-shared", "-fPIC", "-o", path / "libnvidia-ml.so.1"]
-    subprocess.run(["cc", *flags, TESTS / "nvml_stub.c"], check=True)
-    return path
 
 
 def examined(**env):

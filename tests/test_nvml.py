@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 import yaml
-from house import TESTS, enginebench, make_house, study, write_study
+from house import enginebench, make_house, study, write_study
 
 from enginebench import record
 
@@ -25,16 +25,6 @@ meters = machine.meters(nvml.gpus())["gpus"]
 told = {"gpus": machine.gpus(), "error": nvml.error(), "device": machine.device()}
 print(json.dumps(told | {"samples": samples, "meters": meters}))
 """
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """A directory with the stub, for the loader's path."""
-    path = tmp_path_factory.mktemp("nvml")
-    flags = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
-    target = path / "libnvidia-ml.so.1"
-    subprocess.run(["cc", *flags, "-o", target, TESTS / "nvml_stub.c"], check=True)
-    return path
 
 
 def environment(library, **script):

@@ -6,7 +6,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from house import add_engine, enginebench, make_house, study, write_study
+from house import (
+    add_engine,
+    enginebench,
+    make_house,
+    study,
+    taken_port,
+    wait_for_step,
+    write_study,
+)
 
 from enginebench import leftovers, record
 
@@ -180,24 +187,11 @@ def test_an_engine_that_dies_in_a_cell_leaves_an_invalid_cell_and_the_study_goes
 
 
 def test_a_port_in_use_is_one_line_that_names_the_port(house, cache):
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        port = holder.getsockname()[1]
+    with taken_port() as port:
         done = run(house, cache, study(GOOD, port=port))
     assert done.returncode == 2
     assert f"port {port}: expected a free port" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-
-
-def wait_for_step(house, step, seconds=30):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        files = list(house.glob("results/*/events.jsonl"))
-        if files and f'"{step}"' in files[0].read_text():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"no step {step!r} within {seconds} s")
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from enginebench import (
     measure,
     memory,
     other_tools,
+    plan,
     plausible,
     prometheus,
     record,
@@ -48,6 +49,10 @@ class CellRow:
     resident: tuple[tuple[float, float], ...] = ()  # the processes' or GPUs' memory: t_s, bytes
     power: tuple[tuple[float, float], ...] = ()  # of all GPUs: t_s, watts
     elsewhere: Mapping[str, other_tools.Printed] = field(default_factory=dict)  # by tool
+
+    @property
+    def id(self) -> str:
+        return plan.cell_id(self.workload, self.concurrency, self.rate)
 
     @property
     def level(self) -> float:
@@ -143,15 +148,11 @@ class _Recorded:
     pages: list[prometheus.Metrics]  # one a scrape
     processes: list[Any]
     gpus: list[Any]
+    its_gpus: list[gpu.Row]  # of these, the engine's own
     container: list[Any]  # what its container was seen to hold and use, if it has one
     samples: tuple[memory.Sample, ...]
     resident: tuple[tuple[float, float], ...]  # memory over time: t_s, bytes
     power: tuple[tuple[float, float], ...]  # of the engine's GPUs: t_s, watts
-
-    @property
-    def pids(self) -> set[int]:
-        """The engine's processes."""
-        return _pids(self.processes)
 
     @property
     def ends(self) -> tuple[prometheus.Metrics, prometheus.Metrics]:
@@ -184,6 +185,7 @@ def _read(
         pages,
         processes,
         gpus,
+        its_gpus,
         inside,
         memory.samples(scraped_s, pages, requests),
         tuple(gpu.over_time(its_gpus, "memory_used_bytes") if device == "cuda" else times),
@@ -231,9 +233,9 @@ def _figures(
     rate, tokens = figures["output_tokens_per_s"], figures["output_tokens"]
     price = float(study["study"]["price"]["usd_per_hour"])
     shares = _shares(study, facts.get("dtype"), requests, cell["concurrency"], figures)
-    its_gpus = {row["index"] for row in gpu.of_engine(recorded.gpus, recorded.pids)}
+    indices = {row["index"] for row in recorded.its_gpus}
     energy_j = plausible.energy_used_j(
-        about.get("started") or {}, about.get("ended") or {}, its_gpus
+        about.get("started") or {}, about.get("ended") or {}, indices
     )
     return figures | {
         "usd_per_million_output_tokens": (
@@ -368,5 +370,5 @@ def _watched(recorded: _Recorded) -> dict[str, Any]:
         "memory_peak_bytes": of_container if of_processes is None else of_processes,
         "container_memory_peak_bytes": of_container,
         "kv_used_ratio_peak": peak(page.get("kv_used_ratio") for page in recorded.pages),
-        **gpu.figures(recorded.gpus, recorded.pids),
+        **gpu.figures(recorded.gpus, _pids(recorded.processes)),
     }

@@ -53,7 +53,7 @@ def start(engine: Engine, made: Project, docker: Docker, directory: Path) -> Ser
     started_s = time.perf_counter()
     done = made.call("up", "-d", "--no-build")
     if done.returncode:
-        made.call("down", "-v", "-t", "0")
+        _down(made)
         reasons = _reasons(done.stderr)
         raise EngineError(
             f"{engine.name}: compose could not start its container: {reasons[-1]}", reasons
@@ -67,7 +67,7 @@ def start(engine: Engine, made: Project, docker: Docker, directory: Path) -> Ser
         address = _address(container, int(made.values["PORT"]), is_here)
         facts = _facts(container, docker, address)
     except DOCKER_ERRORS as error:
-        made.call("down", "-v", "-t", "0")
+        _down(made)
         raise EngineError(
             f"{engine.name}: Docker stopped answering ({type(error).__name__}) right after its "
             "container was started"
@@ -83,6 +83,11 @@ def start(engine: Engine, made: Project, docker: Docker, directory: Path) -> Ser
         facts,
         observer.meters,
     )
+
+
+def _down(made: Project) -> subprocess.CompletedProcess[str]:
+    """Remove all of the project: container, network, anonymous volumes."""
+    return made.call("down", "-v", "--remove-orphans", "-t", "0")
 
 
 def _reasons(text: str) -> list[str]:
@@ -161,7 +166,7 @@ def _stop(
             "out_of_memory": state["OOMKilled"],
             "restarts": container.attrs["RestartCount"],
         }
-    done = made.call("down", "-v", "--remove-orphans", "-t", "0")
+    done = _down(made)
     redact_file(observer.log)
     left = _reasons(done.stderr) if done.returncode else []
     return {"ended": ended, "left_behind": left}

@@ -3,9 +3,10 @@
 import os
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from enginebench import compose, dockerd, machine, nvml
 from enginebench.dockerd import Docker
@@ -53,12 +54,11 @@ def _compose() -> Finding:
     return Finding("compose", f"{found.version} ({' '.join(found.argv)})", True)
 
 
-def _gpus(gpus: Sequence[dict[str, object]]) -> Finding:
+def _gpus(gpus: Sequence[Mapping[str, Any]]) -> Finding:
     if gpus:
         names = ", ".join(
-            f"{gpu['name']}" + (f" {size / GIB:.0f} GiB" if isinstance(size, int) else "")
+            f"{gpu['name']}" + (f" {size / GIB:.0f} GiB" if (size := gpu["memory_bytes"]) else "")
             for gpu in gpus
-            for size in [gpu["memory_bytes"]]
         )
         return Finding("GPU", f"{names}; driver {gpus[0]['driver']}", True)
     error = nvml.error()

@@ -11,6 +11,12 @@ AGREEMENT = "agreement"
 OPEN_WARMUPS = 16  # an open loop has no streams that one could be sent for
 
 
+def cell_id(workload: str, concurrency: int, rate: float | None) -> str:
+    """The name of a cell, and of its directory in the record."""
+    level = f"c{concurrency}" if rate is None else f"r{rate:g}"
+    return f"{workload}-{level}"
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One workload at one level of load, on one started engine."""
@@ -22,8 +28,7 @@ class Cell:
 
     @property
     def id(self) -> str:
-        level = f"c{self.concurrency}" if self.rate is None else f"r{self.rate:g}"
-        return f"{self.workload.name}-{level}"
+        return cell_id(self.workload.name, self.concurrency, self.rate)
 
     @property
     def requests(self) -> int:

@@ -26,9 +26,8 @@ class Place:
     group: Group
     best: int  # the first place it may have
     worst: int
-    to_next: (
-        Interval | None
-    )  # its figure over that of the next one in the list; None: no common trial
+    # Its figure over that of the next one in the list; None: no common trial.
+    to_next: Interval | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from enginebench import cells, setups, stats
 from enginebench.ranking import RATE, Place, Ranking, pareto, ranking
 from enginebench.stats import Interval
-from enginebench.summarize import Group, Summary, paired_ratio
+from enginebench.summarize import Group, Summary, cells_of, paired_ratio
 from enginebench.tables import interval_text
 
 NOTHING = "No cell of this study is valid, so it says nothing about the engines."
@@ -121,13 +121,7 @@ def _times(ratio: Interval) -> str:
 
 def _lead(summary: Summary, best: Group, second: Group) -> str:
     """Whether the first place is one: the best two, paired by trial."""
-    here = [
-        cell for cell in summary.cells if (cell.workload, cell.level) == (best.workload, best.level)
-    ]
-    ratio = paired_ratio(
-        [cell for cell in here if cell.label == best.label],
-        [cell for cell in here if cell.label == second.label],
-    )
+    ratio = paired_ratio(cells_of(summary, best), cells_of(summary, second))
     if ratio is None or ratio.low is None:
         return " Fewer than two trials have both of the first two, so their order is not tested."
     interval = f"ratio {ratio.mean:.2f}, 95 % interval {ratio.low:.2f} to {ratio.high:.2f}"

@@ -6,10 +6,10 @@ from typing import Any
 from enginebench import setups
 from enginebench.agreement import Comparison
 from enginebench.cells import load_text
+from enginebench.ranking import RATE
 from enginebench.stats import standing
 from enginebench.summarize import Summary, cells_of
 
-RATE = "output_tokens_per_s"
 WIDE_TRIALS = 1.5  # starts of one variant that are further apart are worth a word
 MOVED_CEILING = 0.1  # so is a change of the machine's own speed between the study's two ends
 

@@ -92,12 +92,6 @@ def run_id(directory: Path, launch_id: str) -> str:
     return hashlib.sha256(f"{directory.resolve().name}/{launch_id}".encode()).hexdigest()[:16]
 
 
-def cell_id(cell: CellRow) -> str:
-    """As in the record: workload and level."""
-    load = f"c{cell.concurrency}" if cell.rate is None else f"r{cell.rate:g}"
-    return f"{cell.workload}-{load}"
-
-
 def _log_run(
     wandb: Any, summary: Summary, directory: Path, item: Mapping[str, Any], how: str
 ) -> None:
@@ -118,7 +112,7 @@ def _log_run(
         resume="allow" if how == "online" else None,
     )
     for cell in mine:
-        prefix = cell_id(cell)
+        prefix = cell.id
         found = _requests(directory, cell)
         run.define_metric(f"{prefix}/{TIME}", hidden=True)
         run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/{TIME}", summary="none")
@@ -179,7 +173,7 @@ def run_summary(mine: list[CellRow]) -> dict[str, Any]:
     """``<cell>/<figure>`` for every figure that a report averages, and whether the cell counts."""
     found: dict[str, Any] = {}
     for cell in mine:
-        prefix = cell_id(cell)
+        prefix = cell.id
         found[f"{prefix}/verdict"] = cell.verdict
         found[f"{prefix}/problems"] = "; ".join(cell.problems)
         for name in AVERAGED:
@@ -275,7 +269,7 @@ def _or_none(value: float) -> float | None:
 
 def _requests(directory: Path, cell: CellRow) -> columns.Columns | None:
     """A cell's measured requests; None where it was not run."""
-    file = directory / "raw" / cell.launch / cell_id(cell) / "requests.jsonl"
+    file = directory / "raw" / cell.launch / cell.id / "requests.jsonl"
     if not file.exists():
         return None
     return columns.gather(row for row in record.read_lines(file) if row["phase"] == "measured")

@@ -8,7 +8,7 @@ from typing import Any
 from enginebench import sentences, wandb_log
 from enginebench.errors import UserError
 from enginebench.summarize import Summary
-from enginebench.wandb_log import TIME, cell_id
+from enginebench.wandb_log import TIME
 
 #: (title, figure of a run's summary) of the bars
 BARS = (
@@ -105,7 +105,7 @@ def _run_set(reports: Any, engine: str, study_run: str) -> Any:
 def _highest(summary: Summary, workload: Mapping[str, Any]) -> str | None:
     """The prefix of a workload's figures at its highest level; None where it was not run."""
     cells = [cell for cell in summary.cells if cell.workload == workload["name"]]
-    return cell_id(max(cells, key=lambda cell: cell.level)) if cells else None
+    return max(cells, key=lambda cell: cell.level).id if cells else None
 
 
 def _panels(reports: Any, prefix: str) -> list[Any]:
