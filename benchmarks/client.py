@@ -4,6 +4,7 @@ Each client runs on one core, against the scripted server on another; medians ov
 Table and figure go to ``docs/client.md``. Peers that are not installed are left out, and said so.
 """
 
+import functools
 import json
 import os
 import statistics
@@ -73,12 +74,41 @@ class Meter(threading.Thread):
         return used_s, float(inside.max())
 
 
+#: Computes without a pause and prints the seconds for which it was kept from it.
+SPIN = """
+import sys, time
+end = last = time.perf_counter()
+end, lost = end + float(sys.argv[1]), 0.0
+while last < end:
+    now = time.perf_counter()
+    lost += now - last if now - last > 1e-3 else 0.0
+    last = now
+print(lost)
+"""
+SPIN_S = 12.0  # what else a machine does often comes every few seconds
+
+
+@functools.cache
 def cores() -> tuple[int, int]:
-    """The client's core, and the server's."""
+    """The client's core, and the server's: of the first and the last the client has the quieter.
+
+    The client is what is measured; a server that was kept waiting says so in its own account.
+    """
     cpus = machine.cpus()
     if len(cpus) < 2:
         raise SystemExit("bench-client: expected two cores, one for each side, found one")
-    return cpus[0], cpus[-1]
+    ends = (cpus[0], cpus[-1])
+    spinning = [
+        subprocess.Popen(
+            ["taskset", "-c", str(cpu), sys.executable, "-c", SPIN, str(SPIN_S)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for cpu in ends
+    ]
+    lost_s = [float(process.communicate()[0]) for process in spinning]
+    print(f"cores {ends} were taken away for {lost_s} s of {SPIN_S:.0f}", flush=True)
+    return ends if lost_s[0] <= lost_s[1] else ends[::-1]
 
 
 def run_once(
@@ -132,9 +162,9 @@ def median(rows: Sequence[Row]) -> Row:
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
-def our_peer(processes: int = 1) -> Peer:
+def our_peer(processes: int = 1, ramp_ms: int = 0) -> Peer:
     def command(port: int, streams: int, requests: int, out: Path) -> list[str]:
-        numbers = map(str, (port, streams, requests, TOKENS, processes))
+        numbers = map(str, (port, streams, requests, TOKENS, processes, ramp_ms))
         return [sys.executable, str(PEERS), "ours", *numbers, str(out)]
 
     name = "enginebench" if processes == 1 else f"enginebench, {processes} processes"
@@ -206,6 +236,7 @@ def _vllm_peer(python: Path, directory: Path) -> Peer:
 
 LEVELS = {"128 streams, 12,800 tokens/s": 128, "512 streams, 50,000 tokens/s": 512}
 LOADS = ((128, 1), (512, 1), (900, 1), (1000, 1), (1200, 1), (1600, 1), (1200, 2))
+REQUEST_S = FIRST_S + (TOKENS - 1) * PACE_S
 PACED = Script(first_s=FIRST_S, pace_s=PACE_S)
 
 
@@ -233,14 +264,35 @@ def account(raw: Any, served: Sequence[Served]) -> Row:
     return {name.replace("_s_", "_ms_"): value * 1e3 for name, value in found.items()}
 
 
+def steady(served: Sequence[Served], streams: int) -> Row:
+    """Tokens/s and the share of streams busy while all of a staggered load run."""
+    start_s = min(s.arrived_s for s in served) + REQUEST_S
+    end_s = max(s.end_s or 0.0 for s in served) - REQUEST_S
+    sent_s = np.concatenate([np.asarray(s.sent_s) for s in served])
+    begun_s = np.clip([s.arrived_s for s in served], start_s, end_s)
+    ended_s = np.clip([s.end_s or s.arrived_s for s in served], start_s, end_s)
+    inside = np.count_nonzero((sent_s >= start_s) & (sent_s < end_s))
+    return {
+        "tokens_per_s": inside / (end_s - start_s),
+        "busy": float((ended_s - begun_s).sum()) / streams / (end_s - start_s),
+    }
+
+
 def rates(rounds: int, per_stream: int) -> dict[str, Row]:
-    """One process at rising rates, and two; whichever side is late says where the limit is."""
+    """One process at rising rates, and two; whichever side is late says where the limit is.
+
+    The streams start evenly over the time of one request. Started together they would all end
+    together, and what is measured would be the burst of so many requests at once.
+    """
     found = {}
     for streams, processes in LOADS:
         rows = []
+        peer = our_peer(processes, round(REQUEST_S * 1000))
         for _ in range(rounds):
-            row, raw, served = run_once(our_peer(processes), streams, per_stream * streams, PACED)
-            rows.append(row | account(raw, served) | {"cpu_ratio": raw["own"]["cpu_ratio"]})
+            row, raw, served = run_once(peer, streams, per_stream * streams, PACED)
+            row |= steady(served, streams) | account(raw, served)
+            own = raw["own"]
+            rows.append(row | {name: own[name] for name in ("cpu_ratio", "lag_s_max")})
             print(f"{streams} streams, {processes} processes: {rows[-1]}", flush=True)
         found[f"{streams} streams, {processes} process{'es' if processes > 1 else ''}"] = median(
             rows
@@ -251,13 +303,14 @@ def rates(rounds: int, per_stream: int) -> dict[str, Row]:
 def disturbed(rounds: int, per_stream: int) -> dict[str, Row]:
     """128 streams, without and with a process that never sleeps on the client's core."""
     found = {}
+    ours, _ = cores()
     for name in ("undisturbed", "a busy process on the client's core"):
         rows = []
         for _ in range(rounds):
             code = "while True: pass" if name != "undisturbed" else ""
             other = subprocess.Popen(
                 [sys.executable, "-c", code],
-                preexec_fn=lambda: os.sched_setaffinity(0, {cores()[0]}),
+                preexec_fn=lambda: os.sched_setaffinity(0, {ours}),
             )
             try:
                 row, raw, served = run_once(our_peer(), 128, per_stream * 128, PACED)
@@ -457,7 +510,7 @@ def write(found: Mapping[str, Any]) -> None:
 
 PARTS: Mapping[str, Callable[[int, int], Any]] = {
     "compare": compare,
-    "rates": lambda rounds, _: rates(rounds, 3),
+    "rates": rates,
     "disturbed": disturbed,
     "frozen": lambda rounds, _: frozen(rounds),
     "memory": lambda rounds, _: memory(rounds),

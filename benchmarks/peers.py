@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 
-def ours(port: int, streams: int, requests: int, tokens: int, processes: int = 1) -> dict[str, Any]:
+def ours(
+    port: int, streams: int, requests: int, tokens: int, processes: int, ramp_ms: int
+) -> dict[str, Any]:
     """A closed loop of the load generator."""
     from enginebench import load
 
     address = load.Address("127.0.0.1", port)
-    return _drive(
-        load.Load(address, _bodies(address, requests, tokens), streams), tokens, processes
-    )
+    bodies = _bodies(address, requests, tokens)
+    return _drive(load.Load(address, bodies, streams, ramp_s=ramp_ms / 1e3), tokens, processes)
 
 
 def open_loop(port: int, cap: int, requests: int, tokens: int, rate: int) -> dict[str, Any]:
