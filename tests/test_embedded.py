@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -5,7 +6,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from enginebench import embedded
+from enginebench import embedded, model, roofline
+from enginebench.errors import UserError
+from enginebench.roofline import Shape
 
 
 def header(model):
@@ -49,7 +52,7 @@ def test_a_model_that_is_there_is_not_made_again(embedded_model, sources, monkey
 
 
 def test_an_interrupted_making_leaves_no_model(tmp_path, monkeypatch):
-    def fail(directory, _):
+    def fail(directory, *_):
         (directory / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
@@ -113,3 +116,39 @@ def test_there_is_a_chat_template(embedded_model):
     config = json.loads((embedded_model / "tokenizer_config.json").read_text())
     assert "messages" in config["chat_template"]
     assert "add_generation_prompt" in config["chat_template"]
+
+
+SMALL = embedded.Design("random-small", Shape(2, 64, 8, 2, 8, 96, 6000), 512, 5e5)
+
+
+def test_a_model_can_be_made_in_any_llamas_shape(sources, tmp_path):
+    model = embedded.make(sources, tmp_path, SMALL)
+    config = json.loads((model / "config.json").read_text())
+    assert roofline.shape(config) == SMALL.shape
+    assert (config["max_position_embeddings"], config["rope_theta"]) == (512, 5e5)
+    tensors, _ = header(model)
+    count = sum(math.prod(t["shape"]) for name, t in tensors.items() if name != "__metadata__")
+    assert count == SMALL.shape.weights
+    head = tensor(model, "lm_head.weight")
+    known = Tokenizer.from_file(str(model / "tokenizer.json")).get_vocab_size()
+    assert head.shape == (6000, 64)
+    assert not head[known:].any()  # what has no text is never generated
+
+
+def test_two_shapes_are_two_models(sources, tmp_path):
+    other = dataclasses.replace(SMALL, rope_theta=1e4)
+    assert embedded.make(sources, tmp_path, SMALL) != embedded.make(sources, tmp_path, other)
+
+
+def test_a_study_names_a_shape_by_its_model():
+    made = model.design("random:llama-2-7b")
+    assert made.shape.weights == 6_738_415_616  # as the roofline's tests count it
+    assert (made.context, made.rope_theta) == (4096, 10000.0)
+    assert model.design("random:llama-3-8b").shape.kv_heads == 8
+    assert model.design("embedded") is embedded.EMBEDDED
+    assert model.design("meta-llama/Llama-2-7b-hf") is None
+
+
+def test_a_shape_that_is_not_known_is_one_line_that_names_those_that_are():
+    with pytest.raises(UserError, match=r"expected random: with one of .*llama-2-7b.*mixtral-8x7b"):
+        model.design("random:mixtral-8x7b")

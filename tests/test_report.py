@@ -8,6 +8,7 @@ import made_record
 import pytest
 
 from enginebench import claims, plots, ranking, report, sentences, setups, svg, threats
+from enginebench.roofline import Ceiling
 from enginebench.summarize import summarize
 
 #: quick is about twice as fast as slow; quick's two variants cannot be told apart.
@@ -313,3 +314,22 @@ def test_a_figure_that_is_no_longer_drawn_does_not_stay(tmp_path):
     old.write_bytes(b"")
     report.build(directory)
     assert not old.exists()
+
+
+def test_what_the_hardware_can_do_is_said_with_where_it_is_from(tmp_path):
+    summary = summarize(made(tmp_path))
+    assert "not known here" in sentences.hardware(summary)
+    sheet = Ceiling("NVIDIA H200", 4.8e12, {"float16": 9.9e14}, "data sheet")
+    reached = {
+        "name": "GPU",
+        "bandwidth_bytes_per_s": 4.08e12,
+        "flops_per_s": {"float16": 6.93e14, "float32": 5e13},
+        "source": "measured before the first engine",
+    }
+    facts = summary.study | {"ceiling": sheet, "gpu_reached": reached}
+    said = sentences.hardware(dataclasses.replace(summary, study=facts))
+    assert said == (
+        "NVIDIA H200, data sheet: memory 4,800 GB/s, float16 products 990 TFLOP/s. Measured in this "
+        "study: memory 4,080 GB/s (85% of that), float16 products 693 TFLOP/s (70% of that), "
+        "float32 products 50 TFLOP/s."
+    )

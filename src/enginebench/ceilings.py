@@ -1,4 +1,7 @@
-"""The ceilings of the machine at hand: a GPU's from its data sheet, a CPU's measured."""
+"""The ceilings of the machine at hand: a GPU's from its data sheet, a CPU's measured.
+
+What a GPU reaches is measured too, but bounds nothing.
+"""
 
 import json
 import re
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from docker.types import DeviceRequest
 
 from enginebench import leftovers
 from enginebench.dockerd import Docker
@@ -43,14 +47,14 @@ def find_device(device: str, devices: Iterable[Mapping[str, Any]]) -> Mapping[st
     return None
 
 
-Probe = Callable[[int], str]  # threads -> what the probe printed
+Probe = Callable[[int, str], str]  # threads, device -> what the probe printed
 
 
 def in_environment(python: Path) -> Probe:
     """The probe, run by the interpreter of an engine's environment."""
 
-    def probe(threads: int) -> str:
-        call = [str(python), "-P", "-c", _probe_code(), str(threads)]
+    def probe(threads: int, device: str) -> str:
+        call = [str(python), "-P", "-c", _probe_code(), str(threads), device]
         done = subprocess.run(call, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
         return done.stdout if done.returncode == 0 else ""
 
@@ -60,14 +64,16 @@ def in_environment(python: Path) -> Probe:
 def in_container(docker: Docker, image: str) -> Probe:
     """The probe, run in a container of an engine's image."""
 
-    def probe(threads: int) -> str:
+    def probe(threads: int, device: str) -> str:
+        gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if device == "cuda" else []
         container = docker.client.containers.create(
             image,
-            [str(threads)],
+            [str(threads), device],
             entrypoint=["python3", "-c", _probe_code()],
             name=f"{leftovers.name_prefix()}-probe",
             labels={leftovers.LABEL: "probe"},
             network_mode="none",
+            device_requests=gpus,
         )
         try:
             container.start()
@@ -84,20 +90,16 @@ def _probe_code() -> str:
     return resources.files("enginebench").joinpath("probe.py").read_text()
 
 
-def measure_cpu(probe: Probe, threads: int) -> Ceiling | None:
-    """Measure this CPU where there is torch; None if that cannot be done."""
+def measure(probe: Probe, threads: int, device: str) -> Ceiling | None:
+    """Measure this machine where there is torch; None if that cannot be done."""
     try:
-        found = json.loads(probe(threads).splitlines()[-1])
+        found = json.loads(probe(threads, device).splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError, *DOCKER_ERRORS):
         return None
     # Whichever is faster: a bound must not be below what the memory can do.
     bandwidth = max(found["read_bytes_per_s"], found["copy_bytes_per_s"])
-    return Ceiling(
-        "CPU",
-        bandwidth,
-        found["flops_per_s"],
-        "measured before the first engine and after the last",
-    )
+    when = "measured before the first engine" + (" and after the last" if device == "cpu" else "")
+    return Ceiling("CPU" if device == "cpu" else "GPU", bandwidth, found["flops_per_s"], when)
 
 
 def higher(a: Ceiling, b: Ceiling | None) -> Ceiling:
@@ -113,4 +115,9 @@ def here(gpus: list[dict[str, Any]], probes: Iterable[Probe], threads: int) -> C
     """The ceiling of this machine; None where it is not known, and then nothing is held to it."""
     if gpus:
         return data_sheet(gpus[0]["name"], table("devices.yaml"))
-    return next((c for probe in probes if (c := measure_cpu(probe, threads))), None)
+    return reached(probes, threads, "cpu")
+
+
+def reached(probes: Iterable[Probe], threads: int, device: str) -> Ceiling | None:
+    """What this machine was measured to do, by the first probe that works; None: by none."""
+    return next((c for probe in probes if (c := measure(probe, threads, device))), None)

@@ -1,17 +1,20 @@
-"""Which model a study runs: the embedded one, a local directory, or a Hugging Face id."""
+"""Which model a study runs: one made here, a local directory, or a Hugging Face id."""
 
 import hashlib
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enginebench import embedded
+from enginebench import ceilings, embedded, roofline
+from enginebench.embedded import EMBEDDED, Design
 from enginebench.errors import UserError
 
 FULL_HASH_LIMIT_BYTES = 2 << 30  # above this, hashing the weights takes longer than it tells
+RANDOM = "random:"
 _WANTED = ("*.json", "*.safetensors", "tokenizer*", "*.model", "*.jinja", "*.txt")
 
 
@@ -32,21 +35,50 @@ class Model:
         return int(value) if value is not None else None
 
 
-def resolve(name: str, texts: list[str], cache: Path) -> Model:
+def design(name: str) -> Design | None:
+    """How a model that is made here looks, by its name in a study; None: it is not made here.
+
+    Raises:
+        UserError: ``random:`` and a name of no Llama's shape that is known here.
+    """
+    if name == EMBEDDED.name:
+        return EMBEDDED
+    if not name.startswith(RANDOM):
+        return None
+    # What has no rope_theta there is no plain Llama: experts, windows or biases.
+    known = {row["pattern"]: row for row in ceilings.table("models.yaml") if "rope_theta" in row}
+    row = known.get(name.removeprefix(RANDOM))
+    if row is None:
+        raise UserError(
+            f"model: expected {RANDOM} with one of {', '.join(known)}, found {name!r}; "
+            "correct `model` in the study"
+        )
+    title = name.replace(":", "-")
+    return Design(title, roofline.shape(row), row["max_position_embeddings"], row["rope_theta"])
+
+
+def resolve(
+    name: str, texts: list[str], cache: Path, say: Callable[[str], None] = lambda text: None
+) -> Model:
     """Find or make the model.
 
     Args:
-        name: "embedded", a path to a model directory, or a Hugging Face id ``owner/name``.
-        texts: the study's prompts, which train the embedded model's tokenizer.
-        cache: where the embedded model is kept.
+        name: "embedded", "random:" and the name of a shape, a path to a model directory, or a
+            Hugging Face id ``owner/name``.
+        texts: the study's prompts, which train the tokenizer of a model that is made here.
+        cache: where models made here are kept.
+        say: told what takes long.
     """
-    if name == "embedded":
+    if (made := design(name)) is not None:
+        if made is not EMBEDDED:
+            size = 2 * made.shape.weights / 1e9
+            say(f"model {name}: {size:.1f} GB of random weights, made here if not there yet ...")
         try:
-            path = embedded.make(texts, cache)
+            path = embedded.make(texts, cache, made)
         except OSError as error:
             raise UserError(
-                f"{cache}: cannot keep the embedded model there ({error.strerror}); "
-                "make it writable or give another directory with --cache"
+                f"{cache}: cannot keep the model {name} there ({error.strerror}); "
+                "make room, make it writable or give another directory with --cache"
             ) from None
     elif Path(name).expanduser().exists():
         path = Path(name).expanduser().resolve()
@@ -54,7 +86,8 @@ def resolve(name: str, texts: list[str], cache: Path) -> Model:
         path = _download(name)
     else:
         raise UserError(
-            f"model: expected 'embedded', a model directory or a Hugging Face id (owner/name), "
+            f"model: expected 'embedded', '{RANDOM}' and a known shape, a model directory or a "
+            f"Hugging Face id (owner/name), "
             f"found {name!r}, and no such path exists; correct `model` in the study"
         )
     config_file = path / "config.json"
@@ -68,7 +101,7 @@ def resolve(name: str, texts: list[str], cache: Path) -> Model:
         config = json.loads(config_file.read_text())
     except ValueError as error:
         raise UserError(f"{config_file}: expected JSON, found: {error}; mend that file") from None
-    return Model(name, path, sha256, hashed, name == "embedded", config, _parameters(path))
+    return Model(name, path, sha256, hashed, made is not None, config, _parameters(path))
 
 
 def _download(name: str) -> Path:

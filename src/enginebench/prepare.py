@@ -123,7 +123,7 @@ def prepare(
     source = Path(study.prompts.path)
     source = source if source.is_absolute() else root / source
     texts = prompts.read_sources(source, study.prompts.format)
-    found = model.resolve(study.model, texts, cache / "models")
+    found = model.resolve(study.model, texts, cache / "models", say)
     tokenizer = prompts.load_tokenizer(found.path)
     made = plan.make(study)
     work = {}
@@ -158,6 +158,7 @@ def prepare(
     calibration = calibrate.study(made, study.calibration_s)
     say("looking up what this machine can do at most ...")
     ceiling = find_ceiling()
+    reached = ceilings.reached(probes, len(machine.cpus()), device) if gpus else None
     facts = {
         "schema": SCHEMA,
         "study": study.model_dump(mode="json"),
@@ -169,6 +170,7 @@ def prepare(
         "machine": machine.facts(),
         "calibration": [asdict(found) for found in calibration],
         "ceiling": None if ceiling is None else asdict(ceiling),
+        "gpu_reached": None if reached is None else asdict(reached),
         "git": machine.git_state(root),
         "prompts": {
             "path": study.prompts.path,

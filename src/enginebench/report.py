@@ -70,6 +70,7 @@ def _values(summary: Summary, directory: Path) -> dict[str, Any]:
         "invalid": summary.invalid,
         "suspect": summary.suspect,
         "parity": tables.parity(summary),
+        "hardware": sentences.hardware(summary),
         "plausibility": tables.plausibility(summary),
         "plausibility_headings": tables.PLAUSIBILITY_HEADINGS,
         "answer_rows": tables.agreement_rows(summary),

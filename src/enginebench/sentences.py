@@ -1,6 +1,6 @@
 """The sentences of a report: each is made from the summary, or does not appear."""
 
-from enginebench import cells, setups, stats
+from enginebench import cells, roofline, setups, stats
 from enginebench.ranking import RATE, Place, Ranking, pareto, ranking
 from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary, cells_of, paired_ratio
@@ -108,6 +108,32 @@ def _open_answer(workload: str, groups: list[Group]) -> str:
         f"With {groups[0].level:.3g} requests/s offered ({workload}), the median time from the "
         f"moment a request was due to its first token was: {', '.join(parts)}."
     )
+
+
+def hardware(summary: Summary) -> str:
+    """What the machine can do at most, and what of it was reached where that was measured apart."""
+    found = summary.study["ceiling"]
+    if found is None:
+        return "What this hardware can do at most is not known here, so nothing is held to it."
+    text = f"{found.name}, {found.source}: {_rates(found, None)}."
+    if reached := summary.study.get("gpu_reached"):
+        text += f" Measured in this study: {_rates(roofline.Ceiling(**reached), found)}."
+    return text
+
+
+def _rates(found: roofline.Ceiling, whole: roofline.Ceiling | None) -> str:
+    """Memory and arithmetic rates, and what share of another ceiling they are."""
+
+    def share(value: float, of: float | None) -> str:
+        return f" ({value / of:.0%} of that)" if of else ""
+
+    bandwidth = found.bandwidth_bytes_per_s
+    part = share(bandwidth, whole.bandwidth_bytes_per_s if whole else None)
+    parts = [f"memory {bandwidth / 1e9:,.0f} GB/s{part}"]
+    for name, rate in sorted(found.flops_per_s.items()):
+        part = share(rate, whole.flops_per_s.get(name) if whole else None)
+        parts.append(f"{name} products {rate / 1e12:.3g} TFLOP/s{part}")
+    return ", ".join(parts)
 
 
 def _times(ratio: Interval) -> str:

@@ -176,7 +176,7 @@ class Study(_Section):
 
     name: Name
     title: str = ""
-    model: str = "embedded"  # "embedded", a local path, or a Hugging Face id
+    model: str = "embedded"  # as in model.resolve
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU if there is one
     settings: dict[str, str | int | float | bool] = {}  # launch variables for every engine
     prompts: Prompts = Prompts()

@@ -11,6 +11,7 @@ from enginebench.stats import standing
 from enginebench.summarize import Summary, cells_of
 
 WIDE_TRIALS = 1.5  # starts of one variant that are further apart are worth a word
+SMALL = 1e9  # parameters: less than what people serve
 MOVED_CEILING = 0.1  # so is a change of the machine's own speed between the study's two ends
 
 
@@ -27,8 +28,9 @@ def threats(summary: Summary) -> list[str]:
         )
     if facts["model"]["has_random_weights"]:
         found.append(
-            "The model has random weights, so its text is gibberish. Speed does not depend on "
-            "what the weights say; its size and shape are real, but small."
+            f"The model ({facts['model']['name']}) has random weights, so its text is gibberish. "
+            "Speed does not depend on what the weights say; its size and shape are real"
+            + (", but small." if (facts["model"]["parameters"] or 0) < SMALL else ".")
         )
     if price_is_stand_in(summary):
         found.append(
