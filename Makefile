@@ -4,6 +4,7 @@
 #   make study STUDY=smoke     another study (a name in studies/, or a file)
 #   make study RUNNER=process  engines as processes, or in containers (RUNNER=container), whatever
 #                              there is; PROFILE=cpu or gpu; IMAGES="vllm=my/image:tag ..."
+#   make study RESUME=1        go on with a study that was cut off; LIMIT=20 ends after 20 minutes
 #   make test                  everything that can be tested without starting an engine
 
 PYTHON ?= python3
@@ -11,8 +12,11 @@ STUDY ?=
 RUNNER ?=
 PROFILE ?=
 IMAGES ?=
+RESUME ?=
+LIMIT ?=
 WAY = $(if $(RUNNER),--runner $(RUNNER)) $(if $(PROFILE),--profile $(PROFILE)) \
-	$(foreach image,$(IMAGES),--image $(image))
+	$(foreach image,$(IMAGES),--image $(image)) \
+	$(if $(RESUME),--resume) $(if $(LIMIT),--limit $(LIMIT))
 VENV := .venv
 BIN := $(VENV)/bin
 ENGINES := $(sort $(patsubst %/launch.yaml,%,$(wildcard */launch.yaml)))

@@ -130,3 +130,17 @@ def test_no_page_is_an_exception(text):
 )
 def test_a_counter_grows_or_says_nothing(first, last, grown):
     assert prometheus.difference(first, last, "x") == grown
+
+
+def test_a_look_at_some_metrics_is_what_the_whole_page_says():
+    names = {name: METRICS[name] for name in ("requests_running", "output_tokens_total")}
+    whole = prometheus.read(scrape(PAGE), METRICS)
+    assert prometheus.gauges(scrape(PAGE), names) == {name: whole[name] for name in names}
+
+
+def test_a_look_at_a_json_page_is_what_it_says():
+    page = scrape('[{"run": 1}, {"run": 4}]')
+    assert prometheus.gauges(page, {"requests_running": ("run",)}) == {"requests_running": 4.0}
+    assert prometheus.gauges(scrape(None, None), {"kv_used_ratio": ("run",)}) == {
+        "kv_used_ratio": None
+    }

@@ -1,8 +1,10 @@
 """The command line: the same verbs as the Makefile."""
 
+import math
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +19,11 @@ from rich.markup import escape
 from enginebench import (
     __version__,
     capacity,
+    check,
     dockerd,
     doctor,
     environment,
+    kit,
     launch,
     leftovers,
     machine,
@@ -27,14 +31,15 @@ from enginebench import (
     profile,
     published,
     report,
+    resume,
     roofline,
     study,
     wandb_log,
     wandb_report,
 )
-from enginebench.display import Display, clock, reading
+from enginebench.display import Display, Tell, clock, json_lines, reading, silent
 from enginebench.errors import UserError
-from enginebench.prepare import load_engines, prepare
+from enginebench.prepare import Prepared, load_engines, prepare
 from enginebench.record import Writer, latest
 from enginebench.run import run
 from enginebench.study import Study
@@ -42,6 +47,7 @@ from enginebench.summarize import Summary, size, summarize
 
 EXIT_INVALID_CELLS = 1
 EXIT_USER_ERROR = 2
+EXIT_TIME_IS_UP = 3
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
@@ -76,9 +82,22 @@ ImageOption = Annotated[
     list[str] | None,
     typer.Option("--image", help="ENGINE=IMAGE: take this image; may be given again"),
 ]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Events as JSON lines on stdout; words for people go to stderr"),
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with the study's last record if that was cut off"),
+]
+LimitOption = Annotated[
+    float,
+    typer.Option("--limit", min=0, help="Minutes: start no engine that will not end in time"),
+]
 
 RESULTS = Path("results")
 CACHE = Path(".cache")
+KIT = Path("kit")
 _DEVICES = {"": "", "gpu": "cuda", "cpu": "cpu"}
 
 
@@ -90,6 +109,25 @@ class Way:
     profile: str = ""
     images: tuple[str, ...] = ()
     strict: bool = False
+    tell: Tell = silent
+    resumes: bool = False
+    until_s: float = math.inf
+
+
+def _way(
+    runner: str,
+    profile: str,
+    image: list[str] | None,
+    strict: bool,
+    wants_json: bool,
+    resumes: bool,
+    limit_min: float,
+) -> Way:
+    """The options that all ways to run a study have; with JSON on stdout, people read stderr."""
+    console.stderr = wants_json
+    tell = json_lines(sys.stdout) if wants_json else silent
+    until_s = time.perf_counter() + 60 * limit_min
+    return Way(runner, profile, tuple(image or ()), strict, tell, resumes, until_s)
 
 
 @app.command("study")
@@ -102,9 +140,12 @@ def study_command(
     profile: ProfileOption = "",
     image: ImageOption = None,
     strict: StrictOption = False,
+    wants_json: JsonOption = False,
+    resumes: ResumeOption = False,
+    limit: LimitOption = math.inf,
 ) -> None:
     """Run a whole study, from prompts to report."""
-    way = Way(runner, profile, tuple(image or ()), strict)
+    way = _way(runner, profile, image, strict, wants_json, resumes, limit)
     file = _study_file(root, name, way)
     chosen = study.load(file)
     engines = load_engines(chosen, root.resolve(), str(file))
@@ -122,9 +163,12 @@ def bench(
     profile: ProfileOption = "",
     image: ImageOption = None,
     strict: StrictOption = False,
+    wants_json: JsonOption = False,
+    resumes: ResumeOption = False,
+    limit: LimitOption = math.inf,
 ) -> None:
     """Run one engine: its variants in a study, or its defaults where the study has none."""
-    way = Way(runner, profile, tuple(image or ()), strict)
+    way = _way(runner, profile, image, strict, wants_json, resumes, limit)
     bench_engine(engine, name, results, cache, root, way)
 
 
@@ -276,6 +320,39 @@ def kv_command(
         raise typer.Exit(EXIT_INVALID_CELLS)
 
 
+@app.command("kit")
+def kit_command(
+    name: Annotated[str, typer.Argument(help="A study: a file, or the name of one in studies/")],
+    out: Annotated[Path, typer.Option(help="Where the kit goes; empty or not there yet")] = KIT,
+    device: Annotated[
+        Literal["cpu", "cuda"], typer.Option(help="Of the machine it is for")
+    ] = "cpu",
+    python: Annotated[str, typer.Option(help="Of that machine, as in 3.12 (default: ours)")] = "",
+    part_mib: Annotated[int, typer.Option(min=1, help="Size of a part at most")] = 512,
+    packages: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ENGINE=FILE: pack these packages and none else; the rest is on the machine"
+        ),
+    ] = None,
+    root: RootOption = Path(),
+) -> None:
+    """Pack all that a machine without a network needs to run one study with a single command."""
+    file = _study_file(root, name, Way())
+    chosen = study.load(file)
+    found = load_engines(chosen, root.resolve(), str(file))
+    lists = {
+        engine: Path(path)
+        for engine, path in _by_engine("--packages", "ENGINE=FILE", packages, found).items()
+    }
+    version = python or f"{sys.version_info[0]}.{sys.version_info[1]}"
+    target = kit.Target(device, version)
+    made = kit.pack(chosen, file, found, root.resolve(), out, target, part_mib << 20, lists, _say)
+    size = sum(part["bytes"] for part in made["parts"])
+    _say(f"kit: {out}, {len(made['parts'])} parts, {size / 2**20:.0f} MiB")
+    _say(f"copy that directory to the machine, then there: python{version} {out.name}/run.py")
+
+
 @app.command()
 def setup(
     names: Annotated[list[str] | None, typer.Argument(help="Engines (default: all)")] = None,
@@ -360,7 +437,7 @@ def _run_study(
     way: Way,
 ) -> None:
     kept = "nothing was started yet"
-    images = _images(way.images, engines)
+    images = _by_engine("--image", "ENGINE=IMAGE", way.images, engines)
     try:
         leftovers.end(_say)
         wanted = _DEVICES[way.profile] or ("" if chosen.device == "auto" else chosen.device)
@@ -379,37 +456,76 @@ def _run_study(
             images,
         )
         _print_plan(chosen, prepared.plan)
-        writer = Writer.create(results, chosen.name)
+        writer, whole = _open_record(results, prepared, way)
         kept = (
-            f"the engine was stopped; what was recorded is kept: make report DIR={writer.directory}"
+            "the engine was stopped; what was recorded is kept: "
+            f"make report DIR={writer.directory}, or go on: {rerun} RESUME=1"
         )
-        with Display(console, prepared.plan.estimate_s, prepared.plan.cells) as show:
-            outcome = run(prepared, writer, show)
+        made = prepared.plan
+        way.tell("planned", directory=str(writer.directory), estimate_s=made.estimate_s)
+        with Display(console, made.estimate_s, made.cells, way.tell) as show:
+            outcome = run(prepared, writer, show, whole, way.until_s)
     except KeyboardInterrupt:
         errors.print(f"interrupted: {kept}", soft_wrap=True)
+        way.tell("interrupted", text=kept)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    except UserError as error:
+        way.tell("error", text=error.message, details=list(error.details))
+        raise
     with reading(console, size(writer.directory)) as told:
         summary = report.build(writer.directory, told)
     report.print_table(summary, console)
-    console.print(f"report: {writer.directory / 'derived' / 'report.html'} (report.md beside it)")
+    page = writer.directory / "derived" / "report.html"
+    console.print(f"report: {page} (report.md beside it)")
+    by_verdict: dict[str, list[str]] = {name: [] for name in get_args(check.Verdict)}
+    for cell in summary.cells:
+        by_verdict[cell.verdict].append(f"{cell.launch}/{cell.id}")
+    way.tell(
+        "finished",
+        report=str(page),
+        failed_starts=list(outcome.failed_starts),
+        starts_left=outcome.left,
+        **by_verdict,
+    )
     if outcome.failed_starts:
         raise UserError(
             f"{len(outcome.failed_starts)} engine starts failed; the report has the logs"
         )
+    if outcome.left:
+        console.print(
+            f"time is up: {outcome.left} of {len(made.launches)} engine starts are left; "
+            f"go on with: {rerun} RESUME=1",
+            soft_wrap=True,
+        )
+        raise typer.Exit(EXIT_TIME_IS_UP)
     _exit_by_verdict(summary, way.strict)
 
 
-def _images(given: Sequence[str], engines: Mapping[str, Any]) -> dict[str, str]:
-    """``ENGINE=IMAGE`` texts by engine."""
+def _open_record(results: Path, prepared: Prepared, way: Way) -> tuple[Writer, frozenset[str]]:
+    """Where to write, and the engine starts that are there already."""
+    name = prepared.study.name
+    directory = resume.unfinished(results, name) if way.resumes else None
+    if directory is None:
+        return Writer.create(results, name), frozenset()
+    resume.require_same(directory, prepared.facts)
+    whole = resume.keep_whole(directory, prepared.plan)
+    _say(f"going on with {directory}: {len(whole)} engine starts are there")
+    return Writer(directory), whole
+
+
+def _by_engine(
+    option: str, form: str, given: Sequence[str] | None, engines: Mapping[str, Any]
+) -> dict[str, str]:
+    """Texts of a form such as ``ENGINE=IMAGE``, by engine."""
     made = {}
-    for text in given:
-        engine, _, image = text.partition("=")
-        if engine not in engines or not image:
+    for text in given or ():
+        engine, _, value = text.partition("=")
+        if engine not in engines or not value:
             raise UserError(
-                f"--image: expected ENGINE=IMAGE with an engine of the study "
+                f"{option}: expected {form} with an engine of the study "
                 f"({', '.join(engines)}), found {text!r}"
             )
-        made[engine] = image
+        made[engine] = value
     return made
 
 
@@ -438,10 +554,13 @@ def bench_script(file: Path, kind: str = "") -> None:
         profile: ProfileOption = "",
         image: ImageOption = None,
         strict: StrictOption = False,
+        wants_json: JsonOption = False,
+        resumes: ResumeOption = False,
+        limit: LimitOption = math.inf,
     ) -> None:
         # There is none for GPUs yet: what it shows of counts and curves is the same.
         chosen = name or (kind and f"{kind}-cpu")
-        way = Way(runner, profile, tuple(image or ()), strict)
+        way = _way(runner, profile, image, strict, wants_json, resumes, limit)
         bench_engine(directory.name, chosen, results, cache, directory.parent, way)
 
     run_cli(lambda: typer.run(command))

@@ -1,10 +1,17 @@
-"""What the person sees while a study runs: a live view on a terminal, plain lines elsewhere."""
+"""What is seen while a study runs: a live view on a terminal, plain lines elsewhere, events.
 
+Events are for machines (``--json``): one object a line, their fields in ``docs/events.md``.
+"""
+
+import json
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import IO, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,6 +26,33 @@ from enginebench.load import Live as LoadLive
 REFRESH_PER_S = 4
 LARGE_BYTES = 50 << 20  # read in more than a moment
 LINE_EVERY_S = 5.0
+LOOKS = 5  # the rate "now" is that since the fifth last look at the engine
+
+#: What is shown of an engine's metrics, where it has them.
+GAUGES = ("requests_running", "requests_waiting", "kv_used_ratio")
+
+Tell = Callable[..., None]  # of an event: its name, and its fields
+
+
+def silent(event: str, **fields: Any) -> None:
+    """Nobody reads the events."""
+
+
+def json_lines(file: IO[str]) -> Tell:
+    """Events as lines of JSON, each written at once; a reader that goes away stops nothing."""
+
+    def tell(event: str, **fields: Any) -> None:
+        try:
+            file.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
+            file.flush()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(
+                nowhere, file.fileno()
+            )  # what is still to come goes there, the rest at exit too
+            os.close(nowhere)
+
+    return tell
 
 
 @dataclass(slots=True)
@@ -26,18 +60,38 @@ class _CellView:
     label: str
     requests: int
     live: LoadLive
-    started_s: float = field(default_factory=time.perf_counter)
+    engine: Mapping[str, float | None] = field(default_factory=dict)  # GAUGES, when last looked at
+    looks: deque[tuple[float, int]] = field(
+        default_factory=lambda: deque([(time.perf_counter(), 0)], LOOKS)
+    )  # s, pieces
 
     def tokens_per_s(self) -> float:
         """Pieces received per second: about the tokens, which are only counted afterwards."""
-        return self.live.pieces / max(time.perf_counter() - self.started_s, 1e-9)
+        then_s, pieces = self.looks[0]
+        return (self.live.pieces - pieces) / max(time.perf_counter() - then_s, 1e-9)
+
+    def engine_text(self) -> str:
+        running, waiting, used = (self.engine.get(name) for name in GAUGES)
+        parts = [
+            f"{running:.0f} running" if running is not None else "",
+            f"{waiting:.0f} waiting" if waiting is not None else "",
+            f"KV cache {used:.0%} used" if used is not None else "",
+        ]
+        return ", ".join(part for part in parts if part)
 
 
 class Display:
     """One study's progress. Use as a context manager; every method may be called without it."""
 
-    def __init__(self, console: Console, total_estimate_s: float = 0.0, cells: int = 0) -> None:
+    def __init__(
+        self,
+        console: Console,
+        total_estimate_s: float = 0.0,
+        cells: int = 0,
+        tell: Tell = silent,
+    ) -> None:
         self.console = console
+        self._tell = tell
         self._total_s = total_estimate_s
         self._cells = cells
         self._cells_done = 0
@@ -65,6 +119,7 @@ class Display:
         """A new step has begun."""
         self._stage = text
         self._cell = None
+        self._event("stage", text=text)
         if not self.console.is_terminal:
             self._line(text)
 
@@ -72,23 +127,42 @@ class Display:
         """A cell's measured requests have begun."""
         self._stage = f"measuring {label}"
         self._cell = _CellView(label, requests, live)
+        self._event("cell_started", cell=label, requests=requests)
+
+    def engine(self, gauges: Mapping[str, float | None]) -> None:
+        """What the engine just said of itself (``GAUGES``); comes about once a second."""
+        if (view := self._cell) is None:
+            return
+        view.engine = gauges
+        self._event(
+            "progress",
+            cell=view.label,
+            requests_done=view.live.requests_done,
+            requests=view.requests,
+            in_flight=view.live.in_flight,
+            tokens_per_s=round(view.tokens_per_s(), 1),
+            **{name: gauges.get(name) for name in GAUGES},
+        )
+        view.looks.append((time.perf_counter(), view.live.pieces))
 
     def cell_done(self, label: str, summary: str, estimate_s: float) -> None:
         self._cells_done += 1
         self._cell = None
         self._advance(estimate_s)
+        self._event("cell_done", cell=label, summary=summary)
         self._line(f"{label}: {summary}")
 
     def start_done(self, estimate_s: float) -> None:
         self._advance(estimate_s)
 
     def skip(self, cells: int, estimate_s: float) -> None:
-        """These cells will not be run."""
+        """These cells will not be run, or were before; nothing is learned about the pace."""
         self._cells_done += cells
-        self._advance(estimate_s)
+        self._total_s -= estimate_s
 
     def warn(self, text: str, details: Sequence[str] = ()) -> None:
         self._warning = text
+        self._event("warning", text=text, details=list(details))
         self.console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
         for line in details:
             self.console.print(f"    {line}", markup=False, highlight=False, soft_wrap=True)
@@ -96,6 +170,16 @@ class Display:
     def _advance(self, estimate_s: float) -> None:
         self._estimated_done_s += estimate_s
         self._last_done_s = time.perf_counter()
+
+    def _event(self, event: str, **fields: Any) -> None:
+        self._tell(
+            event,
+            elapsed_s=round(time.perf_counter() - self._started_s, 3),
+            left_s=round(self.left_s(), 1),
+            cells_done=self._cells_done,
+            cells=self._cells,
+            **fields,
+        )
 
     def _line(self, text: str) -> None:
         elapsed = f"{time.perf_counter() - self._started_s:6.0f} s"
@@ -109,10 +193,13 @@ class Display:
 
     def left_s(self) -> float:
         """Estimated seconds left: the plan's estimate, scaled by how it has held so far."""
-        done_s = self._estimated_done_s
-        pace = (self._last_done_s - self._started_s) / done_s if done_s > 0 else 1.0
         since_s = time.perf_counter() - self._last_done_s
-        return max((self._total_s - done_s) * pace - since_s, 0.0)
+        return max((self._total_s - self._estimated_done_s) * self.pace() - since_s, 0.0)
+
+    def pace(self) -> float:
+        """Seconds taken so far for each that was estimated."""
+        done_s = self._estimated_done_s
+        return (self._last_done_s - self._started_s) / done_s if done_s > 0 else 1.0
 
     def __rich__(self) -> RenderableType:
         share = min(self._estimated_done_s / self._total_s, 1.0) if self._total_s else 0.0
@@ -134,6 +221,8 @@ class Display:
                 f"≈ {view.tokens_per_s():.0f} tokens/s",
             )
             rows.append(body)
+            if engine := view.engine_text():
+                rows.append(Text(f"engine: {engine}"))
         if self._warning:
             rows.append(Text(f"last warning: {self._warning}", style="yellow"))
         return Group(*rows)

@@ -26,7 +26,9 @@ def directory(engine: Engine, device: str, cache: Path) -> Path:
     assert engine.native is not None
     environment = engine.native.environment
     digest = hashlib.sha256(f"python {sys.version_info[:2]}".encode())
-    for arguments in _recipe(engine, device):
+    if environment.uses_system_packages:
+        digest.update(b"system packages")
+    for arguments in recipe(engine, device):
         digest.update("\0".join(arguments).encode())
         for file in _requirement_files(engine, arguments):
             digest.update(file.read_bytes())
@@ -82,9 +84,11 @@ def build(engine: Engine, device: str, cache: Path, say: Callable[[str], None]) 
 
 def _install(engine: Engine, device: str, target: Path, log: Path) -> None:
     with log.open("w") as output:
-        calls = [[sys.executable, "-m", "venv", str(target)]]
+        assert engine.native is not None
+        sees = ["--system-site-packages"] if engine.native.environment.uses_system_packages else []
+        calls = [[sys.executable, "-m", "venv", *sees, str(target)]]
         pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--no-input"]
-        calls += [[*pip, *arguments] for arguments in _recipe(engine, device)]
+        calls += [[*pip, *arguments] for arguments in recipe(engine, device)]
         for call in calls:
             output.write(f"$ {' '.join(call)}\n")
             output.flush()
@@ -97,16 +101,21 @@ def _install(engine: Engine, device: str, target: Path, log: Path) -> None:
                 )
 
 
-def _recipe(engine: Engine, device: str) -> list[list[str]]:
+def recipe(engine: Engine, device: str) -> list[list[str]]:
+    """pip's arguments for the engine's environment, one list a pip call.
+
+    Raises:
+        UserError: it has none for this device.
+    """
     assert engine.native is not None
     environment = engine.native.environment
-    recipe = environment.cuda if device == "cuda" else environment.cpu
-    if not recipe:
+    calls = environment.cuda if device == "cuda" else environment.cpu
+    if not calls:
         raise UserError(
             f"{engine.launch_file}: x-native.environment has no recipe for {device!r}; "
             "this engine cannot run here without a container"
         )
-    return recipe
+    return calls
 
 
 def _requirement_files(engine: Engine, arguments: list[str]) -> list[Path]:

@@ -38,6 +38,7 @@ class Environment(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     cpu: list[list[str]] = []
     cuda: list[list[str]] = []
+    uses_system_packages: bool = False  # it sees what the machine's Python has
 
 
 class Native(BaseModel):

@@ -1,5 +1,6 @@
 """What machine this is: the facts without which a number means nothing."""
 
+import json
 import os
 import platform
 import subprocess
@@ -15,6 +16,7 @@ from enginebench import nvml
 
 #: Instructions without which bfloat16 arithmetic is emulated.
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+PACKED_FROM = "packed-from.json"  # in a kit: the git state of what was packed
 _PACKAGES = ("enginebench", "numpy", "pandas", "tokenizers", "matplotlib")
 
 
@@ -71,6 +73,9 @@ def facts() -> dict[str, Any]:
 
 def git_state(root: Path) -> dict[str, Any]:
     """The commit that ran, and whether the tree had changes; None where git cannot say."""
+    if (packed := root / PACKED_FROM).exists():
+        stated: dict[str, Any] = json.loads(packed.read_text())
+        return stated
 
     def git(*arguments: str) -> str | None:
         call = ["git", "-C", str(root), *arguments]

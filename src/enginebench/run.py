@@ -1,7 +1,8 @@
 """Running a prepared study: the one place where all parts are wired, in the order of the flow."""
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +22,10 @@ from enginebench import (
     nvml,
     plan,
     process,
+    prometheus,
     workers,
 )
-from enginebench.display import Display
+from enginebench.display import GAUGES, Display
 from enginebench.errors import EngineError
 from enginebench.exchange import Phase, RequestRecord
 from enginebench.interrupts import signals_held
@@ -42,16 +44,38 @@ SETTLE_S = 0.3  # engines publish their counters a moment after the last token
 class Outcome:
     directory: Path
     failed_starts: tuple[str, ...]  # one line each
+    left: int = 0  # engine starts that there was no time for
 
 
-def run(prepared: Prepared, writer: Writer, show: Display) -> Outcome:
+def run(
+    prepared: Prepared,
+    writer: Writer,
+    show: Display,
+    whole: Collection[str] = (),
+    until_s: float = math.inf,
+) -> Outcome:
     """Run every launch of the plan; an engine that fails does not stop the others.
 
     If Docker has gone, no engine can be started any more: the rest is not run then.
+
+    Args:
+        whole: ids of launches that the record has already.
+        until_s: when to end at the latest, on the clock of the requests. A launch that is not
+            expected to end by then is left, and all after it; one is run in any case.
     """
-    writer.write_json("study.json", prepared.facts)
-    failed = []
+    if whole:
+        writer.event("resumed")
+    else:
+        writer.write_json("study.json", prepared.facts)
+    failed: list[str] = []
+    missing = [item for item in prepared.plan.launches if item.id not in whole]
     for item in prepared.plan.launches:
+        if item.id in whole:
+            show.skip(len(item.cells), plan.launch_estimate_s(item))
+    for index, item in enumerate(missing):
+        expected_s = plan.launch_estimate_s(item) * show.pace()
+        if index and time.perf_counter() + expected_s > until_s:
+            return Outcome(writer.directory, tuple(failed), len(missing) - index)
         try:
             _run_launch(prepared, item, writer, show)
         except EngineError as error:
@@ -204,12 +228,14 @@ def _run_cell(
     show.cell(label, cell.requests, live)
     writer.event("load", **names)
     gpus = nvml.gpus() if prepared.device == "cuda" else ()
+    shown = {name: engine.dialect.metrics.get(name, ()) for name in GAUGES}
     watcher = Watcher(
         server.url + engine.dialect.metrics_path,
         server.pid,
         prepared.study.scrape_interval_s,
         prepared.study.sample_interval_s,
         gpus,
+        lambda scrape: show.engine(prometheus.gauges(scrape, shown)),
     )
     started = machine.meters(gpus)
     with watcher:

@@ -6,7 +6,7 @@ as it was, so that a parser can be mended afterwards.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,8 +40,11 @@ class Watcher:
         scrape_interval_s: float,
         sample_interval_s: float,
         gpus: Sequence[nvml.Gpu],
+        seen: Callable[[Mapping[str, Any]], None] = lambda scrape: None,
     ) -> None:
+        """Args: seen: told of each reading of ``/metrics``, in the thread that reads them."""
         self._url = metrics_url
+        self._seen = seen
         self._pid = pid
         self._family: list[psutil.Process] = []
         self._gpus = gpus
@@ -73,7 +76,9 @@ class Watcher:
         return {name: pulse.cost() for name, pulse in pulses.items()}
 
     def _scrape(self) -> None:
-        self.watched.scrapes.append(scrape(self._session, self._url))
+        found = scrape(self._session, self._url)
+        self.watched.scrapes.append(found)
+        self._seen(found)
 
     def _weigh(self) -> None:
         self._family = [] if self._pid is None else family(self._pid)

@@ -1,0 +1,216 @@
+"""Run a kit on a machine without a network: join its parts, verify, install, measure, archive.
+
+    python3 run.py                  everything, from the parts to results.tar.gz
+    python3 run.py --limit 20       the same in at most about 20 minutes; call it again to go on
+
+Made by `enginebench kit`. Needs Python (with venv) of the version that the kit was made for, and
+nothing else: no network, no pip index. Every step that is done is not done again, so it can be
+interrupted at any time and called again. Exit code: that of the study, 3 if time was up before its
+end, 2 if the kit cannot be used as it is.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+FORMAT = 1
+CHUNK = 1 << 20
+GRACE_S = 120  # after the limit, for the last engine's end and the report; then it is interrupted
+TIME_IS_UP = 3
+
+Manifest = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--limit", type=float, default=0.0, help="minutes; 0: as long as it takes")
+    parser.add_argument("--into", type=Path, help="where to unpack and work (default: work here)")
+    options = parser.parse_args()
+    started_s = time.monotonic()
+    kit = Path(__file__).resolve().parent
+    work = (options.into or kit / "work").resolve()
+    manifest = read_manifest(kit)
+    unpack(kit, manifest, work)
+    install(work)
+    left_s = options.limit * 60 - (time.monotonic() - started_s) if options.limit else None
+    code = run_study(work, manifest, left_s)
+    archive = kit / "results.tar.gz"
+    pack_results(work / "results", archive)
+    say(f"results: {archive} ({archive.stat().st_size / 2**20:.1f} MiB)")
+    if code == TIME_IS_UP:
+        say("not all of it is measured yet: call this again to go on")
+    sys.exit(code)
+
+
+def say(text: str) -> None:
+    print(f"kit: {text}", flush=True)
+
+
+def stop(text: str) -> NoReturn:
+    """A person's mistake, or a damaged kit: one line."""
+    print(f"kit: {text}", file=sys.stderr)
+    sys.exit(2)
+
+
+def read_manifest(kit: Path) -> Manifest:
+    file = kit / "kit.json"
+    try:
+        manifest: Manifest = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        stop(f"{file}: expected the kit's manifest, found: {error}; copy it here again")
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    wanted = [("format", FORMAT), ("python", here), ("machine", platform.machine())]
+    for name, value in wanted:
+        if manifest.get(name) != value:
+            stop(f"{file}: expected {name} {value}, found {manifest.get(name)}; pack it for that")
+    return manifest
+
+
+def unpack(kit: Path, manifest: Manifest, work: Path) -> None:
+    """Join the parts into ``work``, every one verified on the way; whole or not at all."""
+    mark = work / ".unpacked"
+    identity = hashlib.sha256(json.dumps(manifest["parts"]).encode()).hexdigest()
+    if mark.exists() and mark.read_text() == identity:
+        say("unpacked already")
+        return
+    if work.exists():
+        stop(
+            f"{work}: expected an empty place, or this kit unpacked there; remove it or give --into"
+        )
+    missing = [part["name"] for part in manifest["parts"] if not (kit / part["name"]).exists()]
+    if missing:
+        stop(f"{len(missing)} parts are missing ({', '.join(missing[:5])}); copy them here")
+    part_of = work.with_name(f"{work.name}.part")
+    shutil.rmtree(part_of, ignore_errors=True)
+    part_of.mkdir(parents=True)
+    size = sum(part["bytes"] for part in manifest["parts"])
+    free = shutil.disk_usage(part_of).free
+    if free < size:
+        stop(
+            f"{part_of}: expected {size / 2**30:.1f} GiB free, found {free / 2**30:.1f}; use --into"
+        )
+    say(f"joining and verifying {len(manifest['parts'])} parts, {size / 2**20:.0f} MiB ...")
+    joined = Joined(kit, manifest["parts"])
+    try:
+        with tarfile.open(fileobj=joined, mode="r|") as file:
+            file.extractall(part_of, filter="data")
+        joined.drain()
+    except (tarfile.TarError, OSError) as error:
+        stop(f"cannot unpack the kit ({error}); copy its parts again, or make room")
+    (part_of / mark.name).write_text(identity)
+    part_of.rename(work)
+
+
+class Joined(io.RawIOBase):
+    """The parts as one file; a part whose checksum is wrong ends the program."""
+
+    def __init__(self, kit: Path, parts: list[dict[str, Any]]) -> None:
+        self._kit = kit
+        self._parts = list(parts)
+        self._file: BinaryIO | None = None
+        self._digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while self._parts:
+            if self._file is None:
+                self._file = (self._kit / self._parts[0]["name"]).open("rb")
+                self._digest = hashlib.sha256()
+            data = self._file.read(len(buffer))
+            if data:
+                self._digest.update(data)
+                buffer[: len(data)] = data
+                return len(data)
+            self._file.close()
+            self._file = None
+            self._check(self._parts.pop(0))
+        return 0
+
+    def drain(self) -> None:
+        """Read what the archive does not need, so that the last part is verified too."""
+        while self.read(CHUNK):
+            pass
+
+    def _check(self, part: dict[str, Any]) -> None:
+        found = self._digest.hexdigest()
+        if found != part["sha256"]:
+            stop(
+                f"{part['name']}: expected sha256 {part['sha256'][:16]}…, found {found[:16]}…; "
+                "copy this part again"
+            )
+
+
+def install(work: Path) -> None:
+    """The harness, from the kit's wheels alone. Engines get theirs when the study starts."""
+    home = work / ".venv"
+    mark = home / ".complete"
+    if mark.exists():
+        return
+    say("installing the harness ...")
+    shutil.rmtree(home, ignore_errors=True)
+    wheels = work / "wheels"
+    where = ["--no-index", "--no-deps", "--find-links", str(wheels)]
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "-q", *where]
+    for call in (
+        [sys.executable, "-m", "venv", str(home)],
+        [*pip, "-r", str(wheels / "enginebench.txt")],
+    ):
+        if subprocess.run(call, env=environment()).returncode:
+            stop(f"{' '.join(call[:4])} ... failed, see above (Debian: apt install python3-venv)")
+    mark.touch()
+
+
+def environment() -> dict[str, str]:
+    """Ours, without a pip configuration that would look elsewhere, and with no hub to ask."""
+    quiet = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    offline = {"HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PIP_INDEX_URL")}
+    return kept | quiet | offline
+
+
+def run_study(work: Path, manifest: Manifest, left_s: float | None) -> int:
+    """The study, gone on with if it was begun; its exit code."""
+    call = [str(work / ".venv" / "bin" / "python"), "-m", "enginebench", "study", manifest["file"]]
+    call += ["--runner", "process", "--resume"]
+    call += ["--profile", "gpu" if manifest["device"] == "cuda" else "cpu"]
+    if left_s is not None:
+        call += ["--limit", f"{max(left_s, 0) / 60:.2f}"]
+    say(f"running the study {manifest['study']} ...")
+    study = subprocess.Popen(call, cwd=work, env=environment())
+    signal.signal(signal.SIGTERM, lambda *_: study.send_signal(signal.SIGINT))
+    try:
+        return study.wait(None if left_s is None else max(left_s, 0) + GRACE_S)
+    except subprocess.TimeoutExpired:
+        say("time is up: stopping the engine that is running")
+        study.send_signal(signal.SIGINT)
+        study.wait()
+        return TIME_IS_UP
+    except KeyboardInterrupt:
+        return study.wait()  # a terminal's Ctrl-C reached it too; it ends in order
+
+
+def pack_results(results: Path, archive: Path) -> None:
+    part = archive.with_name(f"{archive.name}.part")
+    with tarfile.open(part, "w:gz") as file:
+        if results.exists():
+            file.add(results, "results")
+    part.replace(archive)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Going on with a study that was cut off, and ending one when its time is up."""
+
+import json
+
+import pytest
+from house import enginebench, make_house, study, write_study
+
+from enginebench import record, resume
+from enginebench.errors import UserError
+
+ENGINES = ({"engine": "alpha"}, {"engine": "beta"})
+
+
+@pytest.fixture
+def house(tmp_path):
+    return make_house(tmp_path, "alpha", "beta")
+
+
+def run(house, cache, *options, **changes):
+    changes = {"workloads": study()["workloads"][:1], "trials": 2} | changes
+    file = write_study(house, study(*ENGINES, **changes))
+    where = ("--root", house, "--cache", cache)
+    return enginebench("study", file, *options, *where, cwd=house)
+
+
+def directory(house):
+    (found,) = (house / "results").glob("*-test")
+    return found
+
+
+def started(house):
+    """The launches that were started, in order."""
+    rows = record.read_lines(directory(house) / "events.jsonl")
+    return [row["launch"] for row in rows if row["step"] == "up"]
+
+
+def verdicts(house):
+    data = json.loads((directory(house) / "derived" / "metrics_data.json").read_text())
+    return [cell["verdict"] for cell in data["cells"]]
+
+
+def test_what_is_missing_or_has_failed_is_run_again_and_nothing_else(house, cache):
+    assert run(house, cache).returncode == 0
+    first = started(house)
+    (directory(house) / "finished.json").unlink()  # as after a cut: a cell was not written ...
+    (directory(house) / "raw" / first[1] / "alone-c1" / "cell.json").unlink()
+    file = directory(house) / "raw" / first[2] / "launch.json"  # ... and a start had failed
+    failed = json.loads(file.read_text()) | {"failure": {"message": "gone", "log_tail": []}}
+    file.write_text(json.dumps(failed))
+    done = run(house, cache, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "2 engine starts are there" in done.stdout
+    assert started(house) == [*first, first[1], first[2]]
+    assert verdicts(house) == ["valid"] * 4
+    assert (directory(house) / "finished.json").exists()
+
+
+def test_a_study_whose_time_is_up_ends_between_two_engines_and_can_be_gone_on_with(house, cache):
+    done = run(house, cache, "--limit", "0")
+    assert done.returncode == 3, done.stderr
+    assert "time is up: 3 of 4 engine starts are left" in done.stdout
+    assert "RESUME=1" in done.stdout
+    assert len(started(house)) == 1
+    assert not (directory(house) / "finished.json").exists()
+    done = run(house, cache, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert len(started(house)) == len(set(started(house))) == 4
+    assert verdicts(house) == ["valid"] * 4
+
+
+FACTS = {
+    "schema": record.SCHEMA,
+    "started_at": "2026-11-21T10:00:00",
+    "study": {"name": "test", "seed": 0},
+    "runner": "process",
+    "device": "cpu",
+    "prompts": {"sha256": "a"},
+    "model": {"sha256": "b"},
+    "git": {"commit": "c", "dirty": False},
+    "machine": {"cpu": "some", "cpus": 2, "gpus": [{"name": "one"}]},
+}
+
+
+def written(results, name, **changes):
+    """A record of nothing but its facts."""
+    path = results / name
+    path.mkdir(parents=True)
+    (path / "study.json").write_text(json.dumps(FACTS | changes))
+    return path
+
+
+def test_the_last_record_of_that_name_is_gone_on_with_unless_it_reached_its_end(tmp_path):
+    assert resume.unfinished(tmp_path, "test") is None
+    first = written(tmp_path, "first")
+    last = written(tmp_path, "a-last", started_at="2026-11-21T11:00:00")
+    written(tmp_path, "other", started_at="2026-11-21T12:00:00", study={"name": "other"})
+    assert resume.unfinished(tmp_path, "test") == last
+    (first / "finished.json").write_text("{}")
+    assert resume.unfinished(tmp_path, "test") == last
+    (last / "finished.json").write_text("{}")
+    assert resume.unfinished(tmp_path, "test") is None
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("study", {"study": {"name": "test", "seed": 1}}),
+        ("prompts", {"prompts": {"sha256": "z"}}),
+        ("model", {"model": {"sha256": "z"}}),
+        ("commit", {"git": {"commit": "z", "dirty": False}}),
+        ("runner", {"runner": "container"}),
+        ("processors", {"machine": FACTS["machine"] | {"cpus": 4}}),
+        ("GPUs", {"machine": FACTS["machine"] | {"gpus": [{"name": "another"}]}}),
+    ],
+)
+def test_a_record_of_something_else_is_not_gone_on_with(tmp_path, what, change):
+    directory = written(tmp_path, "one")
+    resume.require_same(directory, FACTS | {"started_at": "later"})
+    with pytest.raises(UserError, match=f"expected to go on with the same {what}, found") as error:
+        resume.require_same(directory, FACTS | change)
+    assert error.value.message.endswith("start anew without --resume")
