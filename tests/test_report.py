@@ -329,7 +329,7 @@ def test_what_the_hardware_can_do_is_said_with_where_it_is_from(tmp_path):
     facts = summary.study | {"ceiling": sheet, "gpu_reached": reached}
     said = sentences.hardware(dataclasses.replace(summary, study=facts))
     assert said == (
-        "NVIDIA H200, data sheet: memory 4,800 GB/s, float16 products 990 TFLOP/s. Measured in this "
-        "study: memory 4,080 GB/s (85% of that), float16 products 693 TFLOP/s (70% of that), "
+        "NVIDIA H200, data sheet: memory 4,800 GB/s, float16 products 990 TFLOP/s. Measured in "
+        "this study: memory 4,080 GB/s (85% of that), float16 products 693 TFLOP/s (70% of that), "
         "float32 products 50 TFLOP/s."
     )

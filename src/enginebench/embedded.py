@@ -61,7 +61,7 @@ EMBEDDED = Design("embedded", Shape(16, 768, 12, 4, 64, 2048, 0))
 def make(texts: Sequence[str], cache: Path, design: Design = EMBEDDED) -> Path:
     """The model's directory below ``cache``, made now if it is not there yet.
 
-    That takes seconds for the embedded one, and about 25 s a billion parameters and core.
+    That takes seconds for the embedded one, and about 20 s a billion parameters and core.
 
     Args:
         texts: what the tokenizer is trained on; the directory is named by their hash.
