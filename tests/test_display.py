@@ -13,7 +13,12 @@ from enginebench import display
 from enginebench.display import Display
 from enginebench.job import Live
 
-GAUGES = {"requests_running": 3.0, "requests_waiting": 2.0, "kv_used_ratio": 0.25}
+GAUGES = {
+    "requests_running": 3.0,
+    "requests_waiting": 2.0,
+    "kv_used_ratio": 0.25,
+    "output_tokens_total": None,
+}
 
 
 class Clock:
@@ -42,6 +47,7 @@ def made(told=display.silent):
 def test_the_live_view_says_what_client_and_engine_say(clock):
     show, live = made(), Live()
     show.cell("vllm/default many-c4, trial 1", 8, live)
+    show.engine(GAUGES)
     live.requests_done, live.in_flight, live.pieces = 3, 4, 120
     clock.now_s += 2.0
     show.engine(GAUGES)
@@ -56,7 +62,7 @@ def test_the_live_view_says_what_client_and_engine_say(clock):
 def test_what_an_engine_does_not_say_is_not_shown(clock):
     show = made()
     show.cell("label", 8, Live())
-    show.engine({"requests_running": None, "requests_waiting": 0.0, "kv_used_ratio": None})
+    show.engine(dict.fromkeys(display.GAUGES) | {"requests_waiting": 0.0})
     text = seen(show)
     assert "engine: 0 waiting" in text
     assert "running" not in text
@@ -80,6 +86,19 @@ def test_the_rate_is_that_of_now_and_not_of_the_whole_cell(clock):
         show.engine(GAUGES)
     assert rates[4] == 100.0
     assert rates[-1] == 0.0
+
+
+def test_an_engine_that_counts_its_tokens_is_believed_more_than_the_pieces(clock):
+    show, live = made(), Live()
+    show.cell("label", 8, live)
+    show.engine(GAUGES | {"output_tokens_total": 1000.0})
+    live.pieces = 30  # several tokens in each
+    clock.now_s += 2.0
+    show.engine(GAUGES | {"output_tokens_total": 1100.0})
+    assert "50 tokens/s" in seen(show)
+    clock.now_s += 1.0
+    show.engine(GAUGES)  # it did not answer
+    assert "10 tokens/s" in seen(show)
 
 
 def test_a_look_at_an_engine_outside_of_a_cell_is_nothing(clock):
@@ -108,7 +127,7 @@ def test_events_come_in_the_order_of_the_study_and_words_go_to_stderr(tmp_path, 
     once = [name for k, name in enumerate(names) if name != "progress" or names[k - 1] != name]
     assert once == ["planned", "stage", *cell * 3, "finished"]
     progress = [row for row in events if row["event"] == "progress"]
-    assert {row[name] for row in progress for name in display.GAUGES} == {None}  # it says none
+    assert {row[name] for row in progress for name in display.SHOWN} == {None}  # it says none
     last_looks = {row["cell"]: row["requests_done"] for row in progress}
     assert list(last_looks.values()) == [2, 4, 8]
     assert [row["cells_done"] for row in events if row["event"] == "cell_done"] == [1, 2, 3]

@@ -36,8 +36,15 @@ def choose(monkeypatch):
         (GPU, Daemon(), "gpu", "cuda", "container", "found NVIDIA L4, found Docker 28.2"),
         ([], Daemon(), "cpu", "cpu", "container", "no GPU found, found Docker 28.2"),
         ([], "Connection refused", "cpu", "cpu", "process", "no Docker (Connection refused)"),
-        (GPU, "Permission denied", "cpu", "cuda", "process", "no Docker (Permission denied)"),
-        (GPU, Daemon(runs_gpus=False), "cpu", "cuda", "process", "without the NVIDIA runtime"),
+        (
+            GPU,
+            "Permission denied",
+            "gpu-llama-2-7b",
+            "cuda",
+            "process",
+            "no Docker (Permission denied)",
+        ),
+        (GPU, Daemon(runs_gpus=False), "gpu-llama-2-7b", "cuda", "process", "without the NVIDIA"),
     ],
 )
 def test_the_machine_decides_and_says_why(choose, gpus, daemon, study, device, runner, why):
@@ -56,7 +63,12 @@ def test_what_is_asked_for_is_done_and_said(choose):
     found = choose(GPU, Daemon(), device="cpu", runner="process")
     assert (found.study, found.device, found.runner) == ("cpu", "cpu", "process")
     assert "cpu asked for" in found.why and "as asked for" in found.why
-    assert choose([], "none", device="cuda").study == "gpu"  # refused later, if it cannot be
+    assert choose([], Daemon(), device="cuda").study == "gpu"  # refused later, if it cannot be
+
+
+def test_every_study_that_may_be_chosen_is_there():
+    for name in profile.STUDIES.values():
+        assert (ROOT / "studies" / f"{name}.yaml").exists()
 
 
 def test_tensorrt_llm_says_plainly_that_it_needs_a_gpu():

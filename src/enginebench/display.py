@@ -28,8 +28,9 @@ LARGE_BYTES = 50 << 20  # read in more than a moment
 LINE_EVERY_S = 5.0
 LOOKS = 5  # the rate "now" is that since the fifth last look at the engine
 
-#: What is shown of an engine's metrics, where it has them.
-GAUGES = ("requests_running", "requests_waiting", "kv_used_ratio")
+#: What is shown of an engine's metrics, where it has them, and what is looked at.
+SHOWN = ("requests_running", "requests_waiting", "kv_used_ratio")
+GAUGES = (*SHOWN, "output_tokens_total")
 
 Tell = Callable[..., None]  # of an event: its name, and its fields
 
@@ -61,17 +62,28 @@ class _CellView:
     requests: int
     live: LoadLive
     engine: Mapping[str, float | None] = field(default_factory=dict)  # GAUGES, when last looked at
-    looks: deque[tuple[float, int]] = field(
-        default_factory=lambda: deque([(time.perf_counter(), 0)], LOOKS)
-    )  # s, pieces
+    looks: deque[tuple[float, int, float | None]] = field(
+        default_factory=lambda: deque(maxlen=LOOKS)
+    )  # s, pieces, tokens by the engine's count
+
+    def look(self, gauges: Mapping[str, float | None]) -> None:
+        self.engine = gauges
+        total = gauges.get("output_tokens_total")
+        self.looks.append((time.perf_counter(), self.live.pieces, total))
 
     def tokens_per_s(self) -> float:
-        """Pieces received per second: about the tokens, which are only counted afterwards."""
-        then_s, pieces = self.looks[0]
-        return (self.live.pieces - pieces) / max(time.perf_counter() - then_s, 1e-9)
+        """By the engine's own count over the last looks; 0 before the second one.
+
+        Where it has none, pieces received a second: about the tokens, as they are only counted
+        afterwards.
+        """
+        first_s, first_pieces, first = self.looks[0] if self.looks else (0.0, 0, None)
+        last_s, last_pieces, last = self.looks[-1] if self.looks else (0.0, 0, None)
+        made = last_pieces - first_pieces if first is None or last is None else last - first
+        return made / (last_s - first_s) if last_s > first_s else 0.0
 
     def engine_text(self) -> str:
-        running, waiting, used = (self.engine.get(name) for name in GAUGES)
+        running, waiting, used = (self.engine.get(name) for name in SHOWN)
         parts = [
             f"{running:.0f} running" if running is not None else "",
             f"{waiting:.0f} waiting" if waiting is not None else "",
@@ -133,7 +145,7 @@ class Display:
         """What the engine just said of itself (``GAUGES``); comes about once a second."""
         if (view := self._cell) is None:
             return
-        view.engine = gauges
+        view.look(gauges)
         self._event(
             "progress",
             cell=view.label,
@@ -141,9 +153,8 @@ class Display:
             requests=view.requests,
             in_flight=view.live.in_flight,
             tokens_per_s=round(view.tokens_per_s(), 1),
-            **{name: gauges.get(name) for name in GAUGES},
+            **{name: gauges.get(name) for name in SHOWN},
         )
-        view.looks.append((time.perf_counter(), view.live.pieces))
 
     def cell_done(self, label: str, summary: str, estimate_s: float) -> None:
         self._cells_done += 1

@@ -1,11 +1,20 @@
 """What a study runs as where nobody says: chosen by what the machine has, with the reason."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from enginebench import compose, dockerd, machine
 
 Runner = Literal["container", "process"]
+#: By device and runner. Two of the four engines run in containers only, so a GPU without Docker has
+#: a study of the other two.
+STUDIES: Mapping[tuple[str, Runner], str] = {
+    ("cuda", "container"): "gpu",
+    ("cuda", "process"): "gpu-llama-2-7b",
+    ("cpu", "container"): "cpu",
+    ("cpu", "process"): "cpu",
+}
 PLACES = {"container": "containers", "process": "processes of their own"}
 
 
@@ -35,10 +44,7 @@ def choose(device: str = "", runner: str = "") -> Profile:
     else:
         chosen, reason = _runner(device or here)
         parts += [reason, f"engines run in {PLACES[chosen]}"]
-    # Two of the four engines run in containers only.
-    is_for_gpus = device == "cuda" or (not device and bool(gpus) and chosen == "container")
-    study = "gpu" if is_for_gpus else "cpu"
-    return Profile(device or here, chosen, study, ", ".join(parts))
+    return Profile(device or here, chosen, STUDIES[device or here, chosen], ", ".join(parts))
 
 
 def _runner(device: str) -> tuple[Runner, str]:
