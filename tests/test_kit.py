@@ -3,18 +3,24 @@
 Packing and running a whole kit of real engines is tests/test_kit_rehearsal.py.
 """
 
+import io
 import json
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
-from house import ROOT, enginebench
+import yaml
+from house import ROOT, make_house, study, write_study
 
-from enginebench import kit
+from enginebench import cli, kit, launch
+from enginebench import study as enginebench_study
+from enginebench.errors import UserError
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 STAND_IN = """#!/bin/sh
@@ -97,10 +103,11 @@ def flip(part):
     [
         (lambda made: flip(made / "part-002"), "part-002: expected sha256"),
         (lambda made: flip(sorted(made.glob("part-*"))[-1]), "expected sha256"),
+        (lambda made: flip(made / "part-000"), "part-000: expected sha256"),
         (lambda made: (made / "part-001").unlink(), "1 parts are missing (part-001)"),
         (lambda made: (made / "part-000").write_bytes(b""), "part-000: expected sha256"),
         (lambda made: (made / "kit.json").unlink(), "expected the kit's manifest"),
-        (lambda made: (made / "work").mkdir(), "expected an empty place"),
+        (lambda made: shutil.copytree(ROOT / "compose", made / "work"), "expected an empty place"),
     ],
 )
 def test_a_damaged_kit_is_one_line_and_nothing_is_unpacked(made, damage, expected):
@@ -118,7 +125,7 @@ def test_a_kit_for_another_machine_is_refused(made, name, value):
     (made / "kit.json").write_text(json.dumps(manifest | {name: value}))
     done = run(made)
     assert done.returncode == 2
-    assert f"expected {name} " in done.stderr
+    assert f"expected {name} " in done.stderr.lower()
     assert str(value) in done.stderr
 
 
@@ -143,15 +150,150 @@ def test_no_part_is_larger_than_asked_and_together_they_are_the_archive(made, tm
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("gpu",), "tgi/launch.yaml: no x-native key"),
-        (("smoke", "--packages", "vllm"), "expected ENGINE=FILE"),
-        (("smoke", "--out", ROOT / "docs"), "expected an empty directory for the kit"),
-        (("nonesuch",), "nonesuch"),
+        ({"name": "gpu", "device": "cuda"}, "tgi/launch.yaml: no x-native key"),
+        ({"name": "gpu"}, r"expected cpu or cuda, as .*gpu.yaml has it \(device: auto\), found n"),
+        ({"name": "smoke", "device": "cuda"}, r"\(device: cpu\), found cuda"),
+        ({"name": "smoke", "packages": ["vllm"]}, "expected ENGINE=FILE"),
+        ({"name": "smoke", "packages": ["vllm=none.txt"]}, r"found none.txt \(No such file"),
+        ({"name": "smoke", "out": Path("full")}, "full: expected an empty directory for the kit"),
+        ({"name": "smoke", "out": Path("full/file")}, "full/file: cannot pack the kit there"),
+        ({"name": "smoke", "python": "3.12.4"}, r"a version such as 3.12, found '3.12.4'"),
+        ({"name": "nonesuch"}, "nonesuch"),
     ],
 )
-def test_what_cannot_be_packed_is_one_line(tmp_path, options, expected):
-    done = enginebench("kit", *options, "--root", ROOT, cwd=tmp_path)
-    assert done.returncode == 2
-    assert expected in done.stderr
-    assert not (tmp_path / "kit").exists()
-    assert Path(ROOT / "docs" / "method.md").exists()
+def test_what_cannot_be_packed_is_one_line_and_leaves_nothing(
+    tmp_path, monkeypatch, options, expected
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("mine")
+    with pytest.raises(UserError, match=expected):
+        cli.kit_command(**options, root=ROOT)
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+    assert (tmp_path / "full" / "file").read_text() == "mine"
+
+
+TARGET = kit.Target("cpu", "3.99")
+
+
+def package(name, *requires, extras=()):
+    """A row of pip's report."""
+    return {"metadata": {"name": name, "requires_dist": list(requires)}, "requested_extras": extras}
+
+
+def test_what_pip_leaves_out_for_another_python_is_found():
+    installed = [
+        package("one", 'six; python_version > "3.50"', 'old; python_version < "3.50"', "Two_B>=1"),
+        package("two.b", 'fast>=2; extra == "speed"', 'slow; extra == "other"', extras=["speed"]),
+    ]
+    assert kit.unmet(installed, TARGET) == ["fast>=2", "six"]
+    assert kit.unmet([*installed, package("six"), package("Fast")], TARGET) == []
+
+
+@pytest.fixture
+def packed(tmp_path, monkeypatch):
+    """Packs a study of one double; pip is not asked: each list of packages is a stand-in."""
+    house = make_house(tmp_path / "house", "alpha")
+    for name in kit.SOURCES:
+        (house / name).mkdir() if name == "src" else (house / name).touch()
+    monkeypatch.setattr(kit, "_resolve", lambda *_: ["one==1"])
+    monkeypatch.setattr(kit, "_pip", lambda *_: None)
+
+    def pack(own=None, **changes):
+        file = write_study(house, study({"engine": "alpha"}, **changes))
+        found = enginebench_study.load(file)
+        engines = {"alpha": launch.load_engine(house, "alpha")}
+        out = tmp_path / "out"
+        own = own or {}
+        target = kit.Target("cpu", PYTHON)
+        kit.pack(found, file, engines, house, out, target, 1 << 20, own, lambda text: None)
+        tree = tmp_path / "tree"
+        joined = b"".join(path.read_bytes() for path in sorted(out.glob("part-*")))
+        with tarfile.open(fileobj=io.BytesIO(joined)) as file:
+            file.extractall(tree, filter="data")
+        return tree
+
+    return pack
+
+
+def environment_of(tree):
+    return yaml.safe_load((tree / "alpha" / "launch.yaml").read_text())["x-native"]["environment"]
+
+
+def test_a_packed_engine_takes_its_packages_from_the_wheels_alone(packed):
+    tree = packed()
+    (recipe,) = environment_of(tree)["cpu"]
+    assert {"--no-index", "--no-deps", "../wheels/alpha.txt"} < set(recipe)
+    assert (tree / "wheels" / "alpha.txt").read_text() == "one==1\n"
+    assert not environment_of(tree)["uses_system_packages"]
+    assert (tree / "prompts.txt").exists()
+    assert launch.load_engine(tree, "alpha").name == "alpha"
+
+
+def test_a_list_of_ones_own_is_packed_as_it_is(packed, tmp_path):
+    (tmp_path / "mine.txt").write_text("# what the machine lacks\ntwo==2\n")
+    tree = packed(own={"alpha": tmp_path / "mine.txt"})
+    assert (tree / "wheels" / "alpha.txt").read_text() == "two==2\n"
+    assert environment_of(tree)["uses_system_packages"]
+
+
+def test_a_model_of_links_is_packed_as_files_and_named_by_the_study(packed, tmp_path):
+    model = tmp_path / "model: odd"
+    model.mkdir()
+    (tmp_path / "blob").write_text("{}")
+    (model / "config.json").symlink_to(tmp_path / "blob")
+    tree = packed(model=str(model))
+    (file,) = (tree / "studies").iterdir()
+    found = tree / enginebench_study.load(file).model
+    assert (found / "config.json").read_text() == "{}"
+    assert not (found / "config.json").is_symlink()
+
+
+def test_prompts_from_elsewhere_are_refused_and_nothing_is_left(packed, tmp_path):
+    with pytest.raises(UserError, match="by their path below"):
+        packed(prompts={"path": str(tmp_path / "other.txt")})
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(f"{kit.WORK}*"))
+
+
+def test_an_interrupt_ends_the_study_once_and_keeps_what_is_there(made):
+    python = made / "work" / ".venv" / "bin" / "python"
+    assert run(made).returncode == 0  # unpacks
+    python.write_text(HANGS)
+    call = [sys.executable, "run.py"]
+    with subprocess.Popen(call, cwd=made, stdout=subprocess.PIPE, text=True) as process:
+        wait_for(made / "work" / "results" / "begun")
+        other = run(made)
+        assert other.returncode == 2
+        assert "found this kit running" in other.stderr
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "call this again to go on" in said
+    with tarfile.open(made / "results.tar.gz") as file:
+        assert file.extractfile("results/begun").read() == b"1\n"  # interrupted once
+
+
+HANGS = f"""#!{sys.executable}
+# Stands for a study that runs until it is interrupted, and says how often it was.
+import pathlib, signal, sys, time
+place, count = pathlib.Path("results"), 0
+place.mkdir(exist_ok=True)
+def interrupted(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGINT, interrupted)
+(place / "begun").write_text("0\\n")
+while not count:
+    time.sleep(0.02)
+time.sleep(0.3)
+(place / "begun").write_text(f"{{count}}\\n")
+sys.exit(130)
+"""
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.02)

@@ -48,7 +48,7 @@ def cell(label, of, concurrency=1, trial=1, samples=10, **figures):
 
 def summary(workloads, groups=(), cells=(), reference="base/naive"):
     study = {"study": {"workloads": workloads}}
-    return Summary(study, {}, True, tuple(cells), tuple(groups), reference, ())
+    return Summary(study, {}, True, 0, tuple(cells), tuple(groups), reference, ())
 
 
 def rows(table):

@@ -41,10 +41,9 @@ def verdicts(house):
 
 def test_what_is_missing_or_has_failed_is_run_again_and_nothing_else(house, cache):
     assert run(house, cache).returncode == 0
-    first = started(house)
-    (directory(house) / "finished.json").unlink()  # as after a cut: a cell was not written ...
+    first = started(house)  # then a cell is lost ...
     (directory(house) / "raw" / first[1] / "alone-c1" / "cell.json").unlink()
-    file = directory(house) / "raw" / first[2] / "launch.json"  # ... and a start had failed
+    file = directory(house) / "raw" / first[2] / "launch.json"  # ... and one start had failed
     failed = json.loads(file.read_text()) | {"failure": {"message": "gone", "log_tail": []}}
     file.write_text(json.dumps(failed))
     done = run(house, cache, "--resume")
@@ -52,14 +51,18 @@ def test_what_is_missing_or_has_failed_is_run_again_and_nothing_else(house, cach
     assert "2 engine starts are there" in done.stdout
     assert started(house) == [*first, first[1], first[2]]
     assert verdicts(house) == ["valid"] * 4
-    assert (directory(house) / "finished.json").exists()
+    report = (directory(house) / "derived" / "report.md").read_text()
+    assert "cut off and gone on with (1)" in report
+    done = run(house, cache, "--resume")
+    assert "every engine start is there already" in done.stdout
+    assert len(started(house)) == 6
 
 
 def test_a_study_whose_time_is_up_ends_between_two_engines_and_can_be_gone_on_with(house, cache):
     done = run(house, cache, "--limit", "0")
     assert done.returncode == 3, done.stderr
     assert "time is up: 3 of 4 engine starts are left" in done.stdout
-    assert "RESUME=1" in done.stdout
+    assert "go on: the same command with --resume" in done.stdout
     assert len(started(house)) == 1
     assert not (directory(house) / "finished.json").exists()
     done = run(house, cache, "--resume")
@@ -89,16 +92,18 @@ def written(results, name, **changes):
     return path
 
 
-def test_the_last_record_of_that_name_is_gone_on_with_unless_it_reached_its_end(tmp_path):
-    assert resume.unfinished(tmp_path, "test") is None
-    first = written(tmp_path, "first")
+def test_the_last_record_of_that_name_is_gone_on_with(tmp_path):
+    assert resume.last(tmp_path, "test") is None
+    written(tmp_path, "first")
     last = written(tmp_path, "a-last", started_at="2026-11-21T11:00:00")
     written(tmp_path, "other", started_at="2026-11-21T12:00:00", study={"name": "other"})
-    assert resume.unfinished(tmp_path, "test") == last
-    (first / "finished.json").write_text("{}")
-    assert resume.unfinished(tmp_path, "test") == last
-    (last / "finished.json").write_text("{}")
-    assert resume.unfinished(tmp_path, "test") is None
+    assert resume.last(tmp_path, "test") == last
+
+
+def test_a_record_that_somebody_writes_is_left_alone(tmp_path):
+    first = record.Writer.create(tmp_path, "test")
+    with pytest.raises(UserError, match="another study is still at it; wait for its end"):
+        record.Writer(first.directory)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +113,7 @@ def test_the_last_record_of_that_name_is_gone_on_with_unless_it_reached_its_end(
         ("prompts", {"prompts": {"sha256": "z"}}),
         ("model", {"model": {"sha256": "z"}}),
         ("commit", {"git": {"commit": "z", "dirty": False}}),
+        ("commit", {"git": {"commit": "c", "dirty": True}}),
         ("runner", {"runner": "container"}),
         ("processors", {"machine": FACTS["machine"] | {"cpus": 4}}),
         ("GPUs", {"machine": FACTS["machine"] | {"gpus": [{"name": "another"}]}}),

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -41,7 +42,7 @@ from enginebench.display import Display, Tell, clock, json_lines, reading, silen
 from enginebench.errors import UserError
 from enginebench.prepare import Prepared, load_engines, prepare
 from enginebench.record import Writer, latest
-from enginebench.run import run
+from enginebench.run import Outcome, run
 from enginebench.study import Study
 from enginebench.summarize import Summary, size, summarize
 
@@ -88,7 +89,7 @@ JsonOption = Annotated[
 ]
 ResumeOption = Annotated[
     bool,
-    typer.Option("--resume", help="Go on with the study's last record if that was cut off"),
+    typer.Option("--resume", help="Go on with the study's last record: run what it lacks"),
 ]
 LimitOption = Annotated[
     float,
@@ -98,6 +99,7 @@ LimitOption = Annotated[
 RESULTS = Path("results")
 CACHE = Path(".cache")
 KIT = Path("kit")
+AGAIN = "the same command with --resume (RESUME=1 of make)"
 _DEVICES = {"": "", "gpu": "cuda", "cpu": "cpu"}
 
 
@@ -325,8 +327,8 @@ def kit_command(
     name: Annotated[str, typer.Argument(help="A study: a file, or the name of one in studies/")],
     out: Annotated[Path, typer.Option(help="Where the kit goes; empty or not there yet")] = KIT,
     device: Annotated[
-        Literal["cpu", "cuda"], typer.Option(help="Of the machine it is for")
-    ] = "cpu",
+        Literal["", "cpu", "cuda"], typer.Option(help="Of that machine (default: the study's)")
+    ] = "",
     python: Annotated[str, typer.Option(help="Of that machine, as in 3.12 (default: ours)")] = "",
     part_mib: Annotated[int, typer.Option(min=1, help="Size of a part at most")] = 512,
     packages: Annotated[
@@ -346,7 +348,15 @@ def kit_command(
         for engine, path in _by_engine("--packages", "ENGINE=FILE", packages, found).items()
     }
     version = python or f"{sys.version_info[0]}.{sys.version_info[1]}"
-    target = kit.Target(device, version)
+    if not re.fullmatch(r"3\.\d+", version):
+        raise UserError(f"--python: expected a version such as 3.12, found {python!r}")
+    wanted = device or chosen.device
+    if wanted not in ("cpu", "cuda") or chosen.device not in ("auto", wanted):
+        raise UserError(
+            f"--device: expected cpu or cuda, as {file} has it (device: {chosen.device}), "
+            f"found {device or 'neither'}"
+        )
+    target = kit.Target(wanted, version)
     made = kit.pack(chosen, file, found, root.resolve(), out, target, part_mib << 20, lists, _say)
     size = sum(part["bytes"] for part in made["parts"])
     _say(f"kit: {out}, {len(made['parts'])} parts, {size / 2**20:.0f} MiB")
@@ -459,12 +469,16 @@ def _run_study(
         writer, whole = _open_record(results, prepared, way)
         kept = (
             "the engine was stopped; what was recorded is kept: "
-            f"make report DIR={writer.directory}, or go on: {rerun} RESUME=1"
+            f"make report DIR={writer.directory}, or go on: {AGAIN}"
         )
         made = prepared.plan
         way.tell("planned", directory=str(writer.directory), estimate_s=made.estimate_s)
         with Display(console, made.estimate_s, made.cells, way.tell) as show:
-            outcome = run(prepared, writer, show, whole, way.until_s)
+            if len(whole) < len(made.launches):
+                outcome = run(prepared, writer, show, whole, way.until_s)
+            else:
+                _say("every engine start is there already: only the report is made anew")
+                outcome = Outcome(writer.directory, ())
     except KeyboardInterrupt:
         errors.print(f"interrupted: {kept}", soft_wrap=True)
         way.tell("interrupted", text=kept)
@@ -487,30 +501,30 @@ def _run_study(
         starts_left=outcome.left,
         **by_verdict,
     )
-    if outcome.failed_starts:
-        raise UserError(
-            f"{len(outcome.failed_starts)} engine starts failed; the report has the logs"
-        )
+    failed = f"{len(outcome.failed_starts)} engine starts failed; the report has the logs"
     if outcome.left:
         console.print(
-            f"time is up: {outcome.left} of {len(made.launches)} engine starts are left; "
-            f"go on with: {rerun} RESUME=1",
+            f"time is up: {outcome.left} of {len(made.launches)} engine starts are left"
+            f"{f' ({failed})' if outcome.failed_starts else ''}; go on: {AGAIN}",
             soft_wrap=True,
         )
         raise typer.Exit(EXIT_TIME_IS_UP)
+    if outcome.failed_starts:
+        raise UserError(failed)
     _exit_by_verdict(summary, way.strict)
 
 
 def _open_record(results: Path, prepared: Prepared, way: Way) -> tuple[Writer, frozenset[str]]:
     """Where to write, and the engine starts that are there already."""
     name = prepared.study.name
-    directory = resume.unfinished(results, name) if way.resumes else None
+    directory = resume.last(results, name) if way.resumes else None
     if directory is None:
         return Writer.create(results, name), frozenset()
     resume.require_same(directory, prepared.facts)
+    writer = Writer(directory)
     whole = resume.keep_whole(directory, prepared.plan)
     _say(f"going on with {directory}: {len(whole)} engine starts are there")
-    return Writer(directory), whole
+    return writer, whole
 
 
 def _by_engine(

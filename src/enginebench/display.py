@@ -46,7 +46,7 @@ def json_lines(file: IO[str]) -> Tell:
         try:
             file.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
             file.flush()
-        except BrokenPipeError:
+        except OSError:  # the reader has gone, or the disk is full
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(
                 nowhere, file.fileno()

@@ -10,19 +10,22 @@ import hashlib
 import io
 import json
 import platform
-import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from enginebench import environment, machine, model, process
 from enginebench.errors import UserError
@@ -31,7 +34,9 @@ from enginebench.study import Study
 
 FORMAT = 1
 HARNESS = "enginebench"  # what the list of its own packages is called
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "constraints.txt", "src")  # of its wheel
 LOG_TAIL_LINES = 12
+WORK = ".packing-"  # begins the name of a directory that is there while a kit is packed
 # Newer machines also run what was built for older ones; pip takes only what is named.
 _GLIBC_MINORS = (17, 24, 26, 27, 28, 31, 34, 35)
 PLATFORMS = (
@@ -40,7 +45,6 @@ PLATFORMS = (
     "manylinux2014_x86_64",
     *(f"manylinux_2_{minor}_x86_64" for minor in _GLIBC_MINORS),
 )
-
 
 Say = Callable[[str], None]
 
@@ -53,10 +57,14 @@ class Target:
     python: str  # as in 3.12
 
     @property
+    def is_ours(self) -> bool:
+        return self.python == f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+    @property
     def pip_flags(self) -> tuple[str, ...]:
         """For ``pip download`` and ``pip install --dry-run``."""
         flags: tuple[str, ...] = ("--only-binary=:all:",)
-        if self.python != f"{sys.version_info[0]}.{sys.version_info[1]}":
+        if not self.is_ours:
             flags += ("--python-version", self.python, "--implementation", "cp")
             flags += tuple(word for name in PLATFORMS for word in ("--platform", name))
         return flags
@@ -69,7 +77,6 @@ class _Packing:
     root: Path  # the house that is packed
     tree: Path  # what will be the kit's contents
     target: Target
-    own_packages: Mapping[str, Path]  # by engine: a list to take instead of its recipe
     say: Say
 
     @property
@@ -93,31 +100,32 @@ def pack(
     Args:
         file: the study's file.
         root: the directory that holds the engines and this package's sources.
-        out: a directory that is not there yet, or empty.
+        out: a directory that is not there yet, or empty. Its disk needs room for the kit twice.
         part_bytes: the size of a part at most.
         own_packages: by engine, a list of packages to pack instead of its recipe; its environment
             there sees the packages that the machine's Python has.
 
     Raises:
-        UserError: something cannot be packed; ``out`` is then as before.
+        UserError: something cannot be packed; nothing is then in ``out``.
     """
+    lists = {name: _read_list(path) for name, path in own_packages.items()}
     for engine in engines.values():
         process.recipe(engine)
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: expected an empty directory for the kit, found files in it")
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".packing-", dir=out) as work:
-            packing = _Packing(root, Path(work), target, own_packages, say)
-            _copy_study(packing, chosen, file)
-            for engine in engines.values():
-                _pack_engine(packing, engine)
-            _pack_harness(packing)
-            say("writing the parts ...")
-            parts = write_parts(packing.tree, out, part_bytes)
-        (out / "run.py").write_text(
-            resources.files("enginebench").joinpath("kit_host.py").read_text()
-        )
+        if engine.name not in lists:
+            environment.recipe(engine, target.device)
+    state = machine.git_state(root)
+    model_path = _find_model(chosen.model, say)
+    with _beside(out) as work:
+        kit = work / "kit"
+        packing = _Packing(root, work / "tree", target, say)
+        kit.mkdir()
+        packing.wheels.mkdir(parents=True)
+        _copy_study(packing, chosen, file, model_path)
+        (packing.tree / machine.PACKED_FROM).write_text(json.dumps(state) + "\n")
+        for engine in engines.values():
+            _pack_engine(packing, engine, lists.get(engine.name))
+        _pack_harness(packing)
+        say("writing the parts ...")
         manifest = {
             "format": FORMAT,
             "study": chosen.name,
@@ -125,111 +133,186 @@ def pack(
             "device": target.device,
             "python": target.python,
             "machine": platform.machine(),
-            "git": machine.git_state(root),
-            "parts": parts,
+            "git": state,
+            "parts": write_parts(packing.tree, kit, part_bytes),
         }
-        (out / "kit.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        raise
+        script = resources.files("enginebench").joinpath("kit_host.py").read_text()
+        (kit / "run.py").write_text(script)
+        (kit / "kit.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        out.mkdir(exist_ok=True)
+        for path in sorted(kit.iterdir()):
+            path.rename(out / path.name)
     return manifest
 
 
-def _copy_study(packing: _Packing, chosen: Study, file: Path) -> None:
-    """The study, its prompts and traces, and its model if it is not made or fetched by name."""
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A directory on the disk of ``out``, gone afterwards."""
+    try:
+        if out.exists() and any(out.iterdir()):
+            raise UserError(f"{out}: expected an empty directory for the kit, found files in it")
+        parent = out.resolve().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=WORK, dir=parent) as work:
+            yield Path(work)
+    except OSError as error:
+        raise UserError(
+            f"{out}: cannot pack the kit there ({error.strerror}: {error.filename}); make room, "
+            "make it writable or give another directory with --out"
+        ) from None
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise UserError(
+            f"--packages: expected a file of name==version lines, found {path} "
+            f"({error.strerror}); correct its name"
+        ) from None
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _find_model(name: str, say: Say) -> Path | None:
+    """The model's directory; None if it can be made on the other machine."""
+    if model.design(name) is not None:
+        return None
+    say(f"looking up the model {name} ...")
+    return model.resolve(name, [], Path()).path
+
+
+def _copy_study(packing: _Packing, chosen: Study, file: Path, model_path: Path | None) -> None:
+    """The study, its prompts and traces, and its model."""
     root, tree = packing.root, packing.tree
     text = file.read_text()
-    if model.design(chosen.model) is None:
-        path = Path(chosen.model).expanduser()
-        name = f"models/{path.name}"
-        if not path.exists():
-            packing.say(f"fetching the model {chosen.model} ...")
-            name = f"models/{chosen.model.replace('/', '--')}"
-            path = model.resolve(chosen.model, [], tree).path
-        packing.say(f"copying the model from {path} ...")
-        shutil.copytree(path, tree / name)  # links of the hub's cache become files
-        text = re.sub(r"(?m)^model:.*$", f"model: {name}", text)
+    if model_path is not None:
+        name = f"models/{chosen.model.strip('/').replace('/', '--')}"
+        packing.say(f"copying the model from {model_path} ...")
+        shutil.copytree(model_path, tree / name)  # links of the hub's cache become files
+        text = yaml.safe_dump(yaml.safe_load(text) | {"model": name}, sort_keys=False)
     (tree / "studies").mkdir()
     (tree / "studies" / file.name).write_text(text)
     for needed in {chosen.prompts.path, *(w.trace for w in chosen.workloads if w.trace)}:
-        _copy(root / needed, tree, root)
-    _copy(root / "compose", tree, root)
-    state = machine.git_state(root)
-    (tree / machine.PACKED_FROM).write_text(json.dumps(state) + "\n")
+        if Path(needed).is_absolute() or ".." in Path(needed).parts:
+            raise UserError(
+                f"{file}: expected prompts and traces by their path below {root}, as the kit holds "
+                f"no other files, found {needed}; move it there"
+            )
+        _copy(root / needed, tree / needed)
+    if (root / "compose").exists():
+        _copy(root / "compose", tree / "compose")
 
 
-def _copy(path: Path, tree: Path, root: Path) -> None:
-    """A file or directory of the house, to the same place in the kit."""
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"{path}: expected it below {root}, as the kit holds no other files")
-    target = tree / path.resolve().relative_to(root.resolve())
+def _copy(path: Path, target: Path) -> None:
+    """A file or directory of the house; links become what they lead to."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-    elif path.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+        left_out = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", f"{WORK}*")
+        shutil.copytree(path, target, ignore=left_out)
     else:
-        raise UserError(f"{path}: expected a file to pack, found none; correct the study")
+        shutil.copy(path, target)
 
 
-def _pack_engine(packing: _Packing, engine: Engine) -> None:
+def _pack_engine(packing: _Packing, engine: Engine, own: Sequence[str] | None) -> None:
     """Its directory, its wheels, and in its launch file a recipe that takes those alone."""
     device = packing.target.device
-    own = packing.own_packages.get(engine.name)
     packing.say(f"{engine.name}: collecting its packages ...")
-    if own is None:
-        found = _resolve(packing, environment.recipe(engine, device), engine.directory)
-    else:
-        lines = own.read_text().splitlines()
-        found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    found = (
+        _resolve(packing.target, environment.recipe(engine, device), engine.directory)
+        if own is None
+        else own
+    )
     _download(packing, engine.name, found)
-    _copy(engine.directory, packing.tree, packing.root)
+    _copy(engine.directory, packing.tree / engine.name)
     file = packing.tree / engine.name / "launch.yaml"
     data = yaml.safe_load(file.read_text())
     recipe = ["--no-index", "--no-deps", "--find-links", "../wheels"]
     recipe += ["-r", f"../wheels/{engine.name}.txt"]
-    own_environment = data["x-native"]["environment"]
-    own_environment[device] = [recipe]
-    own_environment["uses_system_packages"] = own is not None
+    theirs = data["x-native"]["environment"]
+    theirs[device] = [recipe]
+    theirs["uses_system_packages"] = own is not None or theirs.get("uses_system_packages", False)
     head = "# As packed by `enginebench kit`: the packages come from ../wheels.\n"
     file.write_text(head + yaml.safe_dump(data, sort_keys=False, width=1000))
 
 
 def _pack_harness(packing: _Packing) -> None:
     packing.say("collecting the harness's own packages ...")
-    root = packing.root
-    found = _resolve(packing, [[".", "-c", "constraints.txt"]], root)
-    _pip(["wheel", "--no-deps", "-w", str(packing.wheels), "."], root)
+    with tempfile.TemporaryDirectory(prefix=WORK, dir=packing.tree.parent) as name:
+        sources = Path(name)  # a copy: a build leaves files beside what it builds
+        for source in SOURCES:
+            _copy(packing.root / source, sources / source)
+        _pip(["wheel", "--no-deps", "-w", str(packing.wheels), "."], sources)
+        found = _resolve(packing.target, [[".", "-c", "constraints.txt"]], sources)
     mine = [line for line in found if line.startswith(f"{HARNESS}==")]
     _download(packing, HARNESS, [line for line in found if line not in mine])
     with (packing.wheels / f"{HARNESS}.txt").open("a") as file:
         file.writelines(f"{line}\n" for line in mine)
 
 
-def _resolve(packing: _Packing, calls: Sequence[Sequence[str]], directory: Path) -> list[str]:
+def _resolve(target: Target, calls: Sequence[Sequence[str]], directory: Path) -> list[str]:
     """What these pip calls, one after the other, would install: ``name==version`` lines."""
     found: dict[str, str] = {}
     for arguments in calls:
-        with tempfile.TemporaryDirectory() as work:
-            report, fixed = Path(work, "report.json"), Path(work, "constraints.txt")
-            fixed.write_text("".join(f"{name}=={found[name]}\n" for name in found))
-            flags = ["--dry-run", "--ignore-installed", "--target", work, "--report", str(report)]
-            call = ["install", *flags, "-c", str(fixed), *packing.target.pip_flags, *arguments]
-            _pip(call, directory)
-            installed = json.loads(report.read_text())["install"]
-        metadata = [item["metadata"] for item in installed]
-        found |= {_plain(item["name"]): item["version"] for item in metadata}
+        extra: list[str] = []
+        while True:
+            fixed = [f"{name}=={version}" for name, version in found.items()]
+            installed = _dry_run(target, [*arguments, *extra], fixed, directory)
+            more = [] if target.is_ours or "--no-deps" in arguments else unmet(installed, target)
+            if not set(more) - set(extra):
+                break
+            extra += more
+        found |= {
+            canonicalize_name(item["metadata"]["name"]): item["metadata"]["version"]
+            for item in installed
+        }
     return [f"{name}=={version}" for name, version in sorted(found.items())]
 
 
-def _plain(name: str) -> str:
-    """A package's name in its normal form (packaging.python.org, "Names and normalization")."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def _dry_run(
+    target: Target, arguments: Sequence[str], fixed: Sequence[str], directory: Path
+) -> list[dict[str, Any]]:
+    """The rows ``install`` of pip's report (pip.pypa.io, "Installation Report")."""
+    with tempfile.TemporaryDirectory() as work:
+        report, constraints = Path(work, "report.json"), Path(work, "constraints.txt")
+        constraints.write_text("".join(f"{line}\n" for line in fixed))
+        flags = ["--dry-run", "--ignore-installed", "--target", work, "--report", str(report)]
+        flags += ["-c", str(constraints), *target.pip_flags]
+        _pip(["install", *flags, *arguments], directory)
+        installed: list[dict[str, Any]] = json.loads(report.read_text())["install"]
+    return installed
+
+
+def unmet(installed: Sequence[Mapping[str, Any]], target: Target) -> list[str]:
+    """What these packages need on the target and pip left out.
+
+    pip evaluates markers such as ``python_version < "3.12"`` for the Python that runs it, whatever
+    ``--python-version`` says.
+
+    Args:
+        installed: as in pip's report, with ``metadata`` and perhaps ``requested_extras``.
+    """
+    there: dict[str, str] = {
+        **{name: str(value) for name, value in default_environment().items()},
+        "python_version": target.python,
+        "python_full_version": f"{target.python}.0",
+    }
+    names = {canonicalize_name(item["metadata"]["name"]) for item in installed}
+    found = []
+    for item in installed:
+        extras = ["", *item.get("requested_extras", [])]
+        for text in item["metadata"].get("requires_dist", []):
+            needed = Requirement(text)
+            applies = needed.marker is None or any(
+                needed.marker.evaluate(there | {"extra": extra}) for extra in extras
+            )
+            if applies and canonicalize_name(needed.name) not in names:
+                needed.marker = None
+                found.append(str(needed))
+    return sorted(set(found))
 
 
 def _download(packing: _Packing, name: str, requirements: Sequence[str]) -> None:
     """The wheels of these packages, and their list as ``wheels/<name>.txt``."""
-    packing.wheels.mkdir(exist_ok=True)
     file = packing.wheels / f"{name}.txt"
     file.write_text("".join(f"{line}\n" for line in requirements))
     flags = ["--no-deps", "-d", str(packing.wheels), *packing.target.pip_flags]

@@ -3,13 +3,15 @@
     python3 run.py                  everything, from the parts to results.tar.gz
     python3 run.py --limit 20       the same in at most about 20 minutes; call it again to go on
 
-Made by `enginebench kit`. Needs Python (with venv) of the version that the kit was made for, and
-nothing else: no network, no pip index. Every step that is done is not done again, so it can be
-interrupted at any time and called again. Exit code: that of the study, 3 if time was up before its
-end, 2 if the kit cannot be used as it is.
+Made by `enginebench kit`. Asks no network and no package index. Every step that is done is not done
+again, so it can be interrupted at any time and called again. Exit code: that of the study, 3 if
+time was up before its end, 130 if interrupted, 2 if the kit cannot be used as it is.
 """
 
+from __future__ import annotations  # so that an older Python can say which one is needed
+
 import argparse
+import fcntl
 import hashlib
 import io
 import json
@@ -28,6 +30,7 @@ FORMAT = 1
 CHUNK = 1 << 20
 GRACE_S = 120  # after the limit, for the last engine's end and the report; then it is interrupted
 TIME_IS_UP = 3
+INTERRUPTED = 130
 
 Manifest = dict[str, Any]
 
@@ -36,21 +39,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--limit", type=float, default=0.0, help="minutes; 0: as long as it takes")
+    parser.add_argument("--limit", type=float, help="minutes (default: as long as it takes)")
     parser.add_argument("--into", type=Path, help="where to unpack and work (default: work here)")
     options = parser.parse_args()
     started_s = time.monotonic()
     kit = Path(__file__).resolve().parent
     work = (options.into or kit / "work").resolve()
     manifest = read_manifest(kit)
-    unpack(kit, manifest, work)
-    install(work)
-    left_s = options.limit * 60 - (time.monotonic() - started_s) if options.limit else None
-    code = run_study(work, manifest, left_s)
-    archive = kit / "results.tar.gz"
-    pack_results(work / "results", archive)
+    try:
+        lock = hold(work)
+        unpack(kit, manifest, work)
+        install(work)
+        left_s = (
+            None if options.limit is None else options.limit * 60 + started_s - time.monotonic()
+        )
+        code = run_study(work, manifest, left_s, lock)
+        archive = pack_results(work, kit if os.access(kit, os.W_OK) else work)
+    except KeyboardInterrupt:
+        say("interrupted; call this again to go on")
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        stop(
+            f"cannot go on ({error}); make room, or give --into; results are in {work / 'results'}"
+        )
     say(f"results: {archive} ({archive.stat().st_size / 2**20:.1f} MiB)")
-    if code == TIME_IS_UP:
+    if code in (TIME_IS_UP, INTERRUPTED):
         say("not all of it is measured yet: call this again to go on")
     sys.exit(code)
 
@@ -72,11 +85,26 @@ def read_manifest(kit: Path) -> Manifest:
     except (OSError, ValueError) as error:
         stop(f"{file}: expected the kit's manifest, found: {error}; copy it here again")
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    wanted = [("format", FORMAT), ("python", here), ("machine", platform.machine())]
-    for name, value in wanted:
+    wanted = manifest.get("python")
+    if wanted != here:
+        stop(
+            f"expected Python {wanted}, for which this kit is, found {here}; run: python{wanted} …"
+        )
+    for name, value in (("format", FORMAT), ("machine", platform.machine())):
         if manifest.get(name) != value:
             stop(f"{file}: expected {name} {value}, found {manifest.get(name)}; pack it for that")
     return manifest
+
+
+def hold(work: Path) -> BinaryIO:
+    """See to it that nobody else works there, as long as the file is open anywhere."""
+    work.parent.mkdir(parents=True, exist_ok=True)
+    lock = work.with_name(f"{work.name}.lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stop(f"{work}: expected nobody at work there, found this kit running; wait for its end")
+    return lock
 
 
 def unpack(kit: Path, manifest: Manifest, work: Path) -> None:
@@ -86,34 +114,33 @@ def unpack(kit: Path, manifest: Manifest, work: Path) -> None:
     if mark.exists() and mark.read_text() == identity:
         say("unpacked already")
         return
-    if work.exists():
+    if work.exists() and any(work.iterdir()):
         stop(
             f"{work}: expected an empty place, or this kit unpacked there; remove it or give --into"
         )
     missing = [part["name"] for part in manifest["parts"] if not (kit / part["name"]).exists()]
     if missing:
         stop(f"{len(missing)} parts are missing ({', '.join(missing[:5])}); copy them here")
-    part_of = work.with_name(f"{work.name}.part")
-    shutil.rmtree(part_of, ignore_errors=True)
-    part_of.mkdir(parents=True)
+    half = work.with_name(f"{work.name}.part")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
     size = sum(part["bytes"] for part in manifest["parts"])
-    free = shutil.disk_usage(part_of).free
+    free = shutil.disk_usage(half).free
     if free < size:
-        stop(
-            f"{part_of}: expected {size / 2**30:.1f} GiB free, found {free / 2**30:.1f}; use --into"
-        )
+        stop(f"{half}: expected {size / 2**30:.1f} GiB free, found {free / 2**30:.1f}; use --into")
     say(f"joining and verifying {len(manifest['parts'])} parts, {size / 2**20:.0f} MiB ...")
     joined = Joined(kit, manifest["parts"])
     try:
         with tarfile.open(fileobj=joined, mode="r|") as file:
             # Python 3.11.3 and older know no filters; the checksums say whose archive it is.
             safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-            file.extractall(part_of, **safely)
+            file.extractall(half, **safely)
         joined.drain()
-    except (tarfile.TarError, OSError) as error:
-        stop(f"cannot unpack the kit ({error}); copy its parts again, or make room")
-    (part_of / mark.name).write_text(identity)
-    part_of.rename(work)
+    except tarfile.TarError as error:
+        joined.drain()  # a part that is damaged is named
+        stop(f"the kit cannot be unpacked ({error}); pack it again")
+    (half / mark.name).write_text(identity)
+    half.rename(work)
 
 
 class Joined(io.RawIOBase):
@@ -178,40 +205,47 @@ def install(work: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without a pip configuration that would look elsewhere, and with no hub to ask."""
+    """Ours, without what would lead pip elsewhere, and without tokens: there is no hub to ask."""
+    left_out = ("PIP_", "PYTHONPATH", "HF_TOKEN", "WANDB_API_KEY")
+    kept = {name: v for name, v in os.environ.items() if not name.startswith(left_out)}
     quiet = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    offline = {"HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PIP_INDEX_URL")}
-    return kept | quiet | offline
+    return kept | quiet | {"HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
 
 
-def run_study(work: Path, manifest: Manifest, left_s: float | None) -> int:
+def run_study(work: Path, manifest: Manifest, left_s: float | None, lock: BinaryIO) -> int:
     """The study, gone on with if it was begun; its exit code."""
-    call = [str(work / ".venv" / "bin" / "python"), "-m", "enginebench", "study", manifest["file"]]
-    call += ["--runner", "process", "--resume"]
-    call += ["--profile", "gpu" if manifest["device"] == "cuda" else "cpu"]
+    python = str(work / ".venv" / "bin" / "python")
+    call = [python, "-m", "enginebench", "study", manifest["file"], "--runner", "process"]
+    call += ["--resume", "--profile", "gpu" if manifest["device"] == "cuda" else "cpu"]
     if left_s is not None:
         call += ["--limit", f"{max(left_s, 0) / 60:.2f}"]
     say(f"running the study {manifest['study']} ...")
-    study = subprocess.Popen(call, cwd=work, env=environment())
-    signal.signal(signal.SIGTERM, lambda *_: study.send_signal(signal.SIGINT))
+    # In a session of its own: a terminal's Ctrl-C reaches it once, from here. It holds the lock.
+    study = subprocess.Popen(
+        call, cwd=work, env=environment(), start_new_session=True, pass_fds=[lock.fileno()]
+    )
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: study.send_signal(signal.SIGINT))
     try:
         return study.wait(None if left_s is None else max(left_s, 0) + GRACE_S)
     except subprocess.TimeoutExpired:
         say("time is up: stopping the engine that is running")
         study.send_signal(signal.SIGINT)
         study.wait()
-        return TIME_IS_UP
-    except KeyboardInterrupt:
-        return study.wait()  # a terminal's Ctrl-C reached it too; it ends in order
+    if any((work / "results").glob("*/study.json")):
+        subprocess.run([python, "-m", "enginebench", "report"], cwd=work, env=environment())
+    return TIME_IS_UP
 
 
-def pack_results(results: Path, archive: Path) -> None:
+def pack_results(work: Path, place: Path) -> Path:
+    """All results as one archive in ``place``; the one before is replaced."""
+    archive = place / "results.tar.gz"
     part = archive.with_name(f"{archive.name}.part")
     with tarfile.open(part, "w:gz") as file:
-        if results.exists():
-            file.add(results, "results")
+        if (work / "results").exists():
+            file.add(work / "results", "results")
     part.replace(archive)
+    return archive
 
 
 if __name__ == "__main__":

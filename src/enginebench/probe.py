@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any
 
 TRIES = 15
-#: By device: bytes well above any last-level cache; products' sizes (m, k, n); dtypes.
+#: By device: bytes well above any last-level cache (of which there is room for four times as much);
+#: products' sizes (m, k, n); dtypes.
 READ_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}
 SHAPES = {
     "cpu": ((2048, 2048, 2048), (128, 768, 4096), (512, 2048, 1024)),
@@ -46,6 +47,8 @@ def main() -> None:
     device = sys.argv[2]
     wait: Callable[[], Any] = torch.cuda.synchronize if device == "cuda" else lambda: None
     size = READ_BYTES[device]
+    if device == "cuda":
+        size = min(size, torch.cuda.mem_get_info()[0] // 4)
     block = torch.ones(size // 4, dtype=torch.float32, device=device)
     target = torch.empty_like(block)
     read_s = best_s(block.sum, wait)

@@ -1,6 +1,7 @@
 """The record of a study: what is written while it runs, and how it is read back.
 
-Raw files are only ever added to; everything else is derived from them and can be deleted.
+Raw files are only ever added to (only what a study that is gone on with runs again is removed
+before); everything else is derived from them and can be deleted.
 ``results/README.md`` lists every file and field.
 
 ::
@@ -15,9 +16,11 @@ Raw files are only ever added to; everything else is derived from them and can b
 """
 
 import contextlib
+import fcntl
 import gzip
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -42,6 +45,16 @@ class Writer:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._lock = os.open(directory, os.O_RDONLY)  # until this process ends
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{directory}: expected a record that nobody writes, found that another study is "
+                "still at it; wait for its end"
+            ) from None
+        except OSError:  # a file system that has no locks
+            pass
 
     @classmethod
     def create(cls, results: Path, name: str) -> "Writer":

@@ -1,4 +1,4 @@
-"""Going on with a study that was cut off: which record it is, and what of it still stands.
+"""Going on with a study: which record it is, and what of it still stands.
 
 A start of an engine stands if it ended without a failure and left every cell that was planned for
 it; what is left of any other is removed, and it is run again.
@@ -14,17 +14,14 @@ from enginebench.errors import UserError
 from enginebench.plan import Launch, Plan
 
 
-def unfinished(results: Path, name: str) -> Path | None:
-    """The record of the study of that name that was started last, if it did not reach its end."""
+def last(results: Path, name: str) -> Path | None:
+    """The record of the study of that name that was started last; None: there is none."""
     found = [
         (facts.get("started_at", ""), path.parent)
         for path in results.glob("*/study.json")
         if (facts := record.read_json(path)).get("study", {}).get("name") == name
     ]
-    if not found:
-        return None
-    directory = max(found)[1]
-    return None if (directory / "finished.json").exists() else directory
+    return max(found)[1] if found else None
 
 
 def require_same(directory: Path, now: Mapping[str, Any]) -> None:
@@ -49,7 +46,7 @@ def _identity(facts: Mapping[str, Any]) -> dict[str, Any]:
     machine = facts["machine"]
     return {
         "study": facts["study"],
-        "commit": facts["git"]["commit"],
+        "commit": (facts["git"]["commit"], facts["git"]["dirty"]),
         "runner": facts["runner"],
         "device": facts["device"],
         "prompts": facts["prompts"]["sha256"],

@@ -64,7 +64,8 @@ def run(
             expected to end by then is left, and all after it; one is run in any case.
     """
     if whole:
-        writer.event("resumed")
+        names = ("clock", "calibration", "ceiling", "gpu_reached")
+        writer.event("resumed", **{name: prepared.facts[name] for name in names})
     else:
         writer.write_json("study.json", prepared.facts)
     failed: list[str] = []

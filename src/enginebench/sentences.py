@@ -113,9 +113,9 @@ def _open_answer(workload: str, groups: list[Group]) -> str:
 def hardware(summary: Summary) -> str:
     """What the machine can do at most, and what of it was reached where that was measured apart."""
     found = summary.study["ceiling"]
-    if found is None:
-        return "What this hardware can do at most is not known here, so nothing is held to it."
-    text = f"{found.name}, {found.source}: {_rates(found, None)}."
+    text = "What this hardware can do at most is not known here, so nothing is held to it."
+    if found is not None:
+        text = f"{found.name}, {found.source}: {_rates(found, None)}."
     if reached := summary.study.get("gpu_reached"):
         text += f" Measured in this study: {_rates(roofline.Ceiling(**reached), found)}."
     return text

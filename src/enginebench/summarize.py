@@ -76,6 +76,7 @@ class Summary:
     study: Mapping[str, Any]  # study.json
     launches: Mapping[str, Mapping[str, Any]]  # launch.json by launch id; only what was started
     finished: bool
+    resumed: int  # how often it was gone on with
     cells: tuple[CellRow, ...]
     groups: tuple[Group, ...]
     reference: str
@@ -117,6 +118,7 @@ def summarize(directory: Path, told: Callable[[int], object] = int) -> Summary:
         study,
         launches,
         (directory / "finished.json").exists(),
+        _resumed(directory / "events.jsonl"),
         tuple(rows),
         tuple(_groups(study, rows, reference)),
         reference,
@@ -150,6 +152,11 @@ def _comparisons(
     answers = {label: list(record.read_lines(files[label][1])) for label in labels}
     dtypes = {label: launches[files[label][0]].get("dtype") for label in labels}
     return agreement.comparisons(answers, dtypes, reference)
+
+
+def _resumed(events: Path) -> int:
+    rows = record.read_lines(events) if events.exists() else ()
+    return sum(row["step"] == "resumed" for row in rows)
 
 
 def _ceilings(

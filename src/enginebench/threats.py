@@ -21,6 +21,11 @@ def threats(summary: Summary) -> list[str]:
     found = []
     if not summary.finished:
         found.append("The study did not reach its end: cells not run are listed as invalid.")
+    if summary.resumed:
+        found.append(
+            f"The study was cut off and gone on with ({summary.resumed}): its engine starts are "
+            "further apart in time; its calibration and first ceiling are those of its beginning."
+        )
     if summary.invalid:
         found.append(
             f"{len(summary.invalid)} of {len(summary.cells)} cells are invalid; no figure here "

@@ -1,11 +1,12 @@
 """Watching an engine while it works: raw ``/metrics`` text, its processes' memory, the GPUs.
 
-Everything is stamped on the clock of the requests. Nothing is parsed here: what was read is kept
-as it was, so that a parser can be mended afterwards.
+Everything is stamped on the clock of the requests. What was read is kept as it was, so that a
+parser can be mended afterwards; whoever looks on (``seen``) changes nothing of it.
 """
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,7 +79,11 @@ class Watcher:
     def _scrape(self) -> None:
         found = scrape(self._session, self._url)
         self.watched.scrapes.append(found)
-        self._seen(found)
+        try:
+            self._seen(found)
+        except Exception:  # what is shown must not stop what is recorded
+            traceback.print_exc()
+            self._seen = lambda scrape: None
 
     def _weigh(self) -> None:
         self._family = [] if self._pid is None else family(self._pid)
