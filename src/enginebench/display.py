@@ -46,11 +46,9 @@ def json_lines(file: IO[str]) -> Tell:
         try:
             file.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
             file.flush()
-        except OSError:  # the reader has gone, or the disk is full
+        except OSError:  # the reader has gone, or the disk is full: no more is written, at exit too
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(
-                nowhere, file.fileno()
-            )  # what is still to come goes there, the rest at exit too
+            os.dup2(nowhere, file.fileno())
             os.close(nowhere)
 
     return tell

@@ -62,11 +62,16 @@ def _short(value: Any) -> str:
 
 
 def keep_whole(directory: Path, plan: Plan) -> frozenset[str]:
-    """The ids of the engine starts that stand; the rest of the record's are removed."""
+    """The ids of the engine starts that stand; the rest of the record's are removed.
+
+    If any is missing, the record no longer counts as finished.
+    """
     whole = frozenset(item.id for item in plan.launches if _stands(directory, item))
     for path in (directory / "raw").glob("*"):
         if path.name not in whole:
             shutil.rmtree(path)
+    if len(whole) < len(plan.launches):
+        (directory / "finished.json").unlink(missing_ok=True)
     return whole
 
 
