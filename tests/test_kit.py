@@ -65,13 +65,13 @@ def run(made, *options):
 
 
 def calls(made):
-    return (made / "work" / "calls").read_text().splitlines()
+    return (made / "work" / "kit" / "calls").read_text().splitlines()
 
 
 def test_a_kit_is_joined_run_and_archived_with_one_command(made):
     done = run(made)
     assert done.returncode == 0, done.stderr
-    assert (made / "work" / "large").read_bytes() == bytes(range(256)) * 100
+    assert (made / "work" / "kit" / "large").read_bytes() == bytes(range(256)) * 100
     assert calls(made) == [
         "-m enginebench study studies/small.yaml --runner process --resume --profile cpu"
     ]
@@ -81,7 +81,7 @@ def test_a_kit_is_joined_run_and_archived_with_one_command(made):
 
 def test_called_again_it_goes_on_and_replaces_the_archive(made):
     assert run(made).returncode == 0
-    (made / "work" / "code").write_text("3")
+    (made / "work" / "kit" / "code").write_text("3")
     done = run(made, "--limit", "5")
     assert done.returncode == 3
     assert "unpacked already" in done.stdout
@@ -107,7 +107,7 @@ def flip(part):
         (lambda made: (made / "part-001").unlink(), "1 parts are missing (part-001)"),
         (lambda made: (made / "part-000").write_bytes(b""), "part-000: expected sha256"),
         (lambda made: (made / "kit.json").unlink(), "expected the kit's manifest"),
-        (lambda made: shutil.copytree(ROOT / "compose", made / "work"), "expected an empty place"),
+        (lambda made: (made / "work" / "kit").mkdir(parents=True), "found something else"),
     ],
 )
 def test_a_damaged_kit_is_one_line_and_nothing_is_unpacked(made, damage, expected):
@@ -116,7 +116,7 @@ def test_a_damaged_kit_is_one_line_and_nothing_is_unpacked(made, damage, expecte
     assert done.returncode == 2
     assert expected in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert not (made / "work" / "large").exists()
+    assert not (made / "work" / "kit" / "large").exists()
 
 
 @pytest.mark.parametrize(("name", "value"), [("python", "2.7"), ("machine", "vax"), ("format", 9)])
@@ -130,10 +130,10 @@ def test_a_kit_for_another_machine_is_refused(made, name, value):
 
 
 def test_an_unpacking_that_was_cut_off_is_done_again(made):
-    (made / "work.part").mkdir()
-    (made / "work.part" / "large").write_text("half")
+    (made / "work" / ".part").mkdir(parents=True)
+    (made / "work" / ".part" / "large").write_text("half")
     assert run(made).returncode == 0
-    assert (made / "work" / "large").stat().st_size == 25600
+    assert (made / "work" / "kit" / "large").stat().st_size == 25600
 
 
 def test_no_part_is_larger_than_asked_and_together_they_are_the_archive(made, tmp_path):
@@ -257,12 +257,12 @@ def test_prompts_from_elsewhere_are_refused_and_nothing_is_left(packed, tmp_path
 
 
 def test_an_interrupt_ends_the_study_once_and_keeps_what_is_there(made):
-    python = made / "work" / ".venv" / "bin" / "python"
+    python = made / "work" / "kit" / ".venv" / "bin" / "python"
     assert run(made).returncode == 0  # unpacks
     python.write_text(HANGS)
     call = [sys.executable, "run.py"]
     with subprocess.Popen(call, cwd=made, stdout=subprocess.PIPE, text=True) as process:
-        wait_for(made / "work" / "results" / "begun")
+        wait_for(made / "work" / "kit" / "results" / "begun")
         other = run(made)
         assert other.returncode == 2
         assert "found this kit running" in other.stderr

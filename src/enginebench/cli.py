@@ -447,8 +447,8 @@ def _run_study(
     way: Way,
 ) -> None:
     kept = "nothing was started yet"
-    images = _by_engine("--image", "ENGINE=IMAGE", way.images, engines)
     try:
+        images = _by_engine("--image", "ENGINE=IMAGE", way.images, engines)
         leftovers.end(_say)
         wanted = _DEVICES[way.profile] or ("" if chosen.device == "auto" else chosen.device)
         found = profile.choose(wanted, way.runner)
@@ -466,7 +466,7 @@ def _run_study(
             images,
         )
         _print_plan(chosen, prepared.plan)
-        writer, whole = _open_record(results, prepared, way)
+        writer, found_there = _open_record(results, prepared, way)
         kept = (
             "the engine was stopped; what was recorded is kept: "
             f"make report DIR={writer.directory}, or go on: {AGAIN}"
@@ -474,11 +474,13 @@ def _run_study(
         made = prepared.plan
         way.tell("planned", directory=str(writer.directory), estimate_s=made.estimate_s)
         with Display(console, made.estimate_s, made.cells, way.tell) as show:
-            if len(whole) < len(made.launches):
-                outcome = run(prepared, writer, show, whole, way.until_s)
-            else:
+            if (writer.directory / "finished.json").exists():
                 _say("every engine start is there already: only the report is made anew")
-                outcome = Outcome(writer.directory, ())
+                outcome = Outcome(())
+            else:
+                outcome = run(prepared, writer, show, found_there, way.until_s)
+        with reading(console, size(writer.directory)) as told:
+            summary = report.build(writer.directory, told)
     except KeyboardInterrupt:
         errors.print(f"interrupted: {kept}", soft_wrap=True)
         way.tell("interrupted", text=kept)
@@ -486,8 +488,6 @@ def _run_study(
     except UserError as error:
         way.tell("error", text=error.message, details=list(error.details))
         raise
-    with reading(console, size(writer.directory)) as told:
-        summary = report.build(writer.directory, told)
     report.print_table(summary, console)
     page = writer.directory / "derived" / "report.html"
     console.print(f"report: {page} (report.md beside it)")
@@ -514,17 +514,17 @@ def _run_study(
     _exit_by_verdict(summary, way.strict)
 
 
-def _open_record(results: Path, prepared: Prepared, way: Way) -> tuple[Writer, frozenset[str]]:
+def _open_record(results: Path, prepared: Prepared, way: Way) -> tuple[Writer, resume.There]:
     """Where to write, and the engine starts that are there already."""
     name = prepared.study.name
     directory = resume.last(results, name) if way.resumes else None
     if directory is None:
-        return Writer.create(results, name), frozenset()
+        return Writer.create(results, name), resume.There()
     resume.require_same(directory, prepared.facts)
     writer = Writer(directory)
-    whole = resume.keep_whole(directory, prepared.plan)
-    _say(f"going on with {directory}: {len(whole)} engine starts are there")
-    return writer, whole
+    there = resume.keep_whole(directory, prepared.plan)
+    _say(f"going on with {directory}: {len(there.whole)} engine starts are there")
+    return writer, there
 
 
 def _by_engine(

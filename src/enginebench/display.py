@@ -168,6 +168,9 @@ class Display:
         """These cells will not be run, or were before; nothing is learned about the pace."""
         self._cells_done += cells
         self._total_s -= estimate_s
+        now_s = time.perf_counter()
+        self._started_s += now_s - self._last_done_s
+        self._last_done_s = now_s
 
     def warn(self, text: str, details: Sequence[str] = ()) -> None:
         self._warning = text

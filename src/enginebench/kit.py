@@ -151,24 +151,24 @@ def _beside(out: Path) -> Iterator[Path]:
     try:
         if out.exists() and any(out.iterdir()):
             raise UserError(f"{out}: expected an empty directory for the kit, found files in it")
-        parent = out.resolve().parent
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=WORK, dir=parent) as work:
+        place = out if out.exists() else out.resolve().parent
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=WORK, dir=place.resolve()) as work:
             yield Path(work)
     except OSError as error:
         raise UserError(
-            f"{out}: cannot pack the kit there ({error.strerror}: {error.filename}); make room, "
-            "make it writable or give another directory with --out"
+            f"{out}: cannot pack the kit there ({str(error)[:300]}); make room, make it writable "
+            "or give another directory with --out"
         ) from None
 
 
 def _read_list(path: Path) -> list[str]:
     try:
         lines = path.read_text().splitlines()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"--packages: expected a file of name==version lines, found {path} "
-            f"({error.strerror}); correct its name"
+            f"({getattr(error, 'strerror', None) or error}); correct its name"
         ) from None
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
@@ -197,6 +197,10 @@ def _copy_study(packing: _Packing, chosen: Study, file: Path, model_path: Path |
             raise UserError(
                 f"{file}: expected prompts and traces by their path below {root}, as the kit holds "
                 f"no other files, found {needed}; move it there"
+            )
+        if not (root / needed).exists():
+            raise UserError(
+                f"{file}: expected {root / needed}, found no such file; correct it there"
             )
         _copy(root / needed, tree / needed)
     if (root / "compose").exists():

@@ -48,20 +48,18 @@ def main() -> None:
     manifest = read_manifest(kit)
     try:
         lock = hold(work)
-        unpack(kit, manifest, work)
-        install(work)
+        house = unpack(kit, manifest, work)
+        install(house)
         left_s = (
             None if options.limit is None else options.limit * 60 + started_s - time.monotonic()
         )
-        code = run_study(work, manifest, left_s, lock)
-        archive = pack_results(work, kit if os.access(kit, os.W_OK) else work)
+        code = run_study(house, manifest, left_s, lock)
+        archive = pack_results(house, kit if os.access(kit, os.W_OK) else work)
     except KeyboardInterrupt:
         say("interrupted; call this again to go on")
         sys.exit(INTERRUPTED)
     except OSError as error:
-        stop(
-            f"cannot go on ({error}); make room, or give --into; results are in {work / 'results'}"
-        )
+        stop(f"cannot go on ({error}); make room, or give --into; what is there is in {work}")
     say(f"results: {archive} ({archive.stat().st_size / 2**20:.1f} MiB)")
     if code in (TIME_IS_UP, INTERRUPTED):
         say("not all of it is measured yet: call this again to go on")
@@ -98,32 +96,37 @@ def read_manifest(kit: Path) -> Manifest:
 
 def hold(work: Path) -> BinaryIO:
     """See to it that nobody else works there, as long as the file is open anywhere."""
-    work.parent.mkdir(parents=True, exist_ok=True)
-    lock = work.with_name(f"{work.name}.lock").open("wb")
+    work.mkdir(parents=True, exist_ok=True)
+    lock = (work / ".lock").open("wb")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         stop(f"{work}: expected nobody at work there, found this kit running; wait for its end")
+    except OSError:  # a file system that has no locks
+        pass
     return lock
 
 
-def unpack(kit: Path, manifest: Manifest, work: Path) -> None:
-    """Join the parts into ``work``, every one verified on the way; whole or not at all."""
-    mark = work / ".unpacked"
+def unpack(kit: Path, manifest: Manifest, work: Path) -> Path:
+    """Join the parts into a directory of ``work``, each verified on the way; whole or not at all.
+
+    Returns:
+        That directory.
+    """
+    house = work / "kit"
+    mark = house / ".unpacked"
     identity = hashlib.sha256(json.dumps(manifest["parts"]).encode()).hexdigest()
     if mark.exists() and mark.read_text() == identity:
         say("unpacked already")
-        return
-    if work.exists() and any(work.iterdir()):
-        stop(
-            f"{work}: expected an empty place, or this kit unpacked there; remove it or give --into"
-        )
+        return house
+    if house.exists():
+        stop(f"{house}: expected this kit unpacked, found something else; remove it or give --into")
     missing = [part["name"] for part in manifest["parts"] if not (kit / part["name"]).exists()]
     if missing:
         stop(f"{len(missing)} parts are missing ({', '.join(missing[:5])}); copy them here")
-    half = work.with_name(f"{work.name}.part")
+    half = work / ".part"
     shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(parents=True)
+    half.mkdir()
     size = sum(part["bytes"] for part in manifest["parts"])
     free = shutil.disk_usage(half).free
     if free < size:
@@ -140,7 +143,8 @@ def unpack(kit: Path, manifest: Manifest, work: Path) -> None:
         joined.drain()  # a part that is damaged is named
         stop(f"the kit cannot be unpacked ({error}); pack it again")
     (half / mark.name).write_text(identity)
-    half.rename(work)
+    half.rename(house)
+    return house
 
 
 class Joined(io.RawIOBase):
@@ -184,15 +188,15 @@ class Joined(io.RawIOBase):
             )
 
 
-def install(work: Path) -> None:
+def install(house: Path) -> None:
     """The harness, from the kit's wheels alone. Engines get theirs when the study starts."""
-    home = work / ".venv"
+    home = house / ".venv"
     mark = home / ".complete"
     if mark.exists():
         return
     say("installing the harness ...")
     shutil.rmtree(home, ignore_errors=True)
-    wheels = work / "wheels"
+    wheels = house / "wheels"
     where = ["--no-index", "--no-deps", "--find-links", str(wheels)]
     pip = [str(home / "bin" / "python"), "-m", "pip", "install", "-q", *where]
     for call in (
@@ -212,38 +216,50 @@ def environment() -> dict[str, str]:
     return kept | quiet | {"HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
 
 
-def run_study(work: Path, manifest: Manifest, left_s: float | None, lock: BinaryIO) -> int:
+def run_study(house: Path, manifest: Manifest, left_s: float | None, lock: BinaryIO) -> int:
     """The study, gone on with if it was begun; its exit code."""
-    python = str(work / ".venv" / "bin" / "python")
+    python = str(house / ".venv" / "bin" / "python")
     call = [python, "-m", "enginebench", "study", manifest["file"], "--runner", "process"]
     call += ["--resume", "--profile", "gpu" if manifest["device"] == "cuda" else "cpu"]
     if left_s is not None:
         call += ["--limit", f"{max(left_s, 0) / 60:.2f}"]
     say(f"running the study {manifest['study']} ...")
+    asked: list[int] = []  # signals that came
+    running: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int, frame: object) -> None:
+        asked.append(number)
+        for process in running:
+            process.send_signal(signal.SIGINT)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, forward)
     # In a session of its own: a terminal's Ctrl-C reaches it once, from here. It holds the lock.
     study = subprocess.Popen(
-        call, cwd=work, env=environment(), start_new_session=True, pass_fds=[lock.fileno()]
+        call, cwd=house, env=environment(), start_new_session=True, pass_fds=[lock.fileno()]
     )
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: study.send_signal(signal.SIGINT))
+    running.append(study)
+    if asked:
+        study.send_signal(signal.SIGINT)
     try:
         return study.wait(None if left_s is None else max(left_s, 0) + GRACE_S)
     except subprocess.TimeoutExpired:
         say("time is up: stopping the engine that is running")
         study.send_signal(signal.SIGINT)
         study.wait()
-    if any((work / "results").glob("*/study.json")):
-        subprocess.run([python, "-m", "enginebench", "report"], cwd=work, env=environment())
+    if any((house / "results").glob("*/study.json")):
+        subprocess.run([python, "-m", "enginebench", "report"], cwd=house, env=environment())
     return TIME_IS_UP
 
 
-def pack_results(work: Path, place: Path) -> Path:
+def pack_results(house: Path, place: Path) -> Path:
     """All results as one archive in ``place``; the one before is replaced."""
     archive = place / "results.tar.gz"
     part = archive.with_name(f"{archive.name}.part")
     with tarfile.open(part, "w:gz") as file:
-        if (work / "results").exists():
-            file.add(work / "results", "results")
+        if (house / "results").exists():
+            file.add(house / "results", "results")
     part.replace(archive)
     return archive
 

@@ -1,17 +1,27 @@
 """Going on with a study: which record it is, and what of it still stands.
 
-A start of an engine stands if it ended without a failure and left every cell that was planned for
-it; what is left of any other is removed, and it is run again.
+A start of an engine stands if it ended without a failure, the engine's death in a cell among them,
+and left every cell that was planned for it; what is left of any other is removed, and it is run
+again.
 """
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from enginebench import record
 from enginebench.errors import UserError
 from enginebench.plan import Launch, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """What a record has already; by default: nothing."""
+
+    whole: frozenset[str] = frozenset()  # ids of the engine starts that stand
+    tried: frozenset[str] = frozenset()  # of those that were begun and do not
 
 
 def last(results: Path, name: str) -> Path | None:
@@ -38,7 +48,7 @@ def require_same(directory: Path, now: Mapping[str, Any]) -> None:
         if (old := before[what]) != new:
             raise UserError(
                 f"{directory}: expected to go on with the same {what}, found {_short(old)} in the "
-                f"record and {_short(new)} now; start anew without --resume"
+                f"record and {_short(new)} now; start anew without --resume, or move it away"
             )
 
 
@@ -61,18 +71,18 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def keep_whole(directory: Path, plan: Plan) -> frozenset[str]:
-    """The ids of the engine starts that stand; the rest of the record's are removed.
+def keep_whole(directory: Path, plan: Plan) -> There:
+    """The engine starts that stand are kept; the rest of the record's are removed.
 
     If any is missing, the record no longer counts as finished.
     """
     whole = frozenset(item.id for item in plan.launches if _stands(directory, item))
-    for path in (directory / "raw").glob("*"):
-        if path.name not in whole:
-            shutil.rmtree(path)
+    tried = frozenset(path.name for path in (directory / "raw").glob("*")) - whole
+    for name in tried:
+        shutil.rmtree(directory / "raw" / name)
     if len(whole) < len(plan.launches):
         (directory / "finished.json").unlink(missing_ok=True)
-    return whole
+    return There(whole, tried)
 
 
 def _stands(directory: Path, item: Launch) -> bool:
@@ -81,5 +91,9 @@ def _stands(directory: Path, item: Launch) -> bool:
     return (
         file.exists()
         and record.read_json(file).get("failure", "cut off") is None
-        and all((where / cell.id / "cell.json").exists() for cell in item.cells)
+        and all(_is_whole(where / cell.id / "cell.json") for cell in item.cells)
     )
+
+
+def _is_whole(cell: Path) -> bool:
+    return cell.exists() and not record.read_json(cell).get("engine_death")

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ from enginebench.measure import cell_figures
 from enginebench.plan import Cell, Launch
 from enginebench.prepare import Prepared, Work
 from enginebench.record import Writer
+from enginebench.resume import There
 from enginebench.server import Server, choose_port, wait_ready
 from enginebench.watch import Watcher, local_session
 
@@ -42,7 +43,6 @@ SETTLE_S = 0.3  # engines publish their counters a moment after the last token
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    directory: Path
     failed_starts: tuple[str, ...]  # one line each
     left: int = 0  # engine starts that there was no time for
 
@@ -51,7 +51,7 @@ def run(
     prepared: Prepared,
     writer: Writer,
     show: Display,
-    whole: Collection[str] = (),
+    there: There,
     until_s: float = math.inf,
 ) -> Outcome:
     """Run every launch of the plan; an engine that fails does not stop the others.
@@ -59,24 +59,26 @@ def run(
     If Docker has gone, no engine can be started any more: the rest is not run then.
 
     Args:
-        whole: ids of launches that the record has already.
+        there: what the record has already. What failed before is tried again last, so that time
+            that is limited is not spent on it alone.
         until_s: when to end at the latest, on the clock of the requests. A launch that is not
             expected to end by then is left, and all after it; one is run in any case.
     """
-    if whole:
+    if there.whole:
         names = ("clock", "calibration", "ceiling", "gpu_reached")
         writer.event("resumed", **{name: prepared.facts[name] for name in names})
     else:
         writer.write_json("study.json", prepared.facts)
     failed: list[str] = []
-    missing = [item for item in prepared.plan.launches if item.id not in whole]
+    missing = [item for item in prepared.plan.launches if item.id not in there.whole]
+    missing.sort(key=lambda item: item.id in there.tried)
     for item in prepared.plan.launches:
-        if item.id in whole:
+        if item.id in there.whole:
             show.skip(len(item.cells), plan.launch_estimate_s(item))
     for index, item in enumerate(missing):
         expected_s = plan.launch_estimate_s(item) * show.pace()
         if index and time.perf_counter() + expected_s > until_s:
-            return Outcome(writer.directory, tuple(failed), len(missing) - index)
+            return Outcome(tuple(failed), len(missing) - index)
         try:
             _run_launch(prepared, item, writer, show)
         except EngineError as error:
@@ -93,7 +95,7 @@ def run(
     }
     writer.write_json("finished.json", end)
     writer.event("finished")
-    return Outcome(writer.directory, tuple(failed))
+    return Outcome(tuple(failed))
 
 
 def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display) -> None:
