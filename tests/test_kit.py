@@ -22,7 +22,6 @@ from enginebench import cli, kit, launch
 from enginebench import study as enginebench_study
 from enginebench.errors import UserError
 
-PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 STAND_IN = """#!/bin/sh
 # Stands for the kit's Python: notes how it was called, leaves results, ends as it is told.
 echo "$@" >> calls
@@ -50,7 +49,7 @@ def made(tmp_path):
         "study": "small",
         "file": "studies/small.yaml",
         "device": "cpu",
-        "python": PYTHON,
+        "python": kit.OUR_PYTHON,
         "machine": platform.machine(),
         "parts": kit.write_parts(tree, out, 4096),
     }
@@ -205,7 +204,7 @@ def packed(tmp_path, monkeypatch):
         engines = {"alpha": launch.load_engine(house, "alpha")}
         out = tmp_path / "out"
         own = own or {}
-        target = kit.Target("cpu", PYTHON)
+        target = kit.Target("cpu", kit.OUR_PYTHON)
         kit.pack(found, file, engines, house, out, target, 1 << 20, own, lambda text: None)
         tree = tmp_path / "tree"
         joined = b"".join(path.read_bytes() for path in sorted(out.glob("part-*")))

@@ -93,11 +93,11 @@ def written(results, name, **changes):
 
 
 def test_the_last_record_of_that_name_is_gone_on_with(tmp_path):
-    assert resume.last(tmp_path, "test") is None
+    assert record.last(tmp_path, "test") is None
     written(tmp_path, "first")
     last = written(tmp_path, "a-last", started_at="2026-11-21T11:00:00")
     written(tmp_path, "other", started_at="2026-11-21T12:00:00", study={"name": "other"})
-    assert resume.last(tmp_path, "test") == last
+    assert record.last(tmp_path, "test") == last
 
 
 def test_a_record_that_somebody_writes_is_left_alone(tmp_path):

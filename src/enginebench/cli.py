@@ -41,7 +41,7 @@ from enginebench import (
 from enginebench.display import Display, Tell, clock, json_lines, reading, silent
 from enginebench.errors import UserError
 from enginebench.prepare import Prepared, load_engines, prepare
-from enginebench.record import Writer, latest
+from enginebench.record import Writer, last, latest
 from enginebench.run import Outcome, run
 from enginebench.study import Study
 from enginebench.summarize import Summary, size, summarize
@@ -347,7 +347,7 @@ def kit_command(
         engine: Path(path)
         for engine, path in _by_engine("--packages", "ENGINE=FILE", packages, found).items()
     }
-    version = python or f"{sys.version_info[0]}.{sys.version_info[1]}"
+    version = python or kit.OUR_PYTHON
     if not re.fullmatch(r"3\.\d+", version):
         raise UserError(f"--python: expected a version such as 3.12, found {python!r}")
     wanted = device or chosen.device
@@ -517,7 +517,7 @@ def _run_study(
 def _open_record(results: Path, prepared: Prepared, way: Way) -> tuple[Writer, resume.There]:
     """Where to write, and the engine starts that are there already."""
     name = prepared.study.name
-    directory = resume.last(results, name) if way.resumes else None
+    directory = last(results, name) if way.resumes else None
     if directory is None:
         return Writer.create(results, name), resume.There()
     resume.require_same(directory, prepared.facts)

@@ -33,6 +33,7 @@ from enginebench.launch import Engine
 from enginebench.study import Study
 
 FORMAT = 1
+OUR_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 HARNESS = "enginebench"  # what the list of its own packages is called
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "constraints.txt", "src")  # of its wheel
 LOG_TAIL_LINES = 12
@@ -58,7 +59,7 @@ class Target:
 
     @property
     def is_ours(self) -> bool:
-        return self.python == f"{sys.version_info[0]}.{sys.version_info[1]}"
+        return self.python == OUR_PYTHON
 
     @property
     def pip_flags(self) -> tuple[str, ...]:

@@ -184,12 +184,20 @@ def latest(results: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    found = [
-        (read_json(path).get("started_at", ""), path.parent)
-        for path in results.glob("*/study.json")
-    ]
-    if not found:
+    found = last(results)
+    if found is None:
         raise UserError(
             f"{results}: expected a study's record, found none; run one with: make study"
         )
-    return max(found)[1]
+    return found
+
+
+def last(results: Path, name: str | None = None) -> Path | None:
+    """The study directory that was started last (of that name, if given); None: there is none."""
+    read = ((read_json(path), path.parent) for path in results.glob("*/study.json"))
+    found = [
+        (facts.get("started_at", ""), directory)
+        for facts, directory in read
+        if name in (None, facts.get("study", {}).get("name"))
+    ]
+    return max(found)[1] if found else None

@@ -24,16 +24,6 @@ class There:
     tried: frozenset[str] = frozenset()  # of those that were begun and do not
 
 
-def last(results: Path, name: str) -> Path | None:
-    """The record of the study of that name that was started last; None: there is none."""
-    found = [
-        (facts.get("started_at", ""), path.parent)
-        for path in results.glob("*/study.json")
-        if (facts := record.read_json(path)).get("study", {}).get("name") == name
-    ]
-    return max(found)[1] if found else None
-
-
 def require_same(directory: Path, now: Mapping[str, Any]) -> None:
     """Whether the record is of the same study, work and machine.
 
