@@ -14,12 +14,13 @@ from typing import Annotated, Any
 
 import typer
 
-from enginebench import environment, load, machine, model, process, prompts
+from enginebench import environment, http1, load, machine, model, process, prompts
 from enginebench.dialect import Ask
 from enginebench.exchange import read
 from enginebench.launch import Engine, load_engine
 from enginebench.measure import cell_figures
-from enginebench.server import choose_port, patiently, wait_ready
+from enginebench.ready import wait_ready
+from enginebench.server import choose_port, patiently
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -53,7 +54,7 @@ def over_http(
     try:
         wait_ready(server, asks[0], 300)
         bodies = [
-            load.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
+            http1.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
             for index, ask in enumerate(asks)
         ]
         load.run_closed_loop(server.address, bodies[:concurrency], concurrency, 600)  # warm-up

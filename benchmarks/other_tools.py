@@ -22,12 +22,23 @@ from typing import Annotated, Any
 
 import typer
 
-from enginebench import columns, environment, load, machine, model, other_tools, process, prompts
+from enginebench import (
+    columns,
+    environment,
+    http1,
+    load,
+    machine,
+    model,
+    other_tools,
+    process,
+    prompts,
+)
 from enginebench.arrivals import Exchange
 from enginebench.dialect import Ask
 from enginebench.exchange import read
 from enginebench.launch import load_engine
-from enginebench.server import Server, choose_port, patiently, wait_ready
+from enginebench.ready import wait_ready
+from enginebench.server import Server, choose_port, patiently
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -178,7 +189,7 @@ def ours(server: Server, asks: Sequence[Ask], concurrency: int) -> other_tools.P
     """What the real client would print, by our log of a run of our own."""
     dialect = server.engine.dialect
     bodies = [
-        load.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
+        http1.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
         for index, ask in enumerate(asks)
     ]
     return _account(server, load.run_closed_loop(server.address, bodies, concurrency, 600), asks)

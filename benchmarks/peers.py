@@ -17,29 +17,31 @@ def ours(
     port: int, streams: int, requests: int, tokens: int, processes: int, ramp_ms: int
 ) -> dict[str, Any]:
     """A closed loop of the load generator."""
-    from enginebench import load
+    from enginebench import job
+    from enginebench.address import Address
 
-    address = load.Address("127.0.0.1", port)
+    address = Address("127.0.0.1", port)
     bodies = _bodies(address, requests, tokens)
-    return _drive(load.Load(address, bodies, streams, ramp_s=ramp_ms / 1e3), tokens, processes)
+    return _drive(job.Load(address, bodies, streams, ramp_s=ramp_ms / 1e3), tokens, processes)
 
 
 def open_loop(port: int, cap: int, requests: int, tokens: int, rate: int) -> dict[str, Any]:
     """An open loop of the load generator, with at most so many in flight."""
-    from enginebench import load, schedule, study
+    from enginebench import job, schedule, study
+    from enginebench.address import Address
 
     fields = {"name": "w", "prompt_tokens": 1, "output_tokens": tokens, "rate": [rate]}
     due_s = schedule.due_s(study.Workload(**fields), rate, requests, "bench")
-    address = load.Address("127.0.0.1", port)
+    address = Address("127.0.0.1", port)
     bodies = _bodies(address, requests, tokens)
-    return _drive(load.Load(address, bodies, cap, due_s=due_s), tokens, 1)
+    return _drive(job.Load(address, bodies, cap, due_s=due_s), tokens, 1)
 
 
 def _bodies(address: Any, requests: int, tokens: int) -> list[bytes]:
-    from enginebench import load
+    from enginebench import http1
 
     body = {"prompt": [1] * 16, "max_tokens": tokens}
-    return [load.post(address, "/v1/completions", body, f"{k}") for k in range(requests)]
+    return [http1.post(address, "/v1/completions", body, f"{k}") for k in range(requests)]
 
 
 def _drive(sent: Any, tokens: int, processes: int) -> dict[str, Any]:

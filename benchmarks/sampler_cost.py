@@ -21,13 +21,14 @@ from typing import Annotated, Any
 
 import typer
 
-from enginebench import environment, load, machine, model, nvml, process, prompts
+from enginebench import environment, http1, load, machine, model, nvml, process, prompts
 from enginebench.dialect import Ask
 from enginebench.exchange import read
 from enginebench.interrupts import signals_held
 from enginebench.launch import load_engine
 from enginebench.measure import cell_figures
-from enginebench.server import Server, choose_port, wait_ready
+from enginebench.ready import wait_ready
+from enginebench.server import Server, choose_port
 from enginebench.watch import Watcher
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,7 @@ def rate(server: Server, asks: list[Ask], concurrency: int) -> float:
     """Output tokens/s of one pass of the load."""
     dialect = server.engine.dialect
     bodies = [
-        load.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
+        http1.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
         for index, ask in enumerate(asks)
     ]
     answers = load.run_closed_loop(server.address, bodies, concurrency, 600)

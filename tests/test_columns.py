@@ -4,7 +4,7 @@ import tracemalloc
 
 from rich.console import Console
 
-from enginebench import check, columns, display, kv, measure, other_tools
+from enginebench import check, columns, display, kv, measure, other_tools, progress
 
 
 def row(index, tokens=100):
@@ -74,7 +74,7 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch)
     monkeypatch.setattr(display, "LARGE_BYTES", 100)
     monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
     shown = io.StringIO()
-    with display.reading(Console(file=shown, width=80), 400) as told:
+    with progress.reading(Console(file=shown, width=80), 400) as told:
         told(100)
         told(300)
     lines = shown.getvalue().splitlines()
@@ -86,6 +86,6 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch)
 
 def test_of_a_small_record_no_progress_is_shown():
     shown = io.StringIO()
-    with display.reading(Console(file=shown), 1000) as told:
+    with progress.reading(Console(file=shown), 1000) as told:
         told(1000)
     assert shown.getvalue() == ""

@@ -11,10 +11,11 @@ import pytest
 import requests
 from house import ROOT, write_study
 
-from enginebench import environment, launch, load, machine, model, process, prompts, record
+from enginebench import environment, http1, launch, load, machine, model, process, prompts, record
 from enginebench.dialect import Ask
 from enginebench.exchange import read
-from enginebench.server import choose_port, patiently, wait_ready
+from enginebench.ready import wait_ready
+from enginebench.server import choose_port, patiently
 
 pytestmark = pytest.mark.engine
 
@@ -68,7 +69,7 @@ def complete(server, **body):
 def drive(server, asks, concurrency):
     dialect = server.engine.dialect
     bodies = [
-        load.post(server.address, dialect.generate_path, dialect.body(ask), str(index))
+        http1.post(server.address, dialect.generate_path, dialect.body(ask), str(index))
         for index, ask in enumerate(asks)
     ]
     answers = load.run_closed_loop(server.address, bodies, concurrency, 120)

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 from test_load import free_port
 
-from enginebench import calibrate, load
+from enginebench import calibrate, http1, job, load
+from enginebench.address import Address
 from enginebench.scripted import Script
 
 TOKENS = 6
@@ -15,12 +16,12 @@ QUICK = {"first_s": 0.001, "pace_s": 0.0002}
 def play(script, count=40, streams=8, timeout_s=20.0, port=None):
     """The records of so many requests to a server that plays a script."""
     with calibrate.serving(script) as server:
-        address = server.address if port is None else load.Address("127.0.0.1", port)
+        address = server.address if port is None else Address("127.0.0.1", port)
         requests = [
-            load.post(address, "/v1/completions", {"max_tokens": TOKENS}, f"{index}")
+            http1.post(address, "/v1/completions", {"max_tokens": TOKENS}, f"{index}")
             for index in range(count)
         ]
-        sent = load.Load(address, requests, streams, timeout_s=timeout_s)
+        sent = job.Load(address, requests, streams, timeout_s=timeout_s)
         with load.run(sent) as taken:
             return calibrate.records_of(taken, TOKENS)
 

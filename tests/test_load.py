@@ -5,7 +5,8 @@ import pytest
 from conftest import ROOT
 from fake_server import FakeServer
 
-from enginebench import exchange, load
+from enginebench import exchange, http1, job, load
+from enginebench.address import Address
 from enginebench.dialect import Ask
 from enginebench.launch import load_engine
 
@@ -14,9 +15,9 @@ DIALECT = load_engine(ROOT, "vllm").dialect
 
 
 def drive(port, count, concurrency, timeout_s=10.0, **more):
-    address = load.Address("127.0.0.1", port)
+    address = Address("127.0.0.1", port)
     requests = [
-        load.post(address, DIALECT.generate_path, DIALECT.body(ASK), f"r{index}")
+        http1.post(address, DIALECT.generate_path, DIALECT.body(ASK), f"r{index}")
         for index in range(count)
     ]
     return load.run_closed_loop(address, requests, concurrency, timeout_s, **more)
@@ -33,7 +34,7 @@ def free_port():
 
 
 def test_a_post_is_one_http_request_with_its_body():
-    raw = load.post(load.Address("127.0.0.1", 80), "/v1/x", {"prompt": "é"}, "r1")
+    raw = http1.post(Address("127.0.0.1", 80), "/v1/x", {"prompt": "é"}, "r1")
     head, _, body = raw.partition(b"\r\n\r\n")
     assert json.loads(body) == {"prompt": "é"}
     first, *fields = head.decode().split("\r\n")
@@ -163,7 +164,7 @@ def test_lost_is_asked_only_after_a_fault():
 
 
 def test_the_counts_for_a_display_end_at_all_done_and_none_in_flight():
-    live = load.Live()
+    live = job.Live()
     with FakeServer() as server:
         found = drive(server.port, 6, 3, live=live)
     assert (live.requests_done, live.in_flight) == (6, 0)

@@ -1,6 +1,6 @@
 import pytest
 
-from enginebench import memory
+from enginebench import dialect, memory
 from enginebench.columns import gather
 from enginebench.memory import Sample
 
@@ -56,8 +56,8 @@ def test_used_tokens_are_stated_or_a_share_of_the_capacity(values, tokens):
     ],
 )
 def test_a_capacity_that_is_only_logged_is_blocks_times_their_size(log, tokens):
-    assert memory.capacity_in_log(r"KV-cache blocks: (\d+), size: (\d+)", log) == tokens
-    assert memory.capacity_in_log("", log) is None
+    assert dialect.capacity_in_log(r"KV-cache blocks: (\d+), size: (\d+)", log) == tokens
+    assert dialect.capacity_in_log("", log) is None
 
 
 def test_waste_is_what_is_used_and_nobody_needs():

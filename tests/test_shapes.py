@@ -13,7 +13,8 @@ import pytest
 from fake_server import FakeServer
 from test_load import DIALECT, drive, read
 
-from enginebench import calibrate, client, load, workers
+from enginebench import calibrate, client, http1, job, load, workers
+from enginebench.address import Address
 from enginebench.dialect import Ask
 from enginebench.errors import UserError
 from enginebench.scripted import Script
@@ -26,10 +27,10 @@ def play(count, streams, script=QUICK, processes=1, **more):
     """A load on the scripted server: what was taken, its records, the server's account."""
     with calibrate.serving(script) as server:
         requests = [
-            load.post(server.address, "/v1/completions", {"max_tokens": TOKENS}, f"{index}")
+            http1.post(server.address, "/v1/completions", {"max_tokens": TOKENS}, f"{index}")
             for index in range(count)
         ]
-        sent = load.Load(server.address, requests, streams, timeout_s=20, **more)
+        sent = job.Load(server.address, requests, streams, timeout_s=20, **more)
         with workers.run(sent, processes) as taken:
             records = calibrate.records_of(taken, TOKENS)
             own = client.figures(taken)
@@ -96,9 +97,9 @@ def test_a_connection_that_slept_is_opened_anew(monkeypatch):
 
 def test_a_request_beyond_the_kernels_buffer_is_sent_in_parts():
     with FakeServer() as server:
-        address = load.Address("127.0.0.1", server.port)
+        address = Address("127.0.0.1", server.port)
         big = {"prompt": [1] * 3_000_000}
-        requests = [load.post(address, "/v1/completions", big, f"r{k}") for k in range(2)]
+        requests = [http1.post(address, "/v1/completions", big, f"r{k}") for k in range(2)]
         found = load.run_closed_loop(address, requests, 2, 20)
     assert [read(took).text for took in found] == ["r0.1 r0.2 r0.3 ", "r1.1 r1.2 r1.3 "]
 
@@ -120,18 +121,18 @@ def test_processes_that_cannot_connect_still_give_every_request_its_record():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    address = load.Address("127.0.0.1", port)
-    requests = [load.post(address, "/", {}, f"{k}") for k in range(10)]
-    live = load.Live()
-    with workers.run(load.Load(address, requests, 4), 2, live) as taken:
+    address = Address("127.0.0.1", port)
+    requests = [http1.post(address, "/", {}, f"{k}") for k in range(10)]
+    live = job.Live()
+    with workers.run(job.Load(address, requests, 4), 2, live) as taken:
         assert Counter(e.kind for e in taken.exchanges) == {"refused": 10}
     assert live.requests_done == 10
 
 
 def test_once_the_engine_is_lost_the_processes_give_up_what_is_left():
-    address = load.Address("127.0.0.1", 9)  # nobody listens there
-    requests = [load.post(address, "/", {}, f"{k}") for k in range(20_000)]
-    with workers.run(load.Load(address, requests, 2), 2, lost=lambda: "it is gone") as taken:
+    address = Address("127.0.0.1", 9)  # nobody listens there
+    requests = [http1.post(address, "/", {}, f"{k}") for k in range(20_000)]
+    with workers.run(job.Load(address, requests, 2), 2, lost=lambda: "it is gone") as taken:
         kinds = Counter(e.kind for e in taken.exchanges)
     assert set(kinds) <= {"refused", "not sent"}
     assert sum(kinds.values()) == 20_000
@@ -146,9 +147,9 @@ def test_a_process_of_the_load_generator_that_is_killed_ends_the_load_in_one_lin
     killer = threading.Thread(target=kill_one)
     killer.start()
     with FakeServer("silent") as server:
-        address = load.Address("127.0.0.1", server.port)
-        requests = [load.post(address, "/", {}, f"{k}") for k in range(4)]
-        sent = load.Load(address, requests, 4, timeout_s=20)
+        address = Address("127.0.0.1", server.port)
+        requests = [http1.post(address, "/", {}, f"{k}") for k in range(4)]
+        sent = job.Load(address, requests, 4, timeout_s=20)
         words = r"expected the results of 2 processes, found that one"
         with pytest.raises(UserError, match=words), workers.run(sent, 2):
             pass
@@ -157,8 +158,8 @@ def test_a_process_of_the_load_generator_that_is_killed_ends_the_load_in_one_lin
 
 
 def test_shares_of_a_load_are_whole_and_apart():
-    sent = load.Load(
-        load.Address("h", 1), [b"a", b"b", b"c", b"d", b"e"], 3, range(5), cancel_after_s={3: 9}
+    sent = job.Load(
+        Address("h", 1), [b"a", b"b", b"c", b"d", b"e"], 3, range(5), cancel_after_s={3: 9}
     )
     one, two = workers.split(sent, 2)
     assert (one.requests, two.requests) == ([b"a", b"c", b"e"], [b"b", b"d"])
@@ -168,9 +169,9 @@ def test_shares_of_a_load_are_whole_and_apart():
 
 
 def test_a_bearer_token_is_sent_and_shown_nowhere():
-    address = load.Address("127.0.0.1", 80, token="secret-x7Kq")
-    assert b"\r\nAuthorization: Bearer secret-x7Kq\r\n" in load.post(address, "/", {}, "r")
-    sent = load.Load(address, [], 1)
+    address = Address("127.0.0.1", 80, token="secret-x7Kq")
+    assert b"\r\nAuthorization: Bearer secret-x7Kq\r\n" in http1.post(address, "/", {}, "r")
+    sent = job.Load(address, [], 1)
     assert "secret" not in f"{address}{address!r}{sent!r}"
 
 
@@ -246,16 +247,16 @@ class TlsFront:
 def test_https_is_spoken_and_an_unknown_certificate_is_refused(certificate):
     with FakeServer() as server:
         front = TlsFront(certificate, server.port)
-        trusted = load.Address("127.0.0.1", front.port, tls=True, ca_file=str(certificate[0]))
+        trusted = Address("127.0.0.1", front.port, tls=True, ca_file=str(certificate[0]))
         ask = Ask((1, 2, 3, 4, 5), "five tokens", 3)
         requests = [
-            load.post(trusted, DIALECT.generate_path, DIALECT.body(ask), f"r{k}") for k in range(6)
+            http1.post(trusted, DIALECT.generate_path, DIALECT.body(ask), f"r{k}") for k in range(6)
         ]
         found = load.run_closed_loop(trusted, requests, 2, 10)
         assert [read(took).error for took in found] == [None] * 6
         assert [read(took).text for took in found] == [f"r{k}.1 r{k}.2 r{k}.3 " for k in range(6)]
 
-        unknown = load.Address("127.0.0.1", front.port, tls=True)
+        unknown = Address("127.0.0.1", front.port, tls=True)
         found = load.run_closed_loop(unknown, requests[:2], 1, 10)
         assert {took.kind for took in found} == {"refused"}
         assert all("certificate" in took.fault.lower() for took in found)
@@ -288,14 +289,14 @@ def test_bytes_that_wait_in_the_kernel_keep_the_time_of_their_arrival():
 
         thread = threading.Thread(target=serve)
         thread.start()
-        address = load.Address("127.0.0.1", port)
+        address = Address("127.0.0.1", port)
         ticks = []
 
         def sleep_once():
             if not ticks:
                 ticks.append(time.sleep(0.5))
 
-        sent = load.Load(address, [load.post(address, "/", {}, "r")], 1)
+        sent = job.Load(address, [http1.post(address, "/", {}, "r")], 1)
         with load.run(sent, on_tick=sleep_once) as taken:
             (took,) = taken.exchanges
             own = client.figures(taken)

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from enginebench import client, load, machine, plan
+from enginebench import client, http1, job, load, machine, plan
+from enginebench.address import Address
 from enginebench.completions import read_completions_event
 from enginebench.dialect import Ask, Dialect
 from enginebench.errors import UserError
@@ -69,8 +70,8 @@ class Running:
     log: Path
 
     @property
-    def address(self) -> load.Address:
-        return load.Address("127.0.0.1", self.port)
+    def address(self) -> Address:
+        return Address("127.0.0.1", self.port)
 
     def stop(self) -> list[Served]:
         """End it; its own account of every request, in the order of arrival."""
@@ -147,10 +148,10 @@ def measure(level: Level, seconds: float, cpu: int | None) -> Calibration:
     tokens = max(round((seconds / 2 - FIRST_S) / pace_s), 2)
     with serving(Script(first_s=FIRST_S, pace_s=pace_s), cpu) as server:
         requests = [
-            load.post(server.address, DIALECT.generate_path, {"max_tokens": tokens}, f"{index}")
+            http1.post(server.address, DIALECT.generate_path, {"max_tokens": tokens}, f"{index}")
             for index in range(2 * level.streams)
         ]
-        sent = load.Load(server.address, requests, level.streams, timeout_s=10 * seconds + 10)
+        sent = job.Load(server.address, requests, level.streams, timeout_s=10 * seconds + 10)
         with load.run(sent) as taken:
             records = records_of(taken, tokens)
             own = client.figures(taken)
@@ -168,7 +169,7 @@ def measure(level: Level, seconds: float, cpu: int | None) -> Calibration:
     )
 
 
-def records_of(taken: load.Taken, tokens: int) -> list[RequestRecord]:
+def records_of(taken: job.Taken, tokens: int) -> list[RequestRecord]:
     """The requests of a load on the scripted server, read."""
     ask = Ask((), "", tokens)
     return [

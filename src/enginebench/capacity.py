@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enginebench import ceilings
+from enginebench import data_sheets
 from enginebench.errors import UserError
 from enginebench.roofline import DTYPE_BYTES, Shape, UnknownShape, shape
 
@@ -85,8 +85,8 @@ def device_memory(name: str) -> tuple[float, str]:
     Raises:
         UserError: not in the table.
     """
-    devices = ceilings.table("devices.yaml")
-    entry = ceilings.find_device(name, devices)
+    devices = data_sheets.table("devices.yaml")
+    entry = data_sheets.find_device(name, devices)
     if entry is not None:
         return float(entry["memory"]), str(entry["source"])
     known = ", ".join(entry["pattern"] for entry in devices)
@@ -106,7 +106,7 @@ def load_config(model: str) -> tuple[str, Mapping[str, Any]]:
         path = path / "config.json"
     if path.exists():
         return str(path.parent.name if path.name == "config.json" else path.name), _read(path)
-    for entry in ceilings.table("models.yaml"):
+    for entry in data_sheets.table("models.yaml"):
         if entry["pattern"] in model.lower():
             return entry["pattern"], entry
     return model, _read(_from_hub(model))
@@ -135,7 +135,7 @@ def _from_hub(model: str) -> Path:
             return Path(hf_hub_download(model, "config.json"))
         except Exception as error:  # many kinds, all of which mean the same here
             reason = f"and the model hub gave none ({type(error).__name__})"
-    known = ", ".join(entry["pattern"] for entry in ceilings.table("models.yaml"))
+    known = ", ".join(entry["pattern"] for entry in data_sheets.table("models.yaml"))
     raise UserError(
         f"{model}: expected a config.json, its directory or a known model ({known}), found none of "
         f"these, {reason}; name the file"

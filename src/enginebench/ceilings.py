@@ -4,47 +4,20 @@ What a GPU reaches is measured too, but bounds nothing.
 """
 
 import json
-import re
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from docker.types import DeviceRequest
 
 from enginebench import leftovers
-from enginebench.dockerd import Docker
-from enginebench.observe import DOCKER_ERRORS
+from enginebench.data_sheets import data_sheet, table
+from enginebench.dockerd import DOCKER_ERRORS, Docker
 from enginebench.roofline import Ceiling
 
 PROBE_TIMEOUT_S = 120
-
-
-def table(name: str) -> list[dict[str, Any]]:
-    """One of the package's data files."""
-    text = resources.files("enginebench").joinpath("data", name).read_text()
-    rows: list[dict[str, Any]] = yaml.safe_load(text)
-    return rows
-
-
-def data_sheet(device: str, devices: Iterable[Mapping[str, Any]]) -> Ceiling | None:
-    """The ceiling of a device by its name; None if it is not in the table."""
-    entry = find_device(device, devices)
-    if entry is None:
-        return None
-    flops = {dtype: float(rate) for dtype, rate in entry["flops"].items()}
-    return Ceiling(device, float(entry["bandwidth"]), flops, entry["source"])
-
-
-def find_device(device: str, devices: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The row of a device by its name: an L40 is no L4, an A10G is an A10."""
-    name = device.lower().replace("-", " ").replace("max1550", "max 1550")
-    for entry in devices:
-        if re.search(rf"(?<![a-z0-9]){entry['pattern']}(?!\d)", name):
-            return entry
-    return None
 
 
 Probe = Callable[[int, str], str]  # threads, device -> what the probe printed
@@ -100,15 +73,6 @@ def measure(probe: Probe, threads: int, device: str) -> Ceiling | None:
     bandwidth = max(found["read_bytes_per_s"], found["copy_bytes_per_s"])
     when = "measured before the first engine" + (" and after the last" if device == "cpu" else "")
     return Ceiling("CPU" if device == "cpu" else "GPU", bandwidth, found["flops_per_s"], when)
-
-
-def higher(a: Ceiling, b: Ceiling | None) -> Ceiling:
-    """The higher of two measurements of one machine, figure by figure."""
-    if b is None:
-        return a
-    flops = {name: max(rate, b.flops_per_s.get(name, 0.0)) for name, rate in a.flops_per_s.items()}
-    bandwidth = max(a.bandwidth_bytes_per_s, b.bandwidth_bytes_per_s)
-    return Ceiling(a.name, bandwidth, flops, a.source)
 
 
 def here(gpus: list[dict[str, Any]], probes: Iterable[Probe], threads: int) -> Ceiling | None:

@@ -18,7 +18,6 @@ from enginebench import (
     measure,
     memory,
     other_tools,
-    plan,
     plausible,
     prometheus,
     record,
@@ -27,6 +26,7 @@ from enginebench import (
 from enginebench.agreement import Comparison
 from enginebench.check import Finding, Verdict
 from enginebench.columns import Columns
+from enginebench.load_level import cell_id, load_text
 from enginebench.plausible import Shares
 
 
@@ -52,7 +52,7 @@ class CellRow:
 
     @property
     def id(self) -> str:
-        return plan.cell_id(self.workload, self.concurrency, self.rate)
+        return cell_id(self.workload, self.concurrency, self.rate)
 
     @property
     def level(self) -> float:
@@ -74,11 +74,6 @@ class CellRow:
     @property
     def problems(self) -> tuple[str, ...]:
         return tuple(finding.text for finding in self.findings)
-
-
-def load_text(concurrency: int, rate: float | None) -> str:
-    """A level of load in words."""
-    return f"{concurrency} in flight" if rate is None else f"{rate:g} requests/s offered"
 
 
 def cell_row(

@@ -15,7 +15,7 @@ from itertools import product
 from typing import Any, Literal
 
 from enginebench import setups
-from enginebench.cells import load_text
+from enginebench.load_level import load_text
 from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary, cells_of, output_text, paired_ratio, workload_of
 

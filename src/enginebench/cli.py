@@ -38,13 +38,15 @@ from enginebench import (
     wandb_log,
     wandb_report,
 )
-from enginebench.display import Display, Tell, clock, json_lines, reading, silent
+from enginebench.display import Display, Tell, json_lines, silent
 from enginebench.errors import UserError
 from enginebench.prepare import Prepared, load_engines, prepare
+from enginebench.progress import reading
 from enginebench.record import Writer, last, latest
 from enginebench.run import Outcome, run
 from enginebench.study import Study
 from enginebench.summarize import Summary, size, summarize
+from enginebench.text import clock
 
 EXIT_INVALID_CELLS = 1
 EXIT_USER_ERROR = 2

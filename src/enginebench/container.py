@@ -12,12 +12,13 @@ import psutil
 import yaml
 from docker.models.containers import Container
 
-from enginebench import leftovers, load
+from enginebench import leftovers
+from enginebench.address import Address
 from enginebench.compose import Project
-from enginebench.dockerd import Docker
+from enginebench.dockerd import DOCKER_ERRORS, Docker
 from enginebench.errors import EngineError
 from enginebench.launch import Engine, as_text
-from enginebench.observe import DOCKER_ERRORS, Observer
+from enginebench.observe import Observer
 from enginebench.secrecy import redact, redact_file, redact_values
 from enginebench.server import HOST, LOG_TAIL_LINES, STOP_GRACE_S, Server
 
@@ -108,7 +109,7 @@ def _is_here(container: Container) -> bool:
     return bool(gateways & ours)
 
 
-def _address(container: Container, port: int, is_here: bool) -> load.Address:
+def _address(container: Container, port: int, is_here: bool) -> Address:
     """Where the client asks: the container itself where it can be reached, else its published port.
 
     A port published on the loopback goes through a process of Docker's that copies every byte: it
@@ -116,10 +117,10 @@ def _address(container: Container, port: int, is_here: bool) -> load.Address:
     """
     networks = container.attrs["NetworkSettings"]["Networks"].values()
     inside = next((network["IPAddress"] for network in networks if network["IPAddress"]), "")
-    return load.Address(inside if is_here and inside else HOST, port)
+    return Address(inside if is_here and inside else HOST, port)
 
 
-def _facts(container: Container, docker: Docker, address: load.Address) -> dict[str, Any]:
+def _facts(container: Container, docker: Docker, address: Address) -> dict[str, Any]:
     """What ran, as Docker sees it: the image by its digest, the command with its entrypoint."""
     config = container.attrs["Config"]
     image = docker.client.images.get(container.attrs["Image"])

@@ -4,6 +4,8 @@
 ``launch.yaml``.
 """
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,3 +80,9 @@ METRIC_NAMES: Mapping[str, str] = {
     "prefix_hit_tokens_total": "prompt tokens found in a prefix cache since start",
     "prefix_query_tokens_total": "prompt tokens looked up in a prefix cache since start",
 }
+
+
+def capacity_in_log(pattern: str, log: str) -> int | None:
+    """Tokens of KV cache as an engine's log states them: the product of the pattern's groups."""
+    found = re.search(pattern, log) if pattern else None
+    return math.prod(int(number) for number in found.groups()) if found else None

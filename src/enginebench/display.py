@@ -7,8 +7,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Any
@@ -16,16 +15,14 @@ from typing import IO, Any
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from enginebench.load import Live as LoadLive
+from enginebench.job import Live as LoadLive
+from enginebench.text import clock
 
 REFRESH_PER_S = 4
-LARGE_BYTES = 50 << 20  # read in more than a moment
-LINE_EVERY_S = 5.0
 LOOKS = 5  # the rate "now" is that since the fifth last look at the engine
 
 #: What is shown of an engine's metrics, where it has them, and what is looked at.
@@ -238,46 +235,3 @@ class Display:
         if self._warning:
             rows.append(Text(f"last warning: {self._warning}", style="yellow"))
         return Group(*rows)
-
-
-@contextmanager
-def reading(console: Console, total_bytes: int) -> Iterator[Callable[[int], object]]:
-    """Progress through a large record: a bar on a terminal, a line now and then elsewhere.
-
-    Yields:
-        What is to be told of each piece that was read, in bytes. A small record shows nothing.
-    """
-    if total_bytes < LARGE_BYTES:
-        yield int
-        return
-    done, shown_s = 0, time.perf_counter()
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, transient=True,
-        disable=not console.is_terminal,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("reading the record", total=total_bytes)
-        every_s = 1 / REFRESH_PER_S if console.is_terminal else LINE_EVERY_S
-
-        def told(count: int) -> None:
-            nonlocal done, shown_s
-            done += count
-            now_s = time.perf_counter()
-            if now_s - shown_s >= every_s:
-                shown_s = now_s
-                bar.update(task, completed=done)
-                if not console.is_terminal:
-                    share = f"{done / total_bytes:.0%} of {total_bytes / 2**20:,.0f} MiB"
-                    console.print(f"reading the record: {share}", highlight=False)
-
-        yield told
-
-
-def clock(seconds: float) -> str:
-    """Seconds as people say them: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

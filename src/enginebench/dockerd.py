@@ -1,6 +1,7 @@
 """The Docker daemon: whether it is there, and a client that speaks to it."""
 
 import functools
+import http.client
 import os
 import socket
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import docker
+import requests
+import urllib3
 from docker.context import ContextAPI
 from docker.errors import DockerException
 
@@ -16,6 +19,15 @@ from enginebench.errors import UserError
 
 CONNECT_TIMEOUT_S = 20
 DEFAULT_HOST = "unix:///var/run/docker.sock"
+
+#: What the Docker client raises when the daemon does not answer, or has gone in the middle.
+DOCKER_ERRORS = (
+    DockerException,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,12 @@ connection is free again; and afterwards, to take the kept bytes apart. It never
 body. Framing rules: RFC 9112 section 6 (chunked, content-length, or until the connection closes).
 """
 
+import json
 import re
+from collections.abc import Mapping
+from typing import Any
+
+from enginebench.address import Address
 
 # Python's own int() and isdigit() accept signs, underscores and other scripts' digits.
 _STATUS = re.compile(r"[1-9][0-9]{2}(?![0-9])")
@@ -196,3 +201,16 @@ class ResponseReader:
         if len(self._buffer) - self._at > MAX_SIZE_LINE_BYTES:
             raise ProtocolError(f"a framing line is longer than {MAX_SIZE_LINE_BYTES} bytes")
         return None
+
+
+def post(address: Address, path: str, body: Mapping[str, Any], request_id: str) -> bytes:
+    """The bytes of a POST with a JSON body."""
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\n"
+        f"Content-Type: application/json\r\nAccept: text/event-stream\r\n"
+        f"X-Request-Id: {request_id}\r\nContent-Length: {len(content)}\r\n"
+    )
+    if address.token is not None:
+        head += f"Authorization: Bearer {address.token}\r\n"
+    return head.encode() + b"\r\n" + content

@@ -7,8 +7,8 @@ from typing import Any
 import psutil
 
 from enginebench import dockerd, leftovers, nvml
+from enginebench.dockerd import DOCKER_ERRORS
 from enginebench.errors import EngineError
-from enginebench.observe import DOCKER_ERRORS
 
 WAIT_S = 60.0
 POLL_S = 0.5

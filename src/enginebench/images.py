@@ -8,10 +8,9 @@ from typing import Any
 from docker.errors import ImageNotFound
 
 from enginebench.compose import Project
-from enginebench.dockerd import Docker
+from enginebench.dockerd import DOCKER_ERRORS, Docker
 from enginebench.errors import UserError
 from enginebench.launch import Engine, interpolate
-from enginebench.observe import DOCKER_ERRORS
 from enginebench.secrecy import redact
 
 LOG_TAIL_LINES = 12

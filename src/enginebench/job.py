@@ -1,13 +1,11 @@
 """What a load is, and what it brings back."""
 
-import json
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from enginebench.address import Address
 from enginebench.arrivals import Exchange, Spool
-from enginebench.wire import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +59,3 @@ class Taken:
     def __exit__(self, *_: object) -> None:
         for spool in self.spools:
             spool.close()
-
-
-def post(address: Address, path: str, body: Mapping[str, Any], request_id: str) -> bytes:
-    """The bytes of a POST with a JSON body."""
-    content = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\n"
-        f"Content-Type: application/json\r\nAccept: text/event-stream\r\n"
-        f"X-Request-Id: {request_id}\r\nContent-Length: {len(content)}\r\n"
-    )
-    if address.token is not None:
-        head += f"Authorization: Bearer {address.token}\r\n"
-    return head.encode() + b"\r\n" + content

@@ -19,7 +19,6 @@ CONTROL_BYTES = socket.CMSG_SPACE(STAMP.size)
 NO_STAMP = bytes(STAMP.size)  # kept where the kernel gave none
 
 _TFD_NONBLOCK, _TFD_TIMER_ABSTIME = os.O_NONBLOCK, 1  # sys/timerfd.h
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -80,8 +79,3 @@ class Timer:
 
     def close(self) -> None:
         os.close(self.fd)
-
-
-def die_with_parent(signal_number: int) -> None:
-    """Have the kernel send this process a signal when the one that started it ends."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal_number)

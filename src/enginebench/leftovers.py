@@ -15,7 +15,7 @@ from collections.abc import Callable
 import psutil
 
 from enginebench import dockerd
-from enginebench.observe import DOCKER_ERRORS
+from enginebench.dockerd import DOCKER_ERRORS
 
 MARK = "ENGINEBENCH_HARNESS"
 LABEL = "enginebench"  # compose/base.yaml gives it to every container

@@ -17,10 +17,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from enginebench import kernel, wire
+from enginebench.address import Address
 from enginebench.arrivals import Exchange, Kind, Spool, arrivals, stamp_s
 from enginebench.http1 import ProtocolError, is_one_chunk
-from enginebench.job import Live, Load, Own, Taken, post
-from enginebench.wire import Address, Stream
+from enginebench.job import Live, Load, Own, Taken
+from enginebench.wire import Stream
 
 CONNECT_TIMEOUT_S = 10.0
 IDLE_LIMIT_S = 4.0  # servers drop a silent connection after 5 s (uvicorn's default) or later
@@ -29,8 +30,6 @@ TICK_S = 0.005  # how often the loop looks whether it is on time
 SAVED_PER_TICK = 16  # finished responses written away between two looks at the sockets
 CLOCK_STEP_NS = 20_000  # the wall clock was set if its distance changed by more
 SWITCH_S = 1e-4  # longest time that another thread may hold the interpreter
-
-__all__ = ["Address", "Exchange", "Live", "Load", "Own", "Taken", "post", "run", "run_closed_loop"]
 
 
 def run(

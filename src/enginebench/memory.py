@@ -9,8 +9,6 @@ the remainder, stated and not explained: runtime, activations, graphs, allocator
 the pages of a reserved pool that nobody has touched yet.
 """
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,12 +53,6 @@ def samples(
         )
         for time_s, page, now, now_in_blocks in zip(times_s, pages, held, in_blocks, strict=True)
     )
-
-
-def capacity_in_log(pattern: str, log: str) -> int | None:
-    """Tokens of KV cache as an engine's log states them: the product of the pattern's groups."""
-    found = re.search(pattern, log) if pattern else None
-    return math.prod(int(number) for number in found.groups()) if found else None
 
 
 def used_tokens(page: Page) -> float | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enginebench import ceilings, embedded, roofline
+from enginebench import data_sheets, embedded, roofline
 from enginebench.embedded import EMBEDDED, Design
 from enginebench.errors import UserError
 
@@ -46,7 +46,7 @@ def design(name: str) -> Design | None:
     if not name.startswith(RANDOM):
         return None
     # What has no rope_theta there is no plain Llama: experts, windows or biases.
-    known = {row["pattern"]: row for row in ceilings.table("models.yaml") if "rope_theta" in row}
+    known = {row["pattern"]: row for row in data_sheets.table("models.yaml") if "rope_theta" in row}
     row = known.get(name.removeprefix(RANDOM))
     if row is None:
         raise UserError(

@@ -1,6 +1,5 @@
 """Following one container from its start: its log, its memory and CPU time, its end."""
 
-import http.client
 import signal
 import threading
 import time
@@ -8,19 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import requests
-import urllib3
-from docker.errors import DockerException
 from docker.models.containers import Container
 
-#: What the Docker client raises when the daemon does not answer, or has gone in the middle.
-DOCKER_ERRORS = (
-    DockerException,
-    requests.RequestException,
-    urllib3.exceptions.HTTPError,
-    http.client.HTTPException,
-    OSError,
-)
+from enginebench.dockerd import DOCKER_ERRORS
 
 
 class Observer:

@@ -5,16 +5,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from enginebench.load_level import cell_id
 from enginebench.study import Study, Variant, Workload
 
 AGREEMENT = "agreement"
 OPEN_WARMUPS = 16  # an open loop has no streams that one could be sent for
-
-
-def cell_id(workload: str, concurrency: int, rate: float | None) -> str:
-    """The name of a cell, and of its directory in the record."""
-    level = f"c{concurrency}" if rate is None else f"r{rate:g}"
-    return f"{workload}-{level}"
 
 
 @dataclass(frozen=True, slots=True)

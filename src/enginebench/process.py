@@ -1,7 +1,6 @@
 """Engines as plain processes: start and stop. For machines without Docker."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -13,15 +12,15 @@ from typing import Any
 
 import psutil
 
-from enginebench import environment, leftovers, load
+from enginebench import environment, leftovers
+from enginebench.address import Address
 from enginebench.errors import EngineError, UserError
 from enginebench.launch import Engine, Native, as_text, interpolate
+from enginebench.linux import die_with_parent
 from enginebench.secrecy import redact_file
 from enginebench.server import HOST, STOP_GRACE_S, Server
 
 TELLING_PREFIXES = ("OMP_", "MKL_", "KMP_", "GOMP_", "TORCH", "CUDA_", "HF_", "VLLM_", "LD_PRELOAD")
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_LIBC = ctypes.CDLL(None)  # loaded here: little is safe between fork and exec
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def start(engine: Engine, command: Command, directory: Path) -> Server:
     }
     return Server(
         engine,
-        load.Address(HOST, command.port),
+        Address(HOST, command.port),
         process.pid,
         log,
         time.perf_counter(),
@@ -128,7 +127,7 @@ def _inherited(command: Command) -> dict[str, str]:
 
 def _in_child() -> None:
     """If the harness is killed outright, the kernel ends the engine's main process too."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
 
 
 def _death(process: subprocess.Popen[bytes]) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from enginebench import ceilings, roofline
+from enginebench import data_sheets, roofline
 from enginebench.errors import UserError
 from enginebench.roofline import Shape, UnknownShape
 
@@ -70,7 +70,7 @@ def check_file(path: Path, precision: str, counts: Counts) -> list[Checked]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(f"{path}: expected a CSV file, found none ({reason})") from None
-    devices, models = ceilings.table("devices.yaml"), ceilings.table("models.yaml")
+    devices, models = data_sheets.table("devices.yaml"), data_sheets.table("models.yaml")
     return [_check_row(line, row, devices, models, precision, counts) for line, row in rows]
 
 
@@ -112,7 +112,7 @@ def _check_row(
         return Checked(line, row, "not checked", reason)
 
     dtype = roofline.dtype_name(row.get("precision") or precision)
-    ceiling = ceilings.data_sheet(row["gpu"], devices)
+    ceiling = data_sheets.data_sheet(row["gpu"], devices)
     try:
         model = _shape(row["model"], models)
         batch, prompt, output = (int(float(row[name])) for name in ("batch", "input", "output"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from enginebench import stats
-from enginebench.cells import load_text
+from enginebench.load_level import load_text
 from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary, cells_of, paired_ratio
 

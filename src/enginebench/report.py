@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from enginebench import (
-    budget,
+    client_tables,
     datafiles,
     distributions,
     figures,
@@ -95,11 +95,11 @@ def _client(summary: Summary) -> dict[str, Any]:
     ]
     calibration = summary.study.get("calibration") or []
     return {
-        "calibration_headings": budget.CALIBRATION_HEADINGS,
-        "calibration": budget.calibration_table(summary.study),
+        "calibration_headings": client_tables.CALIBRATION_HEADINGS,
+        "calibration": client_tables.calibration_table(summary.study),
         "shares_core": any(not found["has_own_core"] for found in calibration),
-        "client_headings": budget.CELL_HEADINGS,
-        "clients": budget.cell_table(cells),
+        "client_headings": client_tables.CELL_HEADINGS,
+        "clients": client_tables.cell_table(cells),
     }
 
 

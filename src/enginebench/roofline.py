@@ -203,3 +203,12 @@ def _flops_s(
     spared = 0 if projected is None else tokens - projected
     flops = tokens * model.flops_per_token - spared * 2 * model.vocabulary * model.hidden
     return flops / peak
+
+
+def higher(a: Ceiling, b: Ceiling | None) -> Ceiling:
+    """The higher of two measurements of one machine, figure by figure."""
+    if b is None:
+        return a
+    flops = {name: max(rate, b.flops_per_s.get(name, 0.0)) for name, rate in a.flops_per_s.items()}
+    bandwidth = max(a.bandwidth_bytes_per_s, b.bandwidth_bytes_per_s)
+    return Ceiling(a.name, bandwidth, flops, a.source)

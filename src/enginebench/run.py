@@ -15,16 +15,17 @@ from enginebench import (
     container,
     environment,
     exchange,
+    http1,
     idle,
-    load,
+    job,
     machine,
-    memory,
     nvml,
     plan,
     process,
     prometheus,
     workers,
 )
+from enginebench import dialect as memory
 from enginebench.display import GAUGES, Display
 from enginebench.errors import EngineError
 from enginebench.exchange import Phase, RequestRecord
@@ -33,9 +34,10 @@ from enginebench.launch import Engine
 from enginebench.measure import cell_figures
 from enginebench.plan import Cell, Launch
 from enginebench.prepare import Prepared, Work
+from enginebench.ready import wait_ready
 from enginebench.record import Writer
 from enginebench.resume import There
-from enginebench.server import Server, choose_port, wait_ready
+from enginebench.server import Server, choose_port
 from enginebench.watch import Watcher, local_session
 
 SETTLE_S = 0.3  # engines publish their counters a moment after the last token
@@ -189,7 +191,7 @@ def _run_agreement(
     show.stage(f"{item.variant.label}: answering {cell.requests} prompts to compare answers")
     writer.event("agree", launch=item.id)
     work = prepared.work[cell.id]
-    records, _ = _drive(prepared, cell, server, work, "measured", load.Live())
+    records, _ = _drive(prepared, cell, server, work, "measured", job.Live())
     rows = (record.to_json() for record in records)
     writer.write_lines(f"raw/{item.id}/agreement.jsonl.gz", rows, compress=True)
     show.start_done(plan.cell_estimate_s(item, cell))
@@ -224,10 +226,10 @@ def _run_cell(
     where = f"raw/{item.id}/{cell.id}"
     work, engine = prepared.work[cell.id], server.engine
     names = {"launch": item.id, "cell": cell.id}
-    live = load.Live()
+    live = job.Live()
     show.stage(f"{label}: warming up")
     writer.event("warm", **names)
-    records, _ = _drive(prepared, cell, server, work, "warmup", load.Live())
+    records, _ = _drive(prepared, cell, server, work, "warmup", job.Live())
     show.cell(label, cell.requests, live)
     writer.event("load", **names)
     gpus = nvml.gpus() if prepared.device == "cuda" else ()
@@ -267,7 +269,7 @@ def _drive(
     server: Server,
     work: Work,
     phase: Phase,
-    live: load.Live,
+    live: job.Live,
     item: Launch | None = None,
 ) -> tuple[list[RequestRecord], client.Figures]:
     """Send a cell's requests; what came of each, and what the client says of itself.
@@ -279,10 +281,10 @@ def _drive(
     dialect = server.engine.dialect
     ids = [f"{cell.id}-{phase}-{index}" for index in range(len(asks))]
     bodies = [
-        load.post(server.address, dialect.generate_path, dialect.body(ask), request_id)
+        http1.post(server.address, dialect.generate_path, dialect.body(ask), request_id)
         for ask, request_id in zip(asks, ids, strict=True)
     ]
-    sent = load.Load(
+    sent = job.Load(
         server.address,
         bodies,
         cell.warmups if is_warmup else cell.concurrency,

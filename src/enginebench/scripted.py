@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from enginebench import kernel
+from enginebench import kernel, linux
 
 SPIN_S = 0.001  # the last stretch before a token is due is waited for awake
 SENDS_BEFORE_READING = 32
@@ -355,7 +355,7 @@ def main() -> None:
     server = Server(Script.from_json(script_file.read_text()))
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the starter's business
-    kernel.die_with_parent(signal.SIGKILL)
+    linux.die_with_parent(signal.SIGKILL)
     gc.freeze()
     gc.disable()
     print(server.port, flush=True)

@@ -1,6 +1,6 @@
 """The sentences of a report: each is made from the summary, or does not appear."""
 
-from enginebench import cells, roofline, setups, stats
+from enginebench import load_level, roofline, setups, stats
 from enginebench.ranking import RATE, Place, Ranking, pareto, ranking
 from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary, cells_of, paired_ratio
@@ -201,7 +201,7 @@ def costs(summary: Summary) -> list[str]:
         ranked = sorted(cheapest.values(), key=lambda pair: pair[0])
         texts = [
             f"{group.label} {interval_text(group.figures['usd_per_million_output_tokens'], 2)} "
-            f"({cells.load_text(group.concurrency, group.rate)})"
+            f"({load_level.load_text(group.concurrency, group.rate)})"
             for _, group in ranked
         ]
         said.append(

@@ -3,24 +3,19 @@ ready."""
 
 import contextlib
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
-import requests
 
-from enginebench import exchange, load
-from enginebench.dialect import Ask
-from enginebench.errors import EngineError, UserError
+from enginebench.address import Address
+from enginebench.errors import UserError
 from enginebench.launch import Engine
 from enginebench.secrecy import redact
-from enginebench.watch import local_session
 
 HOST = "127.0.0.1"
-POLL_S = 0.25
 STOP_GRACE_S = 15.0
 LOG_TAIL_LINES = 15
 
@@ -30,7 +25,7 @@ class Server:
     """A started engine. What differs between processes and containers are its two functions."""
 
     engine: Engine
-    address: load.Address
+    address: Address
     pid: int | None  # of its first process; None where this machine cannot see it
     log: Path
     started_s: float
@@ -85,50 +80,3 @@ def _holder(port: int | None) -> str:
                 process = psutil.Process(connection.pid)
                 return f" by {process.name()} (process {connection.pid})"
     return ""
-
-
-def wait_ready(server: Server, ask: Ask, deadline_s: float) -> float:
-    """Wait for a 200 from the health path and one real generation; return seconds since start.
-
-    Raises:
-        EngineError: the engine ended, the deadline passed, or it refused the request; with the
-            last lines of its log.
-    """
-    name, dialect = server.engine.name, server.engine.dialect
-    last = "no answer yet"
-    session = local_session()
-    while (left_s := server.started_s + deadline_s - time.perf_counter()) > 0:
-        if (death := server.death()) is not None:
-            raise EngineError(
-                f"{name}: {death} before it was ready; the end of its log:", server.log_tail()
-            )
-        try:
-            answer = session.get(server.url + dialect.health_path, timeout=min(5, left_s))
-            last = f"HTTP {answer.status_code} from {dialect.health_path}"
-            if answer.status_code == 200:
-                first = _first_generation(server, ask, left_s)
-                if first.error is None:
-                    return time.perf_counter() - server.started_s
-                last = f"a first generation failed: {first.error}"
-                if first.status is not None and 400 <= first.status < 500:
-                    raise EngineError(
-                        f"{name}: it refused the study's first request ({first.error}); "
-                        "mend the study or the engine's settings; the end of its log:",
-                        server.log_tail(),
-                    )
-        except requests.RequestException as error:
-            last = f"{type(error).__name__} at {server.url}{dialect.health_path}"
-        time.sleep(POLL_S)
-    raise EngineError(
-        f"{name}: not ready within {deadline_s:g} s (ready_timeout_s); last answer: {last}; "
-        "the end of its log:",
-        server.log_tail(),
-    )
-
-
-def _first_generation(server: Server, ask: Ask, timeout_s: float) -> exchange.RequestRecord:
-    """Generate once, outside everything that is measured."""
-    dialect = server.engine.dialect
-    request = load.post(server.address, dialect.generate_path, dialect.body(ask), "ready")
-    (answer,) = load.run_closed_loop(server.address, [request], 1, timeout_s)
-    return exchange.read(answer, dialect, ask, phase="warmup", request_id="ready")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enginebench import agreement, ceilings, cells, record, roofline, stats
+from enginebench import agreement, cells, record, roofline, stats
 from enginebench.agreement import Comparison
 from enginebench.cells import CellRow
 from enginebench.stats import Interval
@@ -104,7 +104,7 @@ def summarize(directory: Path, told: Callable[[int], object] = int) -> Summary:
     """
     study = record.read_study(directory)
     study["ceilings"] = _ceilings(directory, study)
-    study["ceiling"] = ceilings.higher(*study["ceilings"]) if study["ceilings"] else None
+    study["ceiling"] = roofline.higher(*study["ceilings"]) if study["ceilings"] else None
     files = {p["id"]: directory / "raw" / p["id"] / "launch.json" for p in study["plan"]}
     launches = {name: record.read_json(file) for name, file in files.items() if file.exists()}
     reference = study["study"]["reference"] or _labels(study)[0]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from enginebench import ceilings, claims, ranking, stats
+from enginebench import claims, data_sheets, ranking, stats
 from enginebench.check import CHECKS
 from enginebench.stats import Interval
 from enginebench.summarize import Group, Summary, output_text
@@ -290,7 +290,7 @@ def claim_rows(summary: Summary) -> list[dict[str, Any]]:
     facts = summary.study
     device = ", ".join(gpu["name"] for gpu in facts["machine"]["gpus"]) or facts["machine"]["cpu"]
     rows = []
-    for found in claims.tested(summary, ceilings.table("claims.yaml")):
+    for found in claims.tested(summary, data_sheets.table("claims.yaml")):
         claim = found.claim
         cells = [
             claim["name"],

@@ -5,7 +5,7 @@ from typing import Any
 
 from enginebench import setups
 from enginebench.agreement import Comparison
-from enginebench.cells import load_text
+from enginebench.load_level import load_text
 from enginebench.ranking import RATE
 from enginebench.stats import standing
 from enginebench.summarize import Summary, cells_of

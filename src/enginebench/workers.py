@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from enginebench import kernel, load
+from enginebench import linux, load
 from enginebench.arrivals import Exchange, Spool, Spooled
 from enginebench.errors import UserError
 from enginebench.job import Live, Load, Own, Taken
@@ -100,7 +100,7 @@ def split(sent: Load, processes: int) -> list[Load]:
 def _work(share: Load, pipe: "Connection[Any, Any]", counts: Any, number: int, path: Any) -> None:
     """What a process does: open, say so, wait for the moment, run, hand over."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the starter's business
-    kernel.die_with_parent(signal.SIGKILL)
+    linux.die_with_parent(signal.SIGKILL)
     live, first = Live(), COUNTS * number
 
     def publish() -> None:
