@@ -2,8 +2,12 @@
 
 from typing import Any
 
-from enginebench.completions import completions_body, ids_wanted, read_completions_event
-from enginebench.dialect import Ask, Dialect
+from enginebench.engines.dialect import Ask, Dialect
+from enginebench.engines.openai_completions import (
+    completions_body,
+    ids_wanted,
+    read_completions_event,
+)
 
 
 def body(ask: Ask) -> dict[str, Any]:

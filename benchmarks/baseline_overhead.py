@@ -14,13 +14,16 @@ from typing import Annotated, Any
 
 import typer
 
-from enginebench import environment, http1, load, machine, model, process, prompts
-from enginebench.dialect import Ask
-from enginebench.exchange import read
-from enginebench.launch import Engine, load_engine
-from enginebench.measure import cell_figures
-from enginebench.ready import wait_ready
-from enginebench.server import choose_port, patiently
+from enginebench.engines.dialect import Ask
+from enginebench.engines.directory import Engine, load_engine
+from enginebench.hardware import machine
+from enginebench.launch import environment, process
+from enginebench.launch.server import choose_port, patiently
+from enginebench.load import event_loop, http1
+from enginebench.load.request_record import read
+from enginebench.metrics.latency import cell_figures
+from enginebench.plan import models, prompts
+from enginebench.run.ready import wait_ready
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -57,8 +60,10 @@ def over_http(
             http1.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
             for index, ask in enumerate(asks)
         ]
-        load.run_closed_loop(server.address, bodies[:concurrency], concurrency, 600)  # warm-up
-        answers = load.run_closed_loop(server.address, bodies, concurrency, 600)
+        event_loop.run_closed_loop(
+            server.address, bodies[:concurrency], concurrency, 600
+        )  # warm-up
+        answers = event_loop.run_closed_loop(server.address, bodies, concurrency, 600)
     finally:
         server.stop(patiently)
     rows = [
@@ -79,7 +84,7 @@ def main(
     environment.build(engine, machine.device(), CACHE, print)
     worst = 1.0
     texts = prompts.read_sources(ROOT / "prompts.txt")
-    found = model.resolve("embedded", texts, CACHE / "models")
+    found = models.resolve("embedded", texts, CACHE / "models")
     tokenizer = prompts.load_tokenizer(found.path)
     print("| mode | dtype | in process, tokens/s | over HTTP, tokens/s | HTTP / in process |")
     print("|---|---|---:|---:|---:|")

@@ -22,9 +22,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import typer
 
-from enginebench import calibrate, machine, plots
-from enginebench.exchange import RequestRecord
-from enginebench.scripted import Script, Served
+from enginebench.hardware import machine
+from enginebench.load import calibrate
+from enginebench.load.request_record import RequestRecord
+from enginebench.load.scripted_server import Script, Served
+from enginebench.report.charts import style
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = Path(__file__).with_name("peers.py")
@@ -478,7 +480,7 @@ def own_limits(found: Mapping[str, Any]) -> str:
 
 def draw(found: Mapping[str, Mapping[str, Row]]) -> None:
     """Errors at p99 on a logarithmic axis, a line a client."""
-    with plt.rc_context(plots.STYLE):
+    with plt.rc_context(style.STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.6), sharey=True)
         for axis, (level, clients) in zip(axes, found.items(), strict=True):
             for index, row in enumerate(clients.values()):
@@ -493,7 +495,7 @@ def draw(found: Mapping[str, Mapping[str, Row]]) -> None:
             axis.set_title(level, loc="left", fontsize=10)
             axis.set_xlabel("error at p99, ms: TTFT ●, ITL ■")
         figure.tight_layout()
-        plots.save(figure, DATA.with_suffix(""))
+        style.save(figure, DATA.with_suffix(""))
 
 
 def write(found: Mapping[str, Any]) -> None:

@@ -22,23 +22,17 @@ from typing import Annotated, Any
 
 import typer
 
-from enginebench import (
-    columns,
-    environment,
-    http1,
-    load,
-    machine,
-    model,
-    other_tools,
-    process,
-    prompts,
-)
-from enginebench.arrivals import Exchange
-from enginebench.dialect import Ask
-from enginebench.exchange import read
-from enginebench.launch import load_engine
-from enginebench.ready import wait_ready
-from enginebench.server import Server, choose_port, patiently
+from enginebench.engines.dialect import Ask
+from enginebench.engines.directory import load_engine
+from enginebench.hardware import machine
+from enginebench.launch import environment, process
+from enginebench.launch.server import Server, choose_port, patiently
+from enginebench.load import event_loop, http1
+from enginebench.load.exchange import Exchange
+from enginebench.load.request_record import read
+from enginebench.metrics import other_tools, request_table
+from enginebench.plan import models, prompts
+from enginebench.run.ready import wait_ready
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -155,7 +149,7 @@ def shared_out(cpus: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
 
 
 def theirs(
-    server: Server, found: model.Model, asks: Sequence[Ask], concurrency: int
+    server: Server, found: models.Model, asks: Sequence[Ask], concurrency: int
 ) -> tuple[dict[str, Any], other_tools.Printed]:
     """The result file of a real run of `vllm bench serve`, and our account of that very run.
 
@@ -192,7 +186,9 @@ def ours(server: Server, asks: Sequence[Ask], concurrency: int) -> other_tools.P
         http1.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
         for index, ask in enumerate(asks)
     ]
-    return _account(server, load.run_closed_loop(server.address, bodies, concurrency, 600), asks)
+    return _account(
+        server, event_loop.run_closed_loop(server.address, bodies, concurrency, 600), asks
+    )
 
 
 def _account(server: Server, seen: Sequence[Exchange], asks: Sequence[Ask]) -> other_tools.Printed:
@@ -202,7 +198,7 @@ def _account(server: Server, seen: Sequence[Exchange], asks: Sequence[Ask]) -> o
     ]
     errors = [row["error"] for row in rows if row["error"] is not None]
     assert not errors, errors[0]
-    return other_tools.vllm_bench_serve(columns.gather(rows))
+    return other_tools.vllm_bench_serve(request_table.gather(rows))
 
 
 def by_our_formulas(result: Mapping[str, Any]) -> other_tools.Printed:
@@ -223,7 +219,7 @@ def by_our_formulas(result: Mapping[str, Any]) -> other_tools.Printed:
                 "error": result["errors"][index] or None,
             }
         )
-    return other_tools.vllm_bench_serve(columns.gather(rows), result["duration"])
+    return other_tools.vllm_bench_serve(request_table.gather(rows), result["duration"])
 
 
 def main(
@@ -237,7 +233,7 @@ def main(
     engine = load_engine(ROOT, "vllm")
     environment.build(engine, machine.device(), CACHE, print)
     texts = prompts.read_sources(ROOT / "prompts.txt")
-    found = model.resolve("embedded", texts, CACHE / "models")
+    found = models.resolve("embedded", texts, CACHE / "models")
     tokenizer = prompts.load_tokenizer(found.path)
     made = prompts.make_set(tokenizer, texts, prompt_tokens, requests, "tools")
     asks = [Ask(prompt.ids, prompt.text, output_tokens) for prompt in made]

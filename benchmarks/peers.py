@@ -17,41 +17,43 @@ def ours(
     port: int, streams: int, requests: int, tokens: int, processes: int, ramp_ms: int
 ) -> dict[str, Any]:
     """A closed loop of the load generator."""
-    from enginebench import job
-    from enginebench.address import Address
+    from enginebench.engines.address import Address
+    from enginebench.load import spec
 
     address = Address("127.0.0.1", port)
     bodies = _bodies(address, requests, tokens)
-    return _drive(job.Load(address, bodies, streams, ramp_s=ramp_ms / 1e3), tokens, processes)
+    return _drive(spec.Load(address, bodies, streams, ramp_s=ramp_ms / 1e3), tokens, processes)
 
 
 def open_loop(port: int, cap: int, requests: int, tokens: int, rate: int) -> dict[str, Any]:
     """An open loop of the load generator, with at most so many in flight."""
-    from enginebench import job, schedule, study
-    from enginebench.address import Address
+    from enginebench.engines.address import Address
+    from enginebench.load import spec
+    from enginebench.plan import arrivals, study_file
 
     fields = {"name": "w", "prompt_tokens": 1, "output_tokens": tokens, "rate": [rate]}
-    due_s = schedule.due_s(study.Workload(**fields), rate, requests, "bench")
+    due_s = arrivals.due_s(study_file.Workload(**fields), rate, requests, "bench")
     address = Address("127.0.0.1", port)
     bodies = _bodies(address, requests, tokens)
-    return _drive(job.Load(address, bodies, cap, due_s=due_s), tokens, 1)
+    return _drive(spec.Load(address, bodies, cap, due_s=due_s), tokens, 1)
 
 
 def _bodies(address: Any, requests: int, tokens: int) -> list[bytes]:
-    from enginebench import http1
+    from enginebench.load import http1
 
     body = {"prompt": [1] * 16, "max_tokens": tokens}
     return [http1.post(address, "/v1/completions", body, f"{k}") for k in range(requests)]
 
 
 def _drive(sent: Any, tokens: int, processes: int) -> dict[str, Any]:
-    from enginebench import calibrate, client, columns, workers
-    from enginebench.measure import inter_token_s
+    from enginebench.load import calibrate, client_stats, workers
+    from enginebench.metrics import request_table
+    from enginebench.metrics.latency import inter_token_s
 
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
     before = _memory_bytes("VmRSS")
     with workers.run(sent, processes) as taken:
-        own = client.figures(taken)
+        own = client_stats.figures(taken)
         start_s = time.perf_counter()
         records = calibrate.records_of(taken, tokens)
         parse_s = time.perf_counter() - start_s
@@ -60,7 +62,7 @@ def _drive(sent: Any, tokens: int, processes: int) -> dict[str, Any]:
     good = [record for record in records if record.error is None]
     return {
         "ttft_s": [r.event_s[0] - (r.sent_s or 0.0) for r in good],
-        "itl_s": inter_token_s(columns.gather(r.to_json() for r in good)).tolist(),
+        "itl_s": inter_token_s(request_table.gather(r.to_json() for r in good)).tolist(),
         "own": own,
         "memory_bytes": after - before,
         "parsed_tokens_per_s": sum(len(r.event_s) for r in records) / parse_s,

@@ -21,15 +21,18 @@ from typing import Annotated, Any
 
 import typer
 
-from enginebench import environment, http1, load, machine, model, nvml, process, prompts
-from enginebench.dialect import Ask
-from enginebench.exchange import read
-from enginebench.interrupts import signals_held
-from enginebench.launch import load_engine
-from enginebench.measure import cell_figures
-from enginebench.ready import wait_ready
-from enginebench.server import Server, choose_port
-from enginebench.watch import Watcher
+from enginebench.engines.dialect import Ask
+from enginebench.engines.directory import load_engine
+from enginebench.hardware import machine, nvml
+from enginebench.launch import environment, process
+from enginebench.launch.server import Server, choose_port
+from enginebench.load import event_loop, http1
+from enginebench.load.request_record import read
+from enginebench.metrics.latency import cell_figures
+from enginebench.plan import models, prompts
+from enginebench.run.interrupts import signals_held
+from enginebench.run.ready import wait_ready
+from enginebench.watch.sampler import Watcher
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -47,7 +50,7 @@ def rate(server: Server, asks: list[Ask], concurrency: int) -> float:
         http1.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
         for index, ask in enumerate(asks)
     ]
-    answers = load.run_closed_loop(server.address, bodies, concurrency, 600)
+    answers = event_loop.run_closed_loop(server.address, bodies, concurrency, 600)
     rows = [
         read(answer, dialect, ask, phase="measured", request_id="").to_json()
         for answer, ask in zip(answers, asks, strict=True)
@@ -86,7 +89,7 @@ def main(
     found_engine = load_engine(ROOT, engine)
     environment.build(found_engine, device, CACHE, print)
     texts = prompts.read_sources(ROOT / "prompts.txt")
-    found = model.resolve("embedded", texts, CACHE / "models")
+    found = models.resolve("embedded", texts, CACHE / "models")
     tokenizer = prompts.load_tokenizer(found.path)
     made = prompts.make_set(tokenizer, texts, PROMPT_TOKENS, requests, "sampler")
     asks = [Ask(prompt.ids, prompt.text, OUTPUT_TOKENS) for prompt in made]

@@ -20,7 +20,7 @@ import numpy as np
 import orjson
 import typer
 
-from enginebench import study
+from enginebench.plan import study_file
 
 STREAMS = 256
 TOKENS = 100  # of every answer, one an event
@@ -115,7 +115,7 @@ def _study(requests: int) -> dict[str, Any]:
     model = {"name": "none", "sha256": "0" * 64, "hashed": "nothing", "config": {}}
     return {
         "schema": 2,
-        "study": study.parse(asked, "scale.yaml").model_dump(mode="json"),
+        "study": study_file.parse(asked, "scale.yaml").model_dump(mode="json"),
         "started_at": "2026-01-01T00:00:00+00:00",
         "clock": {"t_s": 0.0, "wall_s": 0.0},
         "rerun": "make bench-report",

@@ -21,16 +21,16 @@ hypothesis.settings.load_profile("any machine")
 
 @pytest.fixture(scope="session")
 def sources():
-    from enginebench import prompts
+    from enginebench.plan import prompts
 
     return prompts.read_sources(ROOT / "prompts.txt")
 
 
 @pytest.fixture(scope="session")
 def embedded_model(sources, tmp_path_factory):
-    from enginebench import embedded
+    from enginebench.plan import random_model
 
-    return embedded.make(sources, tmp_path_factory.mktemp("models"))
+    return random_model.make(sources, tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")

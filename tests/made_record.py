@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from enginebench import study
+from enginebench.plan import study_file
 
 WORDS = "many words of a text that differs from others by number"
 
@@ -27,7 +27,7 @@ def write(directory: Path, factors: Mapping[str, tuple[float, ...]], **changes: 
         ],
         "trials": trials,
     }
-    parsed = study.parse(data | changes, "made.yaml").model_dump(mode="json")
+    parsed = study_file.parse(data | changes, "made.yaml").model_dump(mode="json")
     plan = [_planned(label, trial, parsed) for trial in range(1, trials + 1) for label in factors]
     directory.mkdir(parents=True)
     (directory / "study.json").write_text(json.dumps(_facts(parsed, plan)))

@@ -1,6 +1,6 @@
 import pytest
 
-from enginebench import agreement
+from enginebench.metrics import agreement
 
 DTYPES = ("float32", "float32")
 

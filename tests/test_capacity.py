@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from enginebench import capacity
-from enginebench.errors import UserError
-from enginebench.roofline import UnknownShape, shape
+from enginebench.base.errors import UserError
+from enginebench.hardware import capacity
+from enginebench.hardware.roofline import UnknownShape, shape
 
 LLAMA_2_7B = {
     "hidden_size": 4096,

@@ -1,9 +1,9 @@
 import pytest
 
-from enginebench import check
-from enginebench.agreement import Comparison, Difference
-from enginebench.check import Finding
-from enginebench.columns import gather
+from enginebench.check import findings
+from enginebench.check.findings import Finding
+from enginebench.metrics.agreement import Comparison, Difference
+from enginebench.metrics.request_table import gather
 
 
 def row(index=0, **changes):
@@ -29,7 +29,7 @@ def row(index=0, **changes):
 
 
 def of_requests(*rows, asked=None):
-    found = list(check.requests_findings(rows, len(rows) if asked is None else asked))
+    found = list(findings.requests_findings(rows, len(rows) if asked is None else asked))
     return [(finding.check, finding.verdict) for finding in found], [f.text for f in found]
 
 
@@ -103,7 +103,9 @@ def test_the_same_prompt_twice_is_invalid_and_the_same_answer_always_is_suspect(
 
 def counters(first, last, *rows):
     rows = rows or (row(0), row(1), row(2))
-    return [(f.check, f.verdict, f.text) for f in check.counter_findings(gather(rows), first, last)]
+    return [
+        (f.check, f.verdict, f.text) for f in findings.counter_findings(gather(rows), first, last)
+    ]
 
 
 def test_counters_that_grew_by_what_the_client_saw_are_right():
@@ -146,7 +148,7 @@ def test_counters_are_not_compared_where_requests_failed():
 
 
 def test_a_failed_warmup_is_suspect():
-    (finding,) = check.warmup_findings([row(0), row(1, error="no")])
+    (finding,) = findings.warmup_findings([row(0), row(1, error="no")])
     assert (finding.verdict, finding.failed) == ("suspect", 1)
 
 
@@ -157,7 +159,7 @@ def test_a_failed_warmup_is_suspect():
 def test_answers_that_part_where_the_choice_was_clear_are_suspect(margin, unanswered, expected):
     parted = Difference(prompt=3, token=7, margin=margin)
     found = Comparison("a/x", "b/y", ("float32", "float32"), 8, unanswered, (parted,), None)
-    assert [finding.check for finding in check.answer_findings(found)] == expected
+    assert [finding.check for finding in findings.answer_findings(found)] == expected
 
 
 @pytest.mark.parametrize(
@@ -165,4 +167,4 @@ def test_answers_that_part_where_the_choice_was_clear_are_suspect(margin, unansw
     [([], "valid"), (["suspect"], "suspect"), (["suspect", "invalid", "suspect"], "invalid")],
 )
 def test_the_worst_finding_decides(verdicts, expected):
-    assert check.verdict([Finding("clock", verdict, "") for verdict in verdicts]) == expected
+    assert findings.verdict([Finding("clock", verdict, "") for verdict in verdicts]) == expected

@@ -4,11 +4,13 @@ from array import array
 
 import pytest
 
-from enginebench import budget, calibrate, client, plan, study
-from enginebench.arrivals import Exchange, Spool, arrivals
-from enginebench.calibrate import Calibration, Level
-from enginebench.job import Own, Taken
-from enginebench.scripted import Served
+from enginebench.check import client_error
+from enginebench.load import calibrate, client_stats
+from enginebench.load.calibrate import Calibration, Level
+from enginebench.load.exchange import Exchange, Spool, arrivals
+from enginebench.load.scripted_server import Served
+from enginebench.load.spec import Own, Taken
+from enginebench.plan import plan, study_file
 
 FIGURES = {"ttft_s_p50": 0.1, "tpot_s_p50": 0.01}
 
@@ -34,7 +36,7 @@ def test_the_figures_of_a_load():
         ],
         [own()],
     )
-    found = client.figures(taken)
+    found = client_stats.figures(taken)
     assert (found["stamps"], found["clock_error_s"]) == ("kernel", 80e-9)
     assert (found["cpu_s"], found["cpu_ratio"], found["connections"]) == (2.5, 0.25, 3)
     assert found["busy_ratio"] == 8 / 8.5  # 4 s + 4 s in flight, half a second late
@@ -45,13 +47,15 @@ def test_the_figures_of_a_load():
 
 @pytest.mark.parametrize(("stamped", "stamps"), [(3, "kernel"), (1, "both"), (0, "client")])
 def test_whose_stamps_they_were_is_said(stamped, stamps):
-    found = client.figures(Taken([], [own(pieces_stamped=stamped)]))
+    found = client_stats.figures(Taken([], [own(pieces_stamped=stamped)]))
     assert found["stamps"] == stamps
     assert (found["clock_error_s"] is None) == (stamped == 0)
 
 
 def test_of_several_processes_the_worst_counts():
-    found = client.figures(Taken([], [own(), own(clock_error_ns=500, lag_s=array("d", [0.5]))]))
+    found = client_stats.figures(
+        Taken([], [own(), own(clock_error_ns=500, lag_s=array("d", [0.5]))])
+    )
     assert (found["processes"], found["clock_error_s"], found["lag_s_max"]) == (2, 5e-7, 0.5)
     assert (found["cpu_s"], found["cpu_ratio"]) == (5.0, 0.25)
 
@@ -79,7 +83,7 @@ def notes(**changes):
 
 
 def verdicts(found, figures=FIGURES):
-    return [(f.check, f.verdict) for f in budget.findings(found, figures)]
+    return [(f.check, f.verdict) for f in client_error.findings(found, figures)]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +146,7 @@ def test_every_level_of_a_study_is_calibrated_at_its_highest_expected_rate():
             },
         ],
     }
-    found = calibrate.levels(plan.make(study.parse(data, "x")))
+    found = calibrate.levels(plan.make(study_file.parse(data, "x")))
     assert found == [Level(1, 80.0), Level(8, 400.0), Level(16, 50.0)]
 
 

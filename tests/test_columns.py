@@ -4,7 +4,10 @@ import tracemalloc
 
 from rich.console import Console
 
-from enginebench import check, columns, display, kv, measure, other_tools, progress
+from enginebench.check import findings
+from enginebench.cli import progress
+from enginebench.metrics import kv_in_flight, latency, other_tools, request_table
+from enginebench.run import display
 
 
 def row(index, tokens=100):
@@ -31,14 +34,14 @@ def row(index, tokens=100):
 
 
 def test_what_is_missing_is_not_a_number_and_not_zero():
-    found = columns.gather([{"event_s": [], "event_tokens": [], "sent_s": None}])
+    found = request_table.gather([{"event_s": [], "event_tokens": [], "sent_s": None}])
     assert math.isnan(found.sent_s[0]) and math.isnan(found.last_s[0])
-    assert found.output_tokens[0] == columns.UNKNOWN
-    assert len(columns.gather([])) == 0
+    assert found.output_tokens[0] == request_table.UNKNOWN
+    assert len(request_table.gather([])) == 0
 
 
 def test_first_and_last_of_requests_with_and_without_events():
-    found = columns.gather([row(1, 3), {"event_s": [], "event_tokens": []}, row(5, 1)])
+    found = request_table.gather([row(1, 3), {"event_s": [], "event_tokens": []}, row(5, 1)])
     first, last = found.first_s.tolist(), found.last_s.tolist()
     assert (first[0], last[0], first[2], last[2]) == (1.0, 1.02, 5.0, 5.0)
     assert math.isnan(first[1]) and math.isnan(last[1])
@@ -46,10 +49,12 @@ def test_first_and_last_of_requests_with_and_without_events():
 
 
 def test_a_cell_takes_memory_by_its_tokens_and_not_by_its_rows(monkeypatch):
-    monkeypatch.setattr(columns, "EVENTS_AT_ONCE", 10_000)  # as few to this cell as a million to
-    monkeypatch.setattr(kv, "LARGE", 10_000)  # one of a hundred million
+    monkeypatch.setattr(
+        request_table, "EVENTS_AT_ONCE", 10_000
+    )  # as few to this cell as a million to
+    monkeypatch.setattr(kv_in_flight, "LARGE", 10_000)  # one of a hundred million
     requests, tokens = 3000, 100
-    tally = check.Tally()
+    tally = findings.Tally()
 
     def rows():
         for index in range(requests):
@@ -58,10 +63,10 @@ def test_a_cell_takes_memory_by_its_tokens_and_not_by_its_rows(monkeypatch):
 
     tracemalloc.start()
     try:
-        found = columns.gather(rows())
-        measure.figures(found)
+        found = request_table.gather(rows())
+        latency.figures(found)
         other_tools.printed_by_all(found)
-        kv.tokens_in_flight_peak(found)
+        kv_in_flight.tokens_in_flight_peak(found)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

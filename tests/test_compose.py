@@ -10,7 +10,7 @@ import pytest
 import yaml
 from house import ROOT
 
-from enginebench.launch import HARNESS_VARIABLES, interpolate, load_engine
+from enginebench.engines.directory import HARNESS_VARIABLES, interpolate, load_engine
 
 ENGINES = ("baseline", "tgi", "trtllm", "vllm")
 PATHS = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "MODEL": "/models/m"}

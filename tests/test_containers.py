@@ -19,7 +19,8 @@ import yaml
 from house import ROOT, TESTS, enginebench, study, taken_port, write_study
 from house import wait_for_step as house_wait_for_step
 
-from enginebench import compose, leftovers, record
+from enginebench.launch import compose, leftovers
+from enginebench.record import files as record
 
 pytestmark = pytest.mark.containers
 

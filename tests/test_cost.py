@@ -1,6 +1,6 @@
 import pytest
 
-from enginebench import cost
+from enginebench.metrics import cost
 
 
 def test_the_cost_of_a_million_tokens():

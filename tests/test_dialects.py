@@ -6,10 +6,11 @@ from array import array
 import pytest
 from conftest import ROOT
 
-from enginebench import exchange, prometheus
-from enginebench.arrivals import Exchange
-from enginebench.dialect import Ask
-from enginebench.launch import find_engines, load_engine
+from enginebench.engines.dialect import Ask
+from enginebench.engines.directory import find_engines, load_engine
+from enginebench.load import request_record
+from enginebench.load.exchange import Exchange
+from enginebench.metrics import metrics_page
 
 DATA = ROOT / "tests" / "data"
 ASK = Ask(tuple(range(1, 25)), "the text of 24 tokens", 4, seed=7, prompt_sha256="ab")
@@ -41,7 +42,7 @@ def read(engine, pieces, fault=None):
     took.arrival_s = array("d", range(1, len(pieces) + 1))
     took.sizes = array("I", map(len, pieces))
     took.kept = b"".join(pieces)
-    return exchange.read(took, dialect(engine), ASK, phase="measured", request_id="r")
+    return request_record.read(took, dialect(engine), ASK, phase="measured", request_id="r")
 
 
 def test_every_engine_here_has_recorded_answers():
@@ -156,7 +157,7 @@ def untimed(record):
     ],
 )  # fmt: skip
 def test_a_metrics_page_is_read_into_our_names(engine, expected):
-    found = prometheus.read(page(engine), dialect(engine).metrics)
+    found = metrics_page.read(page(engine), dialect(engine).metrics)
     assert expected.items() <= found.items()
     assert None not in found.values()  # every name that is mapped is on the recorded page
 
@@ -164,11 +165,11 @@ def test_a_metrics_page_is_read_into_our_names(engine, expected):
 @pytest.mark.parametrize("engine", RECORDED)
 def test_a_page_cut_anywhere_says_less_or_nothing_but_nothing_wrong(engine):
     names = dialect(engine).metrics
-    whole = prometheus.read(page(engine), names)
+    whole = metrics_page.read(page(engine), names)
     text = page(engine)["text"]
     for cut in range(0, len(text), 7):
         lines = text[:cut].rpartition("\n")[0]  # half a line may show half a number
-        found = prometheus.read(page(engine, lines), names)
+        found = metrics_page.read(page(engine, lines), names)
         assert all(value in (None, whole[name]) for name, value in found.items())
 
 
@@ -179,7 +180,7 @@ def test_a_page_cut_anywhere_says_less_or_nothing_but_nothing_wrong(engine):
 )
 def test_a_page_that_is_none_measures_nothing(engine, status, text):
     names = dialect(engine).metrics
-    found = prometheus.read({"t_s": 0.0, "status": status, "text": text, "error": None}, names)
+    found = metrics_page.read({"t_s": 0.0, "status": status, "text": text, "error": None}, names)
     assert found == dict.fromkeys(names)
 
 

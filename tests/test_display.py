@@ -9,9 +9,9 @@ import pytest
 from house import enginebench, make_house, study, write_study
 from rich.console import Console
 
-from enginebench import display
-from enginebench.display import Display
-from enginebench.job import Live
+from enginebench.load.spec import Live
+from enginebench.run import display
+from enginebench.run.display import Display
 
 GAUGES = {
     "requests_running": 3.0,

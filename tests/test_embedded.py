@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from enginebench import embedded, model, roofline
-from enginebench.errors import UserError
-from enginebench.roofline import Shape
+from enginebench.base.errors import UserError
+from enginebench.hardware import roofline
+from enginebench.hardware.roofline import Shape
+from enginebench.plan import models, random_model
 
 
 def header(model):
@@ -33,7 +34,7 @@ def floats(raw):
 
 
 def test_the_same_prompts_give_the_same_bytes(embedded_model, sources, tmp_path):
-    again = embedded.make(sources, tmp_path)
+    again = random_model.make(sources, tmp_path)
     names = sorted(path.name for path in embedded_model.iterdir())
     assert names == sorted(path.name for path in again.iterdir())
     assert again.name == embedded_model.name
@@ -45,10 +46,10 @@ def test_a_model_that_is_there_is_not_made_again(embedded_model, sources, monkey
     def refuse(*_):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(embedded, "_write", refuse)
-    assert embedded.make(sources, embedded_model.parent) == embedded_model
+    monkeypatch.setattr(random_model, "_write", refuse)
+    assert random_model.make(sources, embedded_model.parent) == embedded_model
     with pytest.raises(AssertionError):
-        embedded.make([*sources, "one more"], embedded_model.parent)
+        random_model.make([*sources, "one more"], embedded_model.parent)
 
 
 def test_an_interrupted_making_leaves_no_model(tmp_path, monkeypatch):
@@ -56,9 +57,9 @@ def test_an_interrupted_making_leaves_no_model(tmp_path, monkeypatch):
         (directory / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(embedded, "_write", fail)
+    monkeypatch.setattr(random_model, "_write", fail)
     with pytest.raises(KeyboardInterrupt):
-        embedded.make(["text"], tmp_path)
+        random_model.make(["text"], tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
@@ -118,11 +119,11 @@ def test_there_is_a_chat_template(embedded_model):
     assert "add_generation_prompt" in config["chat_template"]
 
 
-SMALL = embedded.Design("random-small", Shape(2, 64, 8, 2, 8, 96, 6000), 512, 5e5)
+SMALL = random_model.Design("random-small", Shape(2, 64, 8, 2, 8, 96, 6000), 512, 5e5)
 
 
 def test_a_model_can_be_made_in_any_llamas_shape(sources, tmp_path):
-    model = embedded.make(sources, tmp_path, SMALL)
+    model = random_model.make(sources, tmp_path, SMALL)
     config = json.loads((model / "config.json").read_text())
     assert roofline.shape(config) == SMALL.shape
     assert (config["max_position_embeddings"], config["rope_theta"]) == (512, 5e5)
@@ -137,18 +138,20 @@ def test_a_model_can_be_made_in_any_llamas_shape(sources, tmp_path):
 
 def test_two_shapes_are_two_models(sources, tmp_path):
     other = dataclasses.replace(SMALL, rope_theta=1e4)
-    assert embedded.make(sources, tmp_path, SMALL) != embedded.make(sources, tmp_path, other)
+    assert random_model.make(sources, tmp_path, SMALL) != random_model.make(
+        sources, tmp_path, other
+    )
 
 
 def test_a_study_names_a_shape_by_its_model():
-    made = model.design("random:llama-2-7b")
+    made = models.design("random:llama-2-7b")
     assert made.shape.weights == 6_738_415_616  # as the roofline's tests count it
     assert (made.context, made.rope_theta) == (4096, 10000.0)
-    assert model.design("random:llama-3-8b").shape.kv_heads == 8
-    assert model.design("embedded") is embedded.EMBEDDED
-    assert model.design("meta-llama/Llama-2-7b-hf") is None
+    assert models.design("random:llama-3-8b").shape.kv_heads == 8
+    assert models.design("embedded") is random_model.EMBEDDED
+    assert models.design("meta-llama/Llama-2-7b-hf") is None
 
 
 def test_a_shape_that_is_not_known_is_one_line_that_names_those_that_are():
     with pytest.raises(UserError, match=r"expected random: with one of .*llama-2-7b.*mixtral-8x7b"):
-        model.design("random:mixtral-8x7b")
+        models.design("random:mixtral-8x7b")

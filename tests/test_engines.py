@@ -11,11 +11,16 @@ import pytest
 import requests
 from house import ROOT, write_study
 
-from enginebench import environment, http1, launch, load, machine, model, process, prompts, record
-from enginebench.dialect import Ask
-from enginebench.exchange import read
-from enginebench.ready import wait_ready
-from enginebench.server import choose_port, patiently
+from enginebench.engines import directory as launch
+from enginebench.engines.dialect import Ask
+from enginebench.hardware import machine
+from enginebench.launch import environment, process
+from enginebench.launch.server import choose_port, patiently
+from enginebench.load import event_loop, http1
+from enginebench.load.request_record import read
+from enginebench.plan import models, prompts
+from enginebench.record import files
+from enginebench.run.ready import wait_ready
 
 pytestmark = pytest.mark.engine
 
@@ -24,7 +29,7 @@ CACHE = ROOT / ".cache"
 
 @pytest.fixture(scope="session")
 def found(sources):
-    return model.resolve("embedded", sources, CACHE / "models")
+    return models.resolve("embedded", sources, CACHE / "models")
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +77,7 @@ def drive(server, asks, concurrency):
         http1.post(server.address, dialect.generate_path, dialect.body(ask), str(index))
         for index, ask in enumerate(asks)
     ]
-    answers = load.run_closed_loop(server.address, bodies, concurrency, 120)
+    answers = event_loop.run_closed_loop(server.address, bodies, concurrency, 120)
     return [
         read(answer, dialect, ask, phase="measured", request_id="")
         for answer, ask in zip(answers, asks, strict=True)
@@ -189,7 +194,7 @@ def enginebench(house, study):
 
 
 def cells(house):
-    directory = record.latest(house / "results")
+    directory = files.latest(house / "results")
     return directory, json.loads((directory / "derived" / "metrics_data.json").read_text())["cells"]
 
 
@@ -250,7 +255,7 @@ def wait_for_load_of(house, engine, seconds=300):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for file in house.glob("results/*/events.jsonl"):
-            rows = list(record.read_lines(file))
+            rows = list(files.read_lines(file))
             if rows and rows[-1]["step"] == "load" and f"_{engine}_" in rows[-1]["launch"]:
                 return
         time.sleep(0.05)

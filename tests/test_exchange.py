@@ -6,10 +6,10 @@ import pytest
 from conftest import ROOT
 from fake_server import HEAD, LAST_CHUNK, answer, event, sse
 
-from enginebench import exchange
-from enginebench.arrivals import Exchange
-from enginebench.dialect import Ask, Delta
-from enginebench.launch import load_engine
+from enginebench.engines.dialect import Ask, Delta
+from enginebench.engines.directory import load_engine
+from enginebench.load import request_record
+from enginebench.load.exchange import Exchange
 
 DIALECT = load_engine(ROOT, "vllm").dialect
 ASK = Ask((1, 2, 3, 4, 5), "five tokens", 3, prompt_sha256="ab12")
@@ -21,7 +21,7 @@ def read(*pieces, fault=None, dialect=DIALECT):
     took.arrival_s = array("d", range(1, len(pieces) + 1))
     took.sizes = array("I", map(len, pieces))
     took.kept = b"".join(pieces)
-    return exchange.read(took, dialect, ASK, phase="measured", request_id="r7")
+    return request_record.read(took, dialect, ASK, phase="measured", request_id="r7")
 
 
 def test_a_whole_answer_is_read_token_by_token():
@@ -191,14 +191,14 @@ def test_what_is_not_http_is_an_error():
 
 def test_a_request_that_was_never_sent_has_no_times():
     took = Exchange(0, fault="cannot connect: refused")
-    record = exchange.read(took, DIALECT, ASK, phase="warmup", request_id="w0")
+    record = request_record.read(took, DIALECT, ASK, phase="warmup", request_id="w0")
     assert (record.sent_s, record.headers_s, record.end_s, record.status) == (None,) * 4
     assert record.error == "cannot connect: refused"
 
 
 def test_a_record_goes_through_json_unchanged():
     record = read(*answer("r7", 3))
-    assert exchange.RequestRecord(**json.loads(json.dumps(record.to_json()))) == record
+    assert request_record.RequestRecord(**json.loads(json.dumps(record.to_json()))) == record
 
 
 def test_the_end_marker_says_nothing_else():

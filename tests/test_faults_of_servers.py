@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 from test_load import free_port
 
-from enginebench import calibrate, http1, job, load
-from enginebench.address import Address
-from enginebench.scripted import Script
+from enginebench.engines.address import Address
+from enginebench.load import calibrate, event_loop, http1, spec
+from enginebench.load.scripted_server import Script
 
 TOKENS = 6
 QUICK = {"first_s": 0.001, "pace_s": 0.0002}
@@ -21,8 +21,8 @@ def play(script, count=40, streams=8, timeout_s=20.0, port=None):
             http1.post(address, "/v1/completions", {"max_tokens": TOKENS}, f"{index}")
             for index in range(count)
         ]
-        sent = job.Load(address, requests, streams, timeout_s=timeout_s)
-        with load.run(sent) as taken:
+        sent = spec.Load(address, requests, streams, timeout_s=timeout_s)
+        with event_loop.run(sent) as taken:
             return calibrate.records_of(taken, TOKENS)
 
 

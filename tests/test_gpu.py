@@ -1,6 +1,6 @@
 import pytest
 
-from enginebench import gpu
+from enginebench.metrics import gpu
 
 GIB = 1 << 30
 HALF = {"sw_power_cap": 0.5, "hw_slowdown": 0.25}

@@ -1,6 +1,6 @@
 import pytest
 
-from enginebench import growth
+from enginebench.summarize import growth
 
 
 def test_a_power_law_is_found_with_its_exponent():

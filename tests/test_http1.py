@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginebench.http1 import MAX_HEAD_BYTES, ProtocolError, ResponseReader, is_one_chunk
+from enginebench.load.http1 import MAX_HEAD_BYTES, ProtocolError, ResponseReader, is_one_chunk
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 RESPONSES = {

@@ -18,9 +18,11 @@ import pytest
 import yaml
 from house import ROOT, make_house, study, write_study
 
-from enginebench import cli, kit, launch
-from enginebench import study as enginebench_study
-from enginebench.errors import UserError
+from enginebench.base.errors import UserError
+from enginebench.cli import app
+from enginebench.engines import directory
+from enginebench.kit import pack as kit
+from enginebench.plan import study_file
 
 STAND_IN = """#!/bin/sh
 # Stands for the kit's Python: notes how it was called, leaves results, ends as it is told.
@@ -167,7 +169,7 @@ def test_what_cannot_be_packed_is_one_line_and_leaves_nothing(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
     with pytest.raises(UserError, match=expected):
-        cli.kit_command(**options, root=ROOT)
+        app.kit_command(**options, root=ROOT)
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
     assert (tmp_path / "full" / "file").read_text() == "mine"
 
@@ -200,8 +202,8 @@ def packed(tmp_path, monkeypatch):
 
     def pack(own=None, **changes):
         file = write_study(house, study({"engine": "alpha"}, **changes))
-        found = enginebench_study.load(file)
-        engines = {"alpha": launch.load_engine(house, "alpha")}
+        found = study_file.load(file)
+        engines = {"alpha": directory.load_engine(house, "alpha")}
         out = tmp_path / "out"
         own = own or {}
         target = kit.Target("cpu", kit.OUR_PYTHON)
@@ -226,7 +228,7 @@ def test_a_packed_engine_takes_its_packages_from_the_wheels_alone(packed):
     assert (tree / "wheels" / "alpha.txt").read_text() == "one==1\n"
     assert not environment_of(tree)["uses_system_packages"]
     assert (tree / "prompts.txt").exists()
-    assert launch.load_engine(tree, "alpha").name == "alpha"
+    assert directory.load_engine(tree, "alpha").name == "alpha"
 
 
 def test_a_list_of_ones_own_is_packed_as_it_is(packed, tmp_path):
@@ -243,7 +245,7 @@ def test_a_model_of_links_is_packed_as_files_and_named_by_the_study(packed, tmp_
     (model / "config.json").symlink_to(tmp_path / "blob")
     tree = packed(model=str(model))
     (file,) = (tree / "studies").iterdir()
-    found = tree / enginebench_study.load(file).model
+    found = tree / study_file.load(file).model
     assert (found / "config.json").read_text() == "{}"
     assert not (found / "config.json").is_symlink()
 

@@ -3,8 +3,9 @@ import sys
 import pytest
 from conftest import ROOT
 
-from enginebench import launch, process
-from enginebench.errors import UserError
+from enginebench.base.errors import UserError
+from enginebench.engines import directory
+from enginebench.launch import process
 
 LAUNCH = """\
 services:
@@ -32,7 +33,7 @@ def put(root, name="one", launch_file=LAUNCH, code=ENGINE):
 
 def refusal(root, name="one"):
     with pytest.raises(UserError) as caught:
-        launch.load_engine(root, name)
+        directory.load_engine(root, name)
     assert "\n" not in caught.value.message
     return caught.value.message
 
@@ -62,33 +63,33 @@ VALUES = {"A": "1", "EMPTY": ""}
     ],
 )
 def test_variables_are_filled_in_as_compose_does(text, result):
-    assert launch.interpolate(text, VALUES, "x") == result
+    assert directory.interpolate(text, VALUES, "x") == result
 
 
 @pytest.mark.parametrize("text", ["${NO:?say which}", "${NO?say which}", "${EMPTY:?say which}"])
 def test_a_required_variable_that_is_not_set_is_named(text):
     with pytest.raises(UserError, match=r"^one/launch\.yaml: (NO|EMPTY) must be set: say which$"):
-        launch.interpolate(text, VALUES, "one/launch.yaml")
+        directory.interpolate(text, VALUES, "one/launch.yaml")
 
 
 def test_every_directory_with_a_launch_file_is_an_engine(tmp_path):
-    assert launch.find_engines(tmp_path) == []
+    assert directory.find_engines(tmp_path) == []
     for name in ("two", "one"):
         put(tmp_path, name)
     (tmp_path / "docs").mkdir()
     (tmp_path / "launch.yaml").touch()
-    assert launch.find_engines(tmp_path) == ["one", "two"]
+    assert directory.find_engines(tmp_path) == ["one", "two"]
 
 
-@pytest.mark.parametrize("name", launch.find_engines(ROOT))
+@pytest.mark.parametrize("name", directory.find_engines(ROOT))
 def test_every_engine_of_this_repository_loads(name):
-    engine = launch.load_engine(ROOT, name)
+    engine = directory.load_engine(ROOT, name)
     assert {"MODEL", "PORT"} <= engine.variables
     assert engine.name == name
 
 
 def test_an_engine_is_read_from_its_two_files(tmp_path):
-    engine = launch.load_engine(put(tmp_path), "one")
+    engine = directory.load_engine(put(tmp_path), "one")
     assert engine.flags == ("--model=${MODEL}", "--port=${PORT:-8000}", "--mode=${MODE:-naive}")
     assert engine.env == {"THREADS": "$THREADS"}
     assert engine.native.command == ["python", "server.py", "--cache=${CACHE_GIB:-1} $$HOME"]
@@ -97,7 +98,7 @@ def test_an_engine_is_read_from_its_two_files(tmp_path):
 
 
 def test_an_engine_named_like_a_package_hides_no_package(tmp_path):
-    launch.load_engine(put(tmp_path, "numpy"), "numpy")
+    directory.load_engine(put(tmp_path, "numpy"), "numpy")
     import numpy
 
     assert hasattr(numpy, "ndarray")
@@ -106,7 +107,7 @@ def test_an_engine_named_like_a_package_hides_no_package(tmp_path):
 
 def test_an_environment_may_be_a_list_of_lines(tmp_path):
     lines = "services: {one: {environment: [A=1, B=x=y, HF_TOKEN]}}\n"
-    engine = launch.load_engine(put(tmp_path, launch_file=lines), "one")
+    engine = directory.load_engine(put(tmp_path, launch_file=lines), "one")
     assert engine.env == {"A": "1", "B": "x=y"}
     assert engine.native is None
 
@@ -141,7 +142,7 @@ def test_a_launch_file_of_another_form_is_refused(tmp_path, launch_file, says):
 def test_a_command_written_as_a_string_is_split_into_words_or_refused(tmp_path):
     text = "services: {one: {command: --model=a --fast}}\n"
     try:
-        engine = launch.load_engine(put(tmp_path, launch_file=text), "one")
+        engine = directory.load_engine(put(tmp_path, launch_file=text), "one")
     except UserError:
         return
     assert engine.flags == ("--model=a", "--fast")
@@ -152,7 +153,10 @@ def test_a_command_written_as_a_string_is_split_into_words_or_refused(tmp_path):
     [
         (None, "expected the engine's dialect there, found no such file"),
         ("DIALECT = {'generate_path': '/g'}\n", "found dict"),
-        ("dialect = 1\n", "expected a constant DIALECT of type enginebench.dialect.Dialect"),
+        (
+            "dialect = 1\n",
+            "expected a constant DIALECT of type enginebench.engines.dialect.Dialect",
+        ),
         (ENGINE.replace("requests_running", "running"), "metrics: 'running' is none of our metric"),
     ],
 )
@@ -163,8 +167,8 @@ def test_an_engine_file_without_a_good_dialect_is_refused(tmp_path, code, says):
 
 
 def test_a_setting_that_the_launch_file_uses_is_accepted(tmp_path):
-    engine = launch.load_engine(put(tmp_path), "one")
-    launch.check_settings({"MODE": "fast", "CACHE_GIB": 4}, engine.settings, "my.yaml")
+    engine = directory.load_engine(put(tmp_path), "one")
+    directory.check_settings({"MODE": "fast", "CACHE_GIB": 4}, engine.settings, "my.yaml")
 
 
 @pytest.mark.parametrize(
@@ -176,9 +180,9 @@ def test_a_setting_that_the_launch_file_uses_is_accepted(tmp_path):
     ],
 )
 def test_a_setting_that_the_launch_file_does_not_use_is_named(tmp_path, name, advice):
-    engine = launch.load_engine(put(tmp_path), "one")
+    engine = directory.load_engine(put(tmp_path), "one")
     with pytest.raises(UserError) as caught:
-        launch.check_settings({name: 1}, engine.settings, "my.yaml")
+        directory.check_settings({name: 1}, engine.settings, "my.yaml")
     assert caught.value.message.startswith(f"my.yaml: settings.{name}: no launch.yaml of these")
     assert caught.value.message.endswith(advice)
 
@@ -187,7 +191,7 @@ def test_the_further_keys_are_read_and_have_defaults(tmp_path):
     put(tmp_path, "plain")
     more = LAUNCH + "x-cpu-image: cpu:1.0\nx-without-end-of-sequence: true\n"
     put(tmp_path, "more", more)
-    plain, more = (launch.load_engine(tmp_path, name) for name in ("plain", "more"))
+    plain, more = (directory.load_engine(tmp_path, name) for name in ("plain", "more"))
     assert (plain.cpu_image, plain.without_eos) == (None, False)
     assert (more.cpu_image, more.without_eos) == ("cpu:1.0", True)
 
@@ -197,7 +201,7 @@ def test_the_further_keys_are_read_and_have_defaults(tmp_path):
     [("", "only in a container on a GPU;"), ("x-cpu-image: cpu:1.0\n", "only in a container;")],
 )
 def test_an_engine_for_containers_only_is_refused_as_a_process_in_one_line(tmp_path, more, where):
-    engine = launch.load_engine(put(tmp_path, "one", BARE + more), "one")
+    engine = directory.load_engine(put(tmp_path, "one", BARE + more), "one")
     with pytest.raises(UserError, match="no x-native key") as caught:
         process.recipe(engine)
     assert where in caught.value.message

@@ -4,7 +4,7 @@ import sys
 
 import psutil
 
-from enginebench import leftovers
+from enginebench.launch import leftovers
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 

@@ -5,10 +5,10 @@ import pytest
 from conftest import ROOT
 from fake_server import FakeServer
 
-from enginebench import exchange, http1, job, load
-from enginebench.address import Address
-from enginebench.dialect import Ask
-from enginebench.launch import load_engine
+from enginebench.engines.address import Address
+from enginebench.engines.dialect import Ask
+from enginebench.engines.directory import load_engine
+from enginebench.load import event_loop, http1, request_record, spec
 
 ASK = Ask((1, 2, 3, 4, 5), "five tokens", 3)
 DIALECT = load_engine(ROOT, "vllm").dialect
@@ -20,11 +20,11 @@ def drive(port, count, concurrency, timeout_s=10.0, **more):
         http1.post(address, DIALECT.generate_path, DIALECT.body(ASK), f"r{index}")
         for index in range(count)
     ]
-    return load.run_closed_loop(address, requests, concurrency, timeout_s, **more)
+    return event_loop.run_closed_loop(address, requests, concurrency, timeout_s, **more)
 
 
 def read(took):
-    return exchange.read(took, DIALECT, ASK, phase="measured", request_id=f"r{took.index}")
+    return request_record.read(took, DIALECT, ASK, phase="measured", request_id=f"r{took.index}")
 
 
 def free_port():
@@ -164,7 +164,7 @@ def test_lost_is_asked_only_after_a_fault():
 
 
 def test_the_counts_for_a_display_end_at_all_done_and_none_in_flight():
-    live = job.Live()
+    live = spec.Live()
     with FakeServer() as server:
         found = drive(server.port, 6, 3, live=live)
     assert (live.requests_done, live.in_flight) == (6, 0)

@@ -1,6 +1,6 @@
 import pytest
 
-from enginebench import machine
+from enginebench.hardware import machine
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from enginebench import measure
-from enginebench.columns import gather
+from enginebench.metrics import latency
+from enginebench.metrics.request_table import gather
 
 
 def row(**changes):
@@ -27,9 +27,9 @@ NEVER_ANSWERED = row(event_s=[], event_tokens=[], event_chars=[], output_tokens=
 def times(**changes):
     """The latencies of one request, and its gaps."""
     found = gather([row(**changes)])
-    each = measure.request_times(found)
+    each = latency.request_times(found)
     (figures,) = zip(each.ttft_s, each.ttft_planned_s, each.tpot_s, each.e2e_s, strict=True)
-    return *(None if math.isnan(f) else f for f in figures), measure.inter_token_s(found).tolist()
+    return *(None if math.isnan(f) else f for f in figures), latency.inter_token_s(found).tolist()
 
 
 def test_the_latencies_of_a_request():
@@ -75,14 +75,14 @@ def test_what_a_request_never_reached_is_none_not_zero(unmeasured):
 def test_figures_do_not_depend_on_the_pieces_in_which_a_cell_is_read(monkeypatch):
     rows = [row(sent_s=9 + k / 10, event_s=[11.0 + k, 12.0, 19.0 + k]) for k in range(30)]
     rows = [*rows[:7], NEVER_ANSWERED, *rows[7:], row(event_chars=[0, 0, 0])]
-    at_once = measure.cell_figures(rows)
-    monkeypatch.setattr("enginebench.columns.EVENTS_AT_ONCE", 8)
-    assert measure.cell_figures(rows) == at_once
+    at_once = latency.cell_figures(rows)
+    monkeypatch.setattr("enginebench.metrics.request_table.EVENTS_AT_ONCE", 8)
+    assert latency.cell_figures(rows) == at_once
 
 
 def test_the_window_of_a_cell_is_from_first_sent_to_last_token():
     late = row(sent_s=14.0, event_s=[15.0, 20.0], event_tokens=[1, 5], event_chars=[1, 1])
-    figures = measure.cell_figures([late | {"output_tokens": 6}, row()])
+    figures = latency.cell_figures([late | {"output_tokens": 6}, row()])
     assert figures["window_s"] == 10  # 10 to 20
     assert figures["output_tokens"] == 10
     assert figures["prompt_tokens"] == 200
@@ -96,7 +96,7 @@ def test_the_window_of_a_cell_is_from_first_sent_to_last_token():
 
 
 def test_a_failed_request_is_counted_as_failed():
-    figures = measure.cell_figures([row(), NEVER_ANSWERED])
+    figures = latency.cell_figures([row(), NEVER_ANSWERED])
     assert (figures["requests"], figures["requests_failed"]) == (2, 1)
     assert figures["requests_per_s"] == pytest.approx(1 / 6)
     assert figures["ttft_s_mean"] == 1  # over the one that has it
@@ -104,7 +104,7 @@ def test_a_failed_request_is_counted_as_failed():
 
 @pytest.mark.parametrize("rows", [[], [NEVER_ANSWERED]])
 def test_a_cell_without_an_answer_has_no_figures(rows):
-    figures = measure.cell_figures(rows)
+    figures = latency.cell_figures(rows)
     assert (figures["requests"], figures["output_tokens"]) == (len(rows), 0)
     unmeasured = {name for name, value in figures.items() if value is None}
     assert {"window_s", "output_tokens_per_s", "requests_per_s", "ttft_s_mean"} <= unmeasured
@@ -112,5 +112,5 @@ def test_a_cell_without_an_answer_has_no_figures(rows):
 
 
 def test_a_p99_of_few_requests_is_none():
-    assert measure.cell_figures([row()] * 661)["ttft_s_p99"] is None
-    assert measure.cell_figures([row()] * 662)["ttft_s_p99"] == 1
+    assert latency.cell_figures([row()] * 661)["ttft_s_p99"] is None
+    assert latency.cell_figures([row()] * 662)["ttft_s_p99"] == 1

@@ -1,8 +1,9 @@
 import pytest
 
-from enginebench import dialect, memory
-from enginebench.columns import gather
-from enginebench.memory import Sample
+from enginebench.engines import dialect
+from enginebench.metrics import memory
+from enginebench.metrics.memory import Sample
+from enginebench.metrics.request_table import gather
 
 
 def row(event_s, event_tokens, prompt=10):

@@ -3,12 +3,12 @@ from collections import defaultdict
 
 import pytest
 
-from enginebench import memory_report
-from enginebench.cells import CellRow
-from enginebench.check import Finding
-from enginebench.memory import Sample
-from enginebench.stats import Interval
-from enginebench.summarize import Group, Summary
+from enginebench.base.stats import Interval
+from enginebench.check.findings import Finding
+from enginebench.metrics.memory import Sample
+from enginebench.report import memory_report
+from enginebench.summarize.cells import CellRow
+from enginebench.summarize.study_summary import Group, Summary
 
 GIB = 1 << 30
 CELL_FIGURES = (

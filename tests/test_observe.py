@@ -2,9 +2,9 @@
 
 import pytest
 
-from enginebench import images, observe
-from enginebench.errors import EngineError
-from enginebench.idle import await_free, gpu_holders
+from enginebench.base.errors import EngineError
+from enginebench.launch import container_observer, images
+from enginebench.launch.device_free import await_free, gpu_holders
 
 
 def state(code, oom=False):
@@ -26,7 +26,7 @@ def state(code, oom=False):
     ],
 )
 def test_how_a_container_ended_is_said_in_words(found, text):
-    assert observe.death_text(found) == text
+    assert container_observer.death_text(found) == text
 
 
 def test_memory_is_counted_without_the_file_cache_that_could_be_dropped():
@@ -34,16 +34,16 @@ def test_memory_is_counted_without_the_file_cache_that_could_be_dropped():
     second = {"usage": 1000, "limit": 5000, "stats": {"inactive_file": 200, "anon": 700}}
     cpu = {"cpu_usage": {"total_usage": 2_500_000_000}}
     wanted = {"memory_limit_bytes": 5000, "cpu_s": 2.5}
-    assert observe.meters({"memory_stats": first, "cpu_stats": cpu}) == wanted | {
+    assert container_observer.meters({"memory_stats": first, "cpu_stats": cpu}) == wanted | {
         "memory_bytes": 700
     }
-    assert observe.meters({"memory_stats": second, "cpu_stats": cpu}) == wanted | {
+    assert container_observer.meters({"memory_stats": second, "cpu_stats": cpu}) == wanted | {
         "memory_bytes": 800
     }
 
 
 def test_a_container_that_has_gone_has_no_figures():
-    assert observe.meters({"memory_stats": {}, "cpu_stats": {}}) == {
+    assert container_observer.meters({"memory_stats": {}, "cpu_stats": {}}) == {
         "memory_bytes": None,
         "memory_limit_bytes": None,
         "cpu_s": None,

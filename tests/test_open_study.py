@@ -5,9 +5,9 @@ import json
 import pytest
 from house import enginebench, make_house, study, write_study
 
-from enginebench import plan, record
-from enginebench import study as study_module
-from enginebench.errors import UserError
+from enginebench.base.errors import UserError
+from enginebench.plan import plan, study_file
+from enginebench.record import files
 
 TRACE = "time_s,prompt_tokens,output_tokens\n0,12,3\n0.1,200,4\n0.3,16,90\n"
 
@@ -32,12 +32,12 @@ def done(cache, tmp_path_factory):
     file = write_study(house, data)
     run = enginebench("study", file, "--root", house, "--cache", cache, cwd=house)
     assert run.returncode in (0, 1), run.stderr
-    return record.latest(house / "results")
+    return files.latest(house / "results")
 
 
 def rows(done, cell):
     (file,) = done.glob(f"raw/*/{cell}/requests.jsonl")
-    return [row for row in record.read_lines(file) if row["phase"] == "measured"]
+    return [row for row in files.read_lines(file) if row["phase"] == "measured"]
 
 
 def test_every_request_has_both_of_its_times(done):
@@ -81,7 +81,7 @@ def test_the_record_has_the_clients_own_figures_and_its_calibration(done):
 
 def workload(**fields):
     data = {"name": "w", "prompt_tokens": 8, "output_tokens": 10} | fields
-    return study_module.parse(
+    return study_file.parse(
         {"name": "s", "engines": [{"engine": "a"}], "workloads": [data]}, "s.yaml"
     )
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from enginebench import other_tools
-from enginebench.columns import gather
+from enginebench.metrics import other_tools
+from enginebench.metrics.request_table import gather
 
 
 def row(**changes):

@@ -4,7 +4,7 @@ import browser
 import made_record
 import pytest
 
-from enginebench import report
+from enginebench.report import build
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no chromium here")
 
@@ -20,7 +20,7 @@ def page():
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     directory = made_record.write(tmp_path_factory.mktemp("results") / "made", FACTORS)
-    report.build(directory)
+    build.build(directory)
     return directory / "derived" / "report.html"
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from enginebench import plan, study
+from enginebench.plan import plan, study_file
 
 
 def make(**changes):
@@ -27,7 +27,7 @@ def make(**changes):
         ],
         "trials": 3,
     }
-    found = study.parse(data | changes, "x")
+    found = study_file.parse(data | changes, "x")
     return found, plan.make(found)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from enginebench import plausible
-from enginebench.plausible import Shares
+from enginebench.check import physics
+from enginebench.check.physics import Shares
 
 
 @pytest.mark.parametrize(
@@ -9,13 +9,13 @@ from enginebench.plausible import Shares
 )
 def test_two_clocks_may_differ_by_a_twentieth_and_a_thousandth(wall_s, is_suspect):
     ends = {"t_s": 0.0, "wall_s": 0.0}, {"t_s": 100.0, "wall_s": wall_s}
-    assert [f.verdict for f in plausible.clock_findings(*ends)] == ["suspect"] * is_suspect
+    assert [f.verdict for f in physics.clock_findings(*ends)] == ["suspect"] * is_suspect
 
 
 def test_more_requests_in_flight_than_were_sent_breaks_littles_law():
-    assert list(plausible.load_findings(8.0, 8)) == []
-    assert list(plausible.load_findings(None, 8)) == []
-    assert [f.verdict for f in plausible.load_findings(8.1, 8)] == ["invalid"]
+    assert list(physics.load_findings(8.0, 8)) == []
+    assert list(physics.load_findings(None, 8)) == []
+    assert [f.verdict for f in physics.load_findings(8.1, 8)] == ["invalid"]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_more_requests_in_flight_than_were_sent_breaks_littles_law():
     ],
 )
 def test_nothing_beats_its_ceiling(shares, expected):
-    assert [finding.verdict for finding in plausible.physics_findings(shares)] == expected
+    assert [finding.verdict for finding in physics.physics_findings(shares)] == expected
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_nothing_beats_its_ceiling(shares, expected):
 def test_no_more_tokens_are_in_generation_than_the_cache_holds(
     peak, capacity, preemptions, expected
 ):
-    found = plausible.kv_findings(peak, capacity, preemptions)
+    found = physics.kv_findings(peak, capacity, preemptions)
     assert [finding.verdict for finding in found] == expected
 
 
@@ -74,13 +74,13 @@ def meters(t_s, *gpus):
     ],
 )
 def test_gpus_draw_no_more_than_their_limit_allows(started, ended, used_j, expected):
-    assert plausible.energy_used_j(started, ended) == used_j
-    found = plausible.energy_findings(started, ended)
+    assert physics.energy_used_j(started, ended) == used_j
+    found = physics.energy_findings(started, ended)
     assert [finding.verdict for finding in found] == expected
 
 
 def test_only_the_engines_own_gpus_count_for_its_energy():
     before = {"gpus": [{"index": 2, "energy_j": 0.0}, {"index": 5, "energy_j": 10.0}]}
     after = {"gpus": [{"index": 2, "energy_j": 700.0}, {"index": 5, "energy_j": 60.0}]}
-    assert plausible.energy_used_j(before, after, {5}) == 50.0
-    assert plausible.energy_used_j(before, after) == 750.0
+    assert physics.energy_used_j(before, after, {5}) == 50.0
+    assert physics.energy_used_j(before, after) == 750.0

@@ -3,8 +3,11 @@
 import pytest
 from house import ROOT, enginebench, make_house, study, write_study
 
-from enginebench import compose, dockerd, images, launch, machine, profile
-from enginebench.errors import UserError
+from enginebench.base.errors import UserError
+from enginebench.engines import directory
+from enginebench.hardware import machine
+from enginebench.launch import compose, docker_daemon, images
+from enginebench.run import profile
 
 GPU = [{"name": "NVIDIA L4", "memory_bytes": 24 << 30}]
 COMPOSE = compose.Compose(("docker", "compose"), "2.40")
@@ -21,10 +24,10 @@ class Daemon:
 def choose(monkeypatch):
     def chosen(gpus, daemon, found_compose=COMPOSE, **asked):
         monkeypatch.setattr(machine, "gpus", lambda: gpus)
-        monkeypatch.setattr(dockerd, "connect", lambda: daemon)
+        monkeypatch.setattr(docker_daemon, "connect", lambda: daemon)
         monkeypatch.setattr(compose, "find", lambda: found_compose)
         # A daemon that does not answer is a reason in words.
-        monkeypatch.setattr(dockerd, "Docker", Daemon)
+        monkeypatch.setattr(docker_daemon, "Docker", Daemon)
         return profile.choose(**asked)
 
     return chosen
@@ -72,11 +75,13 @@ def test_every_study_that_may_be_chosen_is_there():
 
 
 def test_tensorrt_llm_says_plainly_that_it_needs_a_gpu():
-    engine = launch.load_engine(ROOT, "trtllm")
+    engine = directory.load_engine(ROOT, "trtllm")
     with pytest.raises(UserError, match=r"trtllm/launch\.yaml: .* needs an NVIDIA GPU; run it on"):
         images.name(engine, "cpu")
     assert images.name(engine, "cuda") == "nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
-    assert images.name(launch.load_engine(ROOT, "vllm"), "cpu").startswith("vllm/vllm-openai-cpu:")
+    assert images.name(directory.load_engine(ROOT, "vllm"), "cpu").startswith(
+        "vllm/vllm-openai-cpu:"
+    )
 
 
 def test_a_study_for_a_gpu_is_refused_where_there_is_none(tmp_path, cache):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginebench import prometheus
+from enginebench.metrics import metrics_page
 
 PAGE = """\
 # HELP run Requests running.
@@ -32,7 +32,7 @@ def scrape(text, status=200):
 
 
 def test_a_page_is_read_into_our_names():
-    assert prometheus.read(scrape(PAGE), METRICS) == {
+    assert metrics_page.read(scrape(PAGE), METRICS) == {
         "requests_running": 5.0,  # both ranks
         "requests_waiting": None,  # not on the page
         "output_tokens_total": 1000.0,  # by its second name
@@ -42,26 +42,26 @@ def test_a_page_is_read_into_our_names():
 
 def test_the_first_name_that_is_present_is_read_even_if_it_is_zero():
     page = "generated_total 0\nmade_total 5\n"
-    assert prometheus.read(scrape(page), METRICS)["output_tokens_total"] == 0.0
+    assert metrics_page.read(scrape(page), METRICS)["output_tokens_total"] == 0.0
 
 
 @pytest.mark.parametrize("page", [None, "", "<html><body>404</body></html>", '{"error": 1}'])
 def test_a_metric_that_is_absent_is_none_not_zero(page):
-    assert prometheus.read(scrape(page), METRICS) == dict.fromkeys(METRICS)
+    assert metrics_page.read(scrape(page), METRICS) == dict.fromkeys(METRICS)
 
 
 def test_a_page_that_is_not_a_200_is_not_read():
-    assert prometheus.read(scrape(PAGE, 500), METRICS) == dict.fromkeys(METRICS)
-    assert prometheus.read(scrape(None, None), METRICS) == dict.fromkeys(METRICS)
+    assert metrics_page.read(scrape(PAGE, 500), METRICS) == dict.fromkeys(METRICS)
+    assert metrics_page.read(scrape(None, None), METRICS) == dict.fromkeys(METRICS)
 
 
 def test_a_histogram_gives_its_sum_and_count():
-    samples = {sample.name: sample.value for sample in prometheus.parse(PAGE)}
+    samples = {sample.name: sample.value for sample in metrics_page.parse(PAGE)}
     assert (samples["wait_sum"], samples["wait_count"]) == (9.5, 6)
 
 
 def test_a_broken_page_gives_what_precedes_the_break():
-    samples = prometheus.parse('run 1\nmade_total 2\nkv{model="a\nrest 4\n')
+    samples = metrics_page.parse('run 1\nmade_total 2\nkv{model="a\nrest 4\n')
     assert [(sample.name, sample.value) for sample in samples] == [("run", 1), ("made_total", 2)]
 
 
@@ -77,7 +77,7 @@ def test_a_broken_page_gives_what_precedes_the_break():
 )
 def test_a_number_that_stands_in_a_label_is_read_too(name, value):
     page = 'config{size_tokens="48",blocks="3",block_size="16",policy="fcfs"} 1\n'
-    assert prometheus.read(scrape(page), {"kv_capacity_tokens": (name,)}) == {
+    assert metrics_page.read(scrape(page), {"kv_capacity_tokens": (name,)}) == {
         "kv_capacity_tokens": value
     }
 
@@ -102,19 +102,19 @@ ITERATIONS = """[
     ],
 )
 def test_a_page_of_iterations_in_json_gives_the_last_one(name, value):
-    found = prometheus.read(scrape(ITERATIONS), {"requests_running": (name,)})
+    found = metrics_page.read(scrape(ITERATIONS), {"requests_running": (name,)})
     assert found == {"requests_running": value}
 
 
 @pytest.mark.parametrize("page", ["[]", "[1]", "[{", '[{"numActiveRequests": 1}', "[null]"])
 def test_a_json_page_that_is_empty_or_broken_gives_nothing(page):
     names = {"requests_running": ("numActiveRequests",)}
-    assert prometheus.read(scrape(page), names) == {"requests_running": None}
+    assert metrics_page.read(scrape(page), names) == {"requests_running": None}
 
 
 @given(st.text(st.sampled_from('ab_{}"\\=, 1.#+e\n:'), max_size=30))
 def test_no_page_is_an_exception(text):
-    assert isinstance(prometheus.parse(text), list)
+    assert isinstance(metrics_page.parse(text), list)
 
 
 @pytest.mark.parametrize(
@@ -129,18 +129,18 @@ def test_no_page_is_an_exception(text):
     ],
 )
 def test_a_counter_grows_or_says_nothing(first, last, grown):
-    assert prometheus.difference(first, last, "x") == grown
+    assert metrics_page.difference(first, last, "x") == grown
 
 
 def test_a_look_at_some_metrics_is_what_the_whole_page_says():
     names = {name: METRICS[name] for name in ("requests_running", "output_tokens_total")}
-    whole = prometheus.read(scrape(PAGE), METRICS)
-    assert prometheus.gauges(scrape(PAGE), names) == {name: whole[name] for name in names}
+    whole = metrics_page.read(scrape(PAGE), METRICS)
+    assert metrics_page.gauges(scrape(PAGE), names) == {name: whole[name] for name in names}
 
 
 def test_a_look_at_a_json_page_is_what_it_says():
     page = scrape('[{"run": 1}, {"run": 4}]')
-    assert prometheus.gauges(page, {"requests_running": ("run",)}) == {"requests_running": 4.0}
-    assert prometheus.gauges(scrape(None, None), {"kv_used_ratio": ("run",)}) == {
+    assert metrics_page.gauges(page, {"requests_running": ("run",)}) == {"requests_running": 4.0}
+    assert metrics_page.gauges(scrape(None, None), {"kv_used_ratio": ("run",)}) == {
         "kv_used_ratio": None
     }

@@ -6,8 +6,8 @@ from conftest import ROOT
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from enginebench import prompts
-from enginebench.errors import UserError
+from enginebench.base.errors import UserError
+from enginebench.plan import prompts
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from enginebench import published
-from enginebench.errors import UserError
+from enginebench.base.errors import UserError
+from enginebench.hardware import published_results
 
 HEADING = (
     "Hardware,Num of Hardware,Framework,Model,Input Output Length,Batch Size,Latency,Throughput"
@@ -43,7 +43,7 @@ FAST = [
 def check(tmp_path, lines, heading=HEADING, precision="float16", counts="total"):
     file = tmp_path / "table.csv"
     file.write_text("\n".join([heading, *lines]) + "\n")
-    return published.check_file(file, precision, counts)
+    return published_results.check_file(file, precision, counts)
 
 
 @pytest.mark.parametrize("line", IMPOSSIBLE)
@@ -98,4 +98,4 @@ def test_a_table_without_the_needed_columns_says_which_were_found(tmp_path):
     with pytest.raises(UserError, match=r"expected columns model, gpu, .* found: a, b"):
         check(tmp_path, ["1,2"], "a,b")
     with pytest.raises(UserError, match="expected a CSV file, found none"):
-        published.check_file(tmp_path / "gone.csv", "float16", "output")
+        published_results.check_file(tmp_path / "gone.csv", "float16", "output")

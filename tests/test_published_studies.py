@@ -7,7 +7,7 @@ import shutil
 import pytest
 from house import ROOT
 
-from enginebench import report
+from enginebench.report import build
 
 PUBLISHED = sorted((ROOT / "results" / "published").iterdir())
 QUOTED = ROOT / "results" / "published" / "2026-11-21-cpu-sweep"
@@ -23,7 +23,7 @@ LABELS = {
 def test_a_published_study_says_what_its_raw_files_say(study, tmp_path):
     copy = tmp_path / study.name
     shutil.copytree(study, copy, ignore=shutil.ignore_patterns("derived"))
-    report.build(copy)
+    build.build(copy)
     names = sorted(path.name for path in (copy / "derived").iterdir())
     assert names == sorted(path.name for path in (study / "derived").iterdir())
     for suffix in (".md", ".json", ".csv"):  # drawings may change with the library that draws

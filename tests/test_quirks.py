@@ -8,10 +8,11 @@ import pytest
 from fake_server import HEAD, LAST_CHUNK, chunk
 from house import ROOT
 
-from enginebench import check, exchange
-from enginebench.arrivals import Exchange
-from enginebench.dialect import Ask
-from enginebench.launch import load_engine
+from enginebench.check import findings as check
+from enginebench.engines.dialect import Ask
+from enginebench.engines.directory import load_engine
+from enginebench.load import request_record
+from enginebench.load.exchange import Exchange
 
 DATA = ROOT / "tests" / "data"
 ENGINES = ("baseline", "tgi", "trtllm", "vllm")
@@ -35,7 +36,7 @@ def read(engine, pieces, fault=None, kind=None):
     took.arrival_s = array("d", range(1, len(pieces) + 1))
     took.sizes = array("I", map(len, pieces))
     took.kept = b"".join(pieces)
-    return exchange.read(took, DIALECTS[engine], ASK, phase="measured", request_id="r7")
+    return request_record.read(took, DIALECTS[engine], ASK, phase="measured", request_id="r7")
 
 
 GOOD = {"error": None, "prompt_tokens": 5, "output_tokens": 4, "finish_reason": "length"}

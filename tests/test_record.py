@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from enginebench import record
-from enginebench.errors import UserError
+from enginebench.base.errors import UserError
+from enginebench.record import files as record
 
 ROWS = [{"index": 0, "text": "é\n\u2028"}, {"index": 1, "text": None}]
 

@@ -7,9 +7,11 @@ import re
 import made_record
 import pytest
 
-from enginebench import claims, plots, ranking, report, sentences, setups, svg, threats
-from enginebench.roofline import Ceiling
-from enginebench.summarize import summarize
+from enginebench.hardware.roofline import Ceiling
+from enginebench.report import build, narrative, threats
+from enginebench.report.charts import style, svg
+from enginebench.summarize import claims, engine_configs, ranking
+from enginebench.summarize.study_summary import summarize
 
 #: quick is about twice as fast as slow; quick's two variants cannot be told apart.
 FACTORS = {
@@ -29,7 +31,7 @@ def made(tmp_path, factors=FACTORS, **changes):
 
 
 def derived(directory):
-    report.build(directory)
+    build.build(directory)
     folder = directory / "derived"
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -46,7 +48,7 @@ def places(summary):
 def test_a_place_is_a_range_where_the_trials_cannot_tell(tmp_path):
     summary = summarize(made(tmp_path))
     assert places(summary) == [("quick/tuned", 1, 2), ("quick/plain", 1, 2), ("slow/plain", 3, 3)]
-    said = sentences.headline(summary)
+    said = narrative.headline(summary)
     assert said.startswith("Cannot rank the first: quick/tuned and quick/plain may each be first")
     # exp of the mean of ln(2/1.02), ln(2.2/1), ln(1.9/1.13), ± 4.303 s / sqrt(3)
     assert "1.9 times (95 % interval 1.4 to 2.7, 3 trials) slow/plain" in said
@@ -56,20 +58,20 @@ def test_the_first_is_named_where_every_ratio_leaves_out_one(tmp_path):
     two = {label: FACTORS[label] for label in ("slow/plain", "quick/plain")}
     summary = summarize(made(tmp_path, two))
     assert places(summary) == [("quick/plain", 1, 1), ("slow/plain", 2, 2)]
-    assert sentences.headline(summary).startswith("quick/plain is first (many, 4 in flight): it ")
+    assert narrative.headline(summary).startswith("quick/plain is first (many, 4 in flight): it ")
 
 
 def test_one_trial_ranks_nobody(tmp_path):
     summary = summarize(made(tmp_path, {label: f[:1] for label, f in FACTORS.items()}))
     assert {(best, worst) for _, best, worst in places(summary)} == {(1, 3)}
-    assert sentences.headline(summary).startswith("Cannot rank the first")
+    assert narrative.headline(summary).startswith("Cannot rank the first")
 
 
 def test_a_study_without_a_valid_cell_says_nothing_of_engines(tmp_path):
     directory = made(tmp_path)
     for file in directory.glob("raw/*/*/cell.json"):
         file.unlink()
-    assert sentences.headline(summarize(directory)) == sentences.NOTHING
+    assert narrative.headline(summarize(directory)) == narrative.NOTHING
     assert b"No cell of this study is valid" in derived(directory)["report.html"]
 
 
@@ -106,10 +108,10 @@ def statements(markdown):
 
 def differing(directory, change):
     """The statements of report.md that a change of the raw files changes."""
-    report.build(directory)
+    build.build(directory)
     before = statements((directory / "derived" / "report.md").read_text())
     change()
-    report.build(directory)
+    build.build(directory)
     after = statements((directory / "derived" / "report.md").read_text())
     return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
@@ -229,10 +231,10 @@ def test_a_ratio_around_one_is_a_claim_not_seen(tmp_path):
 
 
 def test_only_settings_that_differ_are_listed_and_ports_never(tmp_path):
-    found = setups.differences(summarize(made(tmp_path)))
+    found = engine_configs.differences(summarize(made(tmp_path)))
     assert found["rows"] == [["--mode", "plain", "plain", "tuned"]]
     assert found["shared"] == ["dtype, as loaded float32"]
-    assert setups.flags(["x", "--a=1", "--b", "2", "--c", "--d", "/some/where/m"]) == {
+    assert engine_configs.flags(["x", "--a=1", "--b", "2", "--c", "--d", "/some/where/m"]) == {
         "a": "1",
         "b": "2",
         "c": "set",
@@ -245,7 +247,7 @@ def test_an_engine_that_was_stopped_before_it_had_a_command_differs_in_nothing(t
     file = directory / "raw" / "trial1_quick_tuned" / "launch.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"command": []}))
     assert "report.html" in derived(directory)
-    assert setups.differences(summarize(directory))["headings"] == [
+    assert engine_configs.differences(summarize(directory))["headings"] == [
         "setting",
         "slow/plain",
         "quick/plain",
@@ -254,7 +256,7 @@ def test_an_engine_that_was_stopped_before_it_had_a_command_differs_in_nothing(t
 
 def test_the_line_of_a_distribution_passes_through_the_median_of_the_table(tmp_path):
     directory = made(tmp_path)
-    report.build(directory)
+    build.build(directory)
     lines = json.loads((directory / "derived" / "latency_data.json").read_text())
     (cell,) = (
         c for c in lines if (c["label"], c["trial"], c["concurrency"]) == ("quick/plain", 1, 4)
@@ -271,9 +273,9 @@ def test_the_front_is_what_no_other_point_beats_in_both():
 
 
 def test_labels_keep_their_order_and_a_distance_where_they_would_meet():
-    found = plots.spread([(0, 50, 90), (0, 51, 90), (0, 99, 90), (200, 50, 90)], 0, 100)
+    found = style.spread([(0, 50, 90), (0, 51, 90), (0, 99, 90), (200, 50, 90)], 0, 100)
     assert found == [50, 62, 99, 50]  # the last one is elsewhere
-    assert plots.spread([(0, 98, 9), (0, 99, 9)], 0, 100) == [88, 100]
+    assert style.spread([(0, 98, 9), (0, 99, 9)], 0, 100) == [88, 100]
 
 
 def test_every_value_of_a_figure_can_be_pointed_at_exactly(tmp_path):
@@ -312,13 +314,13 @@ def test_a_figure_that_is_no_longer_drawn_does_not_stay(tmp_path):
     old = directory / "derived" / "figures" / "old.png"
     old.parent.mkdir(parents=True)
     old.write_bytes(b"")
-    report.build(directory)
+    build.build(directory)
     assert not old.exists()
 
 
 def test_what_the_hardware_can_do_is_said_with_where_it_is_from(tmp_path):
     summary = summarize(made(tmp_path))
-    assert "not known here" in sentences.hardware(summary)
+    assert "not known here" in narrative.hardware(summary)
     sheet = Ceiling("NVIDIA H200", 4.8e12, {"float16": 9.9e14}, "data sheet")
     reached = {
         "name": "GPU",
@@ -327,7 +329,7 @@ def test_what_the_hardware_can_do_is_said_with_where_it_is_from(tmp_path):
         "source": "measured before the first engine",
     }
     facts = summary.study | {"ceiling": sheet, "gpu_reached": reached}
-    said = sentences.hardware(dataclasses.replace(summary, study=facts))
+    said = narrative.hardware(dataclasses.replace(summary, study=facts))
     assert said == (
         "NVIDIA H200, data sheet: memory 4,800 GB/s, float16 products 990 TFLOP/s. Measured in "
         "this study: memory 4,080 GB/s (85% of that), float16 products 693 TFLOP/s (70% of that), "

@@ -5,8 +5,9 @@ import json
 import pytest
 from house import enginebench, make_house, study, write_study
 
-from enginebench import record, resume
-from enginebench.errors import UserError
+from enginebench.base.errors import UserError
+from enginebench.record import files
+from enginebench.run import resume
 
 ENGINES = ({"engine": "alpha"}, {"engine": "beta"})
 
@@ -30,7 +31,7 @@ def directory(house):
 
 def started(house):
     """The launches that were started, in order."""
-    rows = record.read_lines(directory(house) / "events.jsonl")
+    rows = files.read_lines(directory(house) / "events.jsonl")
     return [row["launch"] for row in rows if row["step"] == "up"]
 
 
@@ -72,7 +73,7 @@ def test_a_study_whose_time_is_up_ends_between_two_engines_and_can_be_gone_on_wi
 
 
 FACTS = {
-    "schema": record.SCHEMA,
+    "schema": files.SCHEMA,
     "started_at": "2026-11-21T10:00:00",
     "study": {"name": "test", "seed": 0},
     "runner": "process",
@@ -93,17 +94,17 @@ def written(results, name, **changes):
 
 
 def test_the_last_record_of_that_name_is_gone_on_with(tmp_path):
-    assert record.last(tmp_path, "test") is None
+    assert files.last(tmp_path, "test") is None
     written(tmp_path, "first")
     last = written(tmp_path, "a-last", started_at="2026-11-21T11:00:00")
     written(tmp_path, "other", started_at="2026-11-21T12:00:00", study={"name": "other"})
-    assert record.last(tmp_path, "test") == last
+    assert files.last(tmp_path, "test") == last
 
 
 def test_a_record_that_somebody_writes_is_left_alone(tmp_path):
-    first = record.Writer.create(tmp_path, "test")
+    first = files.Writer.create(tmp_path, "test")
     with pytest.raises(UserError, match="another study is still at it; wait for its end"):
-        record.Writer(first.directory)
+        files.Writer(first.directory)
 
 
 @pytest.mark.parametrize(

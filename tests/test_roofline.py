@@ -1,7 +1,7 @@
 import pytest
 
-from enginebench import roofline
-from enginebench.roofline import Ceiling, Shape
+from enginebench.hardware import roofline
+from enginebench.hardware.roofline import Ceiling, Shape
 
 # 2 layers, 8 wide, 2 heads of 4 of which 1 is kept: attention 8·4·(4+2) = 192, MLP 3·8·16 = 384,
 # output projection 10·8 = 80: 2·(192 + 384) + 80 = 1232 weights.

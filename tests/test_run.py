@@ -23,7 +23,8 @@ from house import (
     write_study,
 )
 
-from enginebench import leftovers, record
+from enginebench.launch import leftovers
+from enginebench.record import files
 
 GOOD = {"engine": "alpha"}
 LAUNCH = ["up", "ready", *["warm", "load", "record"] * 3, "down"]
@@ -40,11 +41,11 @@ def run(house, cache, data, **options):
 
 
 def result(house):
-    return record.latest(house / "results")
+    return files.latest(house / "results")
 
 
 def steps(house):
-    return [row["step"] for row in record.read_lines(result(house) / "events.jsonl")]
+    return [row["step"] for row in files.read_lines(result(house) / "events.jsonl")]
 
 
 def derived(house):
@@ -91,7 +92,7 @@ def test_a_study_runs_every_step_in_order_and_every_cell_counts(house, cache):
     assert len(data["cells"]) == 12
     assert all(cell["is_valid"] for cell in data["cells"])
     for path in (result(house) / "raw").glob("*/*/requests.jsonl"):
-        rows = [row for row in record.read_lines(path) if row["phase"] == "measured"]
+        rows = [row for row in files.read_lines(path) if row["phase"] == "measured"]
         assert rows
         assert all(row["output_tokens"] == row["output_tokens_asked"] for row in rows)
         assert all(row["error"] is None for row in rows)
@@ -102,7 +103,7 @@ def test_every_engine_and_trial_gets_the_same_prompts_and_none_twice(house, cach
     run(house, cache, study(GOOD, {"engine": "beta"}, trials=2))
     seen = {}
     for path in sorted((result(house) / "raw").glob("*/*/requests.jsonl")):
-        hashes = [row["prompt_sha256"] for row in record.read_lines(path)]
+        hashes = [row["prompt_sha256"] for row in files.read_lines(path)]
         assert len(set(hashes)) == len(hashes)
         seen.setdefault(path.parent.name, set()).add(tuple(hashes))
     assert len(seen) == 3
@@ -117,10 +118,10 @@ def test_answers_are_compared_once_before_anything_is_measured(house, cache):
     assert steps(house) == [*first * 2, *LAUNCH * 2, "finished"]
     (found,) = derived(house)["agreement"]
     assert (found["identical"], found["prompts"], found["unanswered"]) == (2, 2, 0)
-    rows = list(record.read_lines(result(house) / "raw/trial1_beta_default/agreement.jsonl.gz"))
+    rows = list(files.read_lines(result(house) / "raw/trial1_beta_default/agreement.jsonl.gz"))
     assert [len(row["token_ids"]) for row in rows] == [6, 6]
     measured = result(house) / "raw/trial1_beta_default/alone-c1/requests.jsonl"
-    prompts = {row["prompt_sha256"] for row in record.read_lines(measured)}
+    prompts = {row["prompt_sha256"] for row in files.read_lines(measured)}
     assert not prompts & {row["prompt_sha256"] for row in rows}
 
 
@@ -247,7 +248,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_recorded(house, cache):
     (line,) = done.stderr.strip().splitlines()
     assert "cannot write" in line and "kept and readable" in line
     kept = list((result(house) / "raw").glob("*/alone-c1/requests.jsonl"))
-    assert len(kept) == 1 and len(list(record.read_lines(kept[0]))) == 3
+    assert len(kept) == 1 and len(list(files.read_lines(kept[0]))) == 3
     assert engines_left(house) == []
     assert enginebench("report", cwd=house).returncode == 0
 
@@ -374,7 +375,7 @@ def test_one_engine_is_benched_with_its_part_of_a_study(house, cache):
     )
     assert done.returncode == 0, done.stderr
     assert {cell["label"] for cell in derived(house)["cells"]} == {"beta/default"}
-    ran = record.read_study(result(house))["study"]["workloads"]
+    ran = files.read_study(result(house))["study"]["workloads"]
     assert [workload["name"] for workload in ran] == ["alone"]  # none that nobody of it runs
 
 

@@ -3,14 +3,14 @@ import statistics
 
 import pytest
 
-from enginebench import schedule, study
-from enginebench.errors import UserError
-from enginebench.schedule import TraceRow
+from enginebench.base.errors import UserError
+from enginebench.plan import arrivals, study_file
+from enginebench.plan.arrivals import TraceRow
 
 
 def workload(**changes):
     fields = {"name": "w", "prompt_tokens": 8, "output_tokens": 8, "rate": [10.0]}
-    return study.Workload(**fields | changes)
+    return study_file.Workload(**fields | changes)
 
 
 def gaps(times):
@@ -18,7 +18,7 @@ def gaps(times):
 
 
 def test_constant_arrivals_are_equal_gaps():
-    due = schedule.due_s(workload(arrivals="constant"), 4.0, 5, "s")
+    due = arrivals.due_s(workload(arrivals="constant"), 4.0, 5, "s")
     assert due == [0, 0.25, 0.5, 0.75, 1]
 
 
@@ -31,14 +31,14 @@ def test_constant_arrivals_are_equal_gaps():
     ],
 )
 def test_drawn_gaps_have_the_mean_and_the_variation_of_their_law(changes, variation):
-    found = gaps(schedule.due_s(workload(**changes), 10.0, 20_000, "s"))
+    found = gaps(arrivals.due_s(workload(**changes), 10.0, 20_000, "s"))
     assert min(found) >= 0
     assert statistics.mean(found) == pytest.approx(0.1, rel=0.05)
     assert statistics.stdev(found) / statistics.mean(found) == pytest.approx(variation, rel=0.05)
 
 
 def test_a_schedule_follows_from_its_seed_alone():
-    one, again, other = (schedule.due_s(workload(), 10.0, 9, seed) for seed in "aab")
+    one, again, other = (arrivals.due_s(workload(), 10.0, 9, seed) for seed in "aab")
     assert one == again != other
 
 
@@ -46,11 +46,11 @@ def test_a_trace_is_scaled_to_the_rate_and_repeated():
     trace = [TraceRow(5.0, 1, 1), TraceRow(6.0, 1, 1), TraceRow(9.0, 1, 1)]
     made = workload(arrivals="trace", trace="t.csv")
     # 3 requests in 6 s (two gaps of 4 s, and one mean gap), at 1/s twice as fast.
-    assert schedule.due_s(made, 1.0, 7, "s", trace) == pytest.approx([0, 0.5, 2, 3, 3.5, 5, 6])
+    assert arrivals.due_s(made, 1.0, 7, "s", trace) == pytest.approx([0, 0.5, 2, 3, 3.5, 5, 6])
 
 
 def test_a_ramp_lets_half_as_many_through_in_its_time():
-    due = schedule.due_s(workload(arrivals="constant", ramp_s=2.0), 100.0, 300, "s")
+    due = arrivals.due_s(workload(arrivals="constant", ramp_s=2.0), 100.0, 300, "s")
     assert sum(time_s < 2.0 for time_s in due) == 100  # 100/s x 2 s / 2
     assert sum(time_s < 1.0 for time_s in due) == 25  # a quarter of these in the first half
     assert due[200] - due[100] == pytest.approx(1.0)  # and the full rate afterwards
@@ -60,7 +60,7 @@ def test_a_ramp_lets_half_as_many_through_in_its_time():
 def test_a_trace_is_read_with_its_columns_in_any_order(tmp_path):
     file = tmp_path / "t.csv"
     file.write_text("output_tokens,time_s,prompt_tokens,who\n5,0.5,100,a\n7,2,200,b\n")
-    assert schedule.read_trace(file) == [TraceRow(0.5, 100, 5), TraceRow(2.0, 200, 7)]
+    assert arrivals.read_trace(file) == [TraceRow(0.5, 100, 5), TraceRow(2.0, 200, 7)]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,6 @@ def test_a_bad_trace_is_one_line_that_says_what_is_wrong(tmp_path, text, says):
     file = tmp_path / "t.csv"
     file.write_text(text)
     with pytest.raises(UserError, match=says):
-        schedule.read_trace(file)
+        arrivals.read_trace(file)
     with pytest.raises(UserError, match="cannot read this trace"):
-        schedule.read_trace(tmp_path / "none.csv")
+        arrivals.read_trace(tmp_path / "none.csv")

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from enginebench import prometheus, watch
+from enginebench.metrics import metrics_page
+from enginebench.watch import sampler
 
 NAMES = {"requests_running": ("run",), "requests_waiting": ("wait",)}
 
@@ -41,8 +42,8 @@ def serve():
 
 
 def scraped(url):
-    with watch.local_session() as session:
-        return watch.scrape(session, url)
+    with sampler.local_session() as session:
+        return sampler.scrape(session, url)
 
 
 def page(status, body, length=None):
@@ -54,14 +55,14 @@ def test_a_page_is_kept_as_it_was_with_its_time(serve):
     row = scraped(serve(page("200 OK", "run 2\nwait 1\n")))
     assert (row["status"], row["text"], row["error"]) == (200, "run 2\nwait 1\n", None)
     assert row["took_s"] >= 0
-    assert prometheus.read(row, NAMES) == {"requests_running": 2, "requests_waiting": 1}
+    assert metrics_page.read(row, NAMES) == {"requests_running": 2, "requests_waiting": 1}
 
 
 def test_an_endpoint_that_hangs_is_given_up_and_said(serve, monkeypatch):
-    monkeypatch.setattr(watch, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(sampler, "TIMEOUT_S", 0.2)
     row = scraped(serve(b"HTTP/1.1 200 OK\r\n", closes=False))
     assert row["text"] is None and "Timeout" in row["error"]
-    assert prometheus.read(row, NAMES) == dict.fromkeys(NAMES)
+    assert metrics_page.read(row, NAMES) == dict.fromkeys(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +76,9 @@ def test_an_endpoint_that_hangs_is_given_up_and_said(serve, monkeypatch):
 def test_an_endpoint_that_gives_no_page_measures_nothing(serve, answer, error):
     row = scraped(serve(answer))
     assert (row["error"] is None) == (error is None)
-    assert prometheus.read(row, NAMES) == dict.fromkeys(NAMES)
+    assert metrics_page.read(row, NAMES) == dict.fromkeys(NAMES)
 
 
 def test_half_a_line_at_the_end_hides_nothing_before_it(serve):
     row = scraped(serve(page("200 OK", 'run 2\nwait{x="1')))
-    assert prometheus.read(row, NAMES) == {"requests_running": 2, "requests_waiting": None}
+    assert metrics_page.read(row, NAMES) == {"requests_running": 2, "requests_waiting": None}

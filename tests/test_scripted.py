@@ -5,10 +5,10 @@ import socket
 
 import pytest
 
-from enginebench import calibrate
-from enginebench.completions import read_completions_event
-from enginebench.scripted import Script, answer
-from enginebench.sse import events
+from enginebench.engines.openai_completions import read_completions_event
+from enginebench.load import calibrate
+from enginebench.load.scripted_server import Script, answer
+from enginebench.load.sse import events
 
 
 def ask(port, tokens, **more):

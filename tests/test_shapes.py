@@ -13,11 +13,11 @@ import pytest
 from fake_server import FakeServer
 from test_load import DIALECT, drive, read
 
-from enginebench import calibrate, client, http1, job, load, workers
-from enginebench.address import Address
-from enginebench.dialect import Ask
-from enginebench.errors import UserError
-from enginebench.scripted import Script
+from enginebench.base.errors import UserError
+from enginebench.engines.address import Address
+from enginebench.engines.dialect import Ask
+from enginebench.load import calibrate, client_stats, event_loop, http1, spec, workers
+from enginebench.load.scripted_server import Script
 
 TOKENS = 4
 QUICK = Script(first_s=0.002, pace_s=0.001)
@@ -30,10 +30,10 @@ def play(count, streams, script=QUICK, processes=1, **more):
             http1.post(server.address, "/v1/completions", {"max_tokens": TOKENS}, f"{index}")
             for index in range(count)
         ]
-        sent = job.Load(server.address, requests, streams, timeout_s=20, **more)
+        sent = spec.Load(server.address, requests, streams, timeout_s=20, **more)
         with workers.run(sent, processes) as taken:
             records = calibrate.records_of(taken, TOKENS)
-            own = client.figures(taken)
+            own = client_stats.figures(taken)
         return taken, records, server.stop(), own
 
 
@@ -88,7 +88,7 @@ def test_a_cancelled_request_is_told_by_closing_its_stream_and_the_others_go_on(
 
 
 def test_a_connection_that_slept_is_opened_anew(monkeypatch):
-    monkeypatch.setattr(load, "IDLE_LIMIT_S", 0.4)
+    monkeypatch.setattr(event_loop, "IDLE_LIMIT_S", 0.4)
     taken, records, _, own = play(3, 1, due_s=[0.0, 0.02, 1.0])
     assert [r.error for r in records] == [None] * 3
     assert own["connections"] == 2
@@ -100,7 +100,7 @@ def test_a_request_beyond_the_kernels_buffer_is_sent_in_parts():
         address = Address("127.0.0.1", server.port)
         big = {"prompt": [1] * 3_000_000}
         requests = [http1.post(address, "/v1/completions", big, f"r{k}") for k in range(2)]
-        found = load.run_closed_loop(address, requests, 2, 20)
+        found = event_loop.run_closed_loop(address, requests, 2, 20)
     assert [read(took).text for took in found] == ["r0.1 r0.2 r0.3 ", "r1.1 r1.2 r1.3 "]
 
 
@@ -123,8 +123,8 @@ def test_processes_that_cannot_connect_still_give_every_request_its_record():
         port = probe.getsockname()[1]
     address = Address("127.0.0.1", port)
     requests = [http1.post(address, "/", {}, f"{k}") for k in range(10)]
-    live = job.Live()
-    with workers.run(job.Load(address, requests, 4), 2, live) as taken:
+    live = spec.Live()
+    with workers.run(spec.Load(address, requests, 4), 2, live) as taken:
         assert Counter(e.kind for e in taken.exchanges) == {"refused": 10}
     assert live.requests_done == 10
 
@@ -132,7 +132,7 @@ def test_processes_that_cannot_connect_still_give_every_request_its_record():
 def test_once_the_engine_is_lost_the_processes_give_up_what_is_left():
     address = Address("127.0.0.1", 9)  # nobody listens there
     requests = [http1.post(address, "/", {}, f"{k}") for k in range(20_000)]
-    with workers.run(job.Load(address, requests, 2), 2, lost=lambda: "it is gone") as taken:
+    with workers.run(spec.Load(address, requests, 2), 2, lost=lambda: "it is gone") as taken:
         kinds = Counter(e.kind for e in taken.exchanges)
     assert set(kinds) <= {"refused", "not sent"}
     assert sum(kinds.values()) == 20_000
@@ -149,7 +149,7 @@ def test_a_process_of_the_load_generator_that_is_killed_ends_the_load_in_one_lin
     with FakeServer("silent") as server:
         address = Address("127.0.0.1", server.port)
         requests = [http1.post(address, "/", {}, f"{k}") for k in range(4)]
-        sent = job.Load(address, requests, 4, timeout_s=20)
+        sent = spec.Load(address, requests, 4, timeout_s=20)
         words = r"expected the results of 2 processes, found that one"
         with pytest.raises(UserError, match=words), workers.run(sent, 2):
             pass
@@ -158,7 +158,7 @@ def test_a_process_of_the_load_generator_that_is_killed_ends_the_load_in_one_lin
 
 
 def test_shares_of_a_load_are_whole_and_apart():
-    sent = job.Load(
+    sent = spec.Load(
         Address("h", 1), [b"a", b"b", b"c", b"d", b"e"], 3, range(5), cancel_after_s={3: 9}
     )
     one, two = workers.split(sent, 2)
@@ -171,7 +171,7 @@ def test_shares_of_a_load_are_whole_and_apart():
 def test_a_bearer_token_is_sent_and_shown_nowhere():
     address = Address("127.0.0.1", 80, token="secret-x7Kq")
     assert b"\r\nAuthorization: Bearer secret-x7Kq\r\n" in http1.post(address, "/", {}, "r")
-    sent = job.Load(address, [], 1)
+    sent = spec.Load(address, [], 1)
     assert "secret" not in f"{address}{address!r}{sent!r}"
 
 
@@ -252,12 +252,12 @@ def test_https_is_spoken_and_an_unknown_certificate_is_refused(certificate):
         requests = [
             http1.post(trusted, DIALECT.generate_path, DIALECT.body(ask), f"r{k}") for k in range(6)
         ]
-        found = load.run_closed_loop(trusted, requests, 2, 10)
+        found = event_loop.run_closed_loop(trusted, requests, 2, 10)
         assert [read(took).error for took in found] == [None] * 6
         assert [read(took).text for took in found] == [f"r{k}.1 r{k}.2 r{k}.3 " for k in range(6)]
 
         unknown = Address("127.0.0.1", front.port, tls=True)
-        found = load.run_closed_loop(unknown, requests[:2], 1, 10)
+        found = event_loop.run_closed_loop(unknown, requests[:2], 1, 10)
         assert {took.kind for took in found} == {"refused"}
         assert all("certificate" in took.fault.lower() for took in found)
         front.listener.close()
@@ -296,10 +296,10 @@ def test_bytes_that_wait_in_the_kernel_keep_the_time_of_their_arrival():
             if not ticks:
                 ticks.append(time.sleep(0.5))
 
-        sent = job.Load(address, [http1.post(address, "/", {}, "r")], 1)
-        with load.run(sent, on_tick=sleep_once) as taken:
+        sent = spec.Load(address, [http1.post(address, "/", {}, "r")], 1)
+        with event_loop.run(sent, on_tick=sleep_once) as taken:
             (took,) = taken.exchanges
-            own = client.figures(taken)
+            own = client_stats.figures(taken)
         thread.join()
     if own["stamps"] != "kernel":
         pytest.skip("no receive timestamps here")

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginebench.http1 import ResponseReader
-from enginebench.sse import events, regular_events
+from enginebench.load.http1 import ResponseReader
+from enginebench.load.sse import events, regular_events
 
 STREAM = (
     ": hello\nid: 1\ndata: one\n\nevent: x\ndata: two\ndata: and more\n\n\ndata:  é\n\ndata: end"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginebench import stats
+from enginebench.base import stats
 
 
 @pytest.mark.parametrize(

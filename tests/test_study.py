@@ -4,8 +4,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from enginebench import study
-from enginebench.errors import UserError
+from enginebench.base.errors import UserError
+from enginebench.plan import study_file
 
 SMALLEST = {
     "name": "small",
@@ -28,21 +28,21 @@ def changed(key, value, **more):
 
 def mistake(data):
     with pytest.raises(UserError) as caught:
-        study.parse(data, "my.yaml")
+        study_file.parse(data, "my.yaml")
     assert caught.value.message.startswith("my.yaml: ")
     assert "\n" not in caught.value.message
     return caught.value.message.removeprefix("my.yaml: ")
 
 
 def test_the_smallest_study_has_defaults_for_the_rest():
-    found = study.parse(SMALLEST, "my.yaml")
+    found = study_file.parse(SMALLEST, "my.yaml")
     assert (found.model, found.trials, found.prompts.path) == ("embedded", 1, "prompts.txt")
     assert found.engines[0].label == "fast/default"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_study_of_this_repository_loads(path):
-    assert study.load(path).name == path.stem
+    assert study_file.load(path).name == path.stem
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_same_variant_twice_is_refused():
     twice = changed("engines", [{"engine": "fast"}, {"engine": "fast"}])
     assert "the engine variant 'fast/default' is there twice" in mistake(twice)
     apart = changed("engines", [{"engine": "fast"}, {"engine": "fast", "variant": "b"}])
-    assert len(study.parse(apart, "my.yaml").engines) == 2
+    assert len(study_file.parse(apart, "my.yaml").engines) == 2
 
 
 def test_the_same_workload_twice_is_refused():
@@ -129,9 +129,9 @@ def test_a_workload_that_a_variant_names_must_be_there():
 
 
 def test_output_lengths_are_a_number_or_a_range():
-    fixed = study.parse(SMALLEST, "x").workloads[0]
+    fixed = study_file.parse(SMALLEST, "x").workloads[0]
     assert (fixed.longest_output, fixed.mean_output) == (4, 4.0)
-    drawn = study.parse(changed("workloads.0.output_tokens", RANGE), "x").workloads[0]
+    drawn = study_file.parse(changed("workloads.0.output_tokens", RANGE), "x").workloads[0]
     assert (drawn.longest_output, drawn.mean_output) == (4, 3.0)
 
 
@@ -155,18 +155,18 @@ def test_a_hint_that_is_no_rate_is_refused(rates):
 def test_requests_of_a_level_are_by_stream_with_a_minimum():
     data = changed("workloads.0.requests_per_stream", 3)
     data["workloads"][0]["min_requests"] = 10
-    workload = study.parse(data, "x").workloads[0]
+    workload = study_file.parse(data, "x").workloads[0]
     assert (workload.requests(2), workload.requests(4)) == (10, 12)
 
 
 def load(tmp_path, content):
     path = tmp_path / "my.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return study.load(path)
+    return study_file.load(path)
 
 
 def test_a_study_is_read_from_its_file(tmp_path):
-    assert load(tmp_path, yaml.safe_dump(SMALLEST)) == study.parse(SMALLEST, "")
+    assert load(tmp_path, yaml.safe_dump(SMALLEST)) == study_file.parse(SMALLEST, "")
 
 
 def test_what_is_not_yaml_is_named_with_its_line(tmp_path):
@@ -191,7 +191,7 @@ def test_bytes_and_dates_that_cannot_be_are_refused(tmp_path, content):
 def test_a_study_that_is_not_there_lists_its_neighbours(tmp_path):
     (tmp_path / "cpu.yaml").touch()
     with pytest.raises(UserError, match=r"gone\.yaml: cannot read .*cpu\.yaml"):
-        study.load(tmp_path / "gone.yaml")
+        study_file.load(tmp_path / "gone.yaml")
 
 
 def test_the_name_of_the_comparison_of_answers_is_taken():

@@ -11,9 +11,10 @@ import pytest
 import wandb_stub
 from house import enginebench, make_house, study, write_study
 
-from enginebench import record, wandb_log, wandb_report
-from enginebench.errors import UserError
-from enginebench.summarize import summarize
+from enginebench.base.errors import UserError
+from enginebench.record import files as record
+from enginebench.report import wandb_report, wandb_runs
+from enginebench.summarize.study_summary import summarize
 
 SECRET = "local-5e1f0a7c9b"
 DEAD_END = "http://127.0.0.1:9"  # nobody listens
@@ -75,7 +76,7 @@ def test_when_it_is_disabled_nothing_is_written(measured):
     ],
 )
 def test_a_key_or_its_absence_decides_and_the_mode_goes_first(given, how):
-    assert wandb_log.mode(given) == how
+    assert wandb_runs.mode(given) == how
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def items(updates):
 def read_back(logged):
     """Of alpha's run: its record, config, summary, rows of history, and artifacts."""
     directory, _ = logged
-    name = wandb_log.run_id(directory, "trial1_alpha_default")
+    name = wandb_runs.run_id(directory, "trial1_alpha_default")
     (file,) = directory.glob(f"wandb/offline-run-*-{name}/*.wandb")
     found = list(records(file))
     (run,) = [r.run for r in found if r.WhichOneof("record_type") == "run"]
@@ -203,7 +204,7 @@ def test_tables_have_a_row_a_request_and_a_row_a_cell(read_back):
     lines = record.read_lines(directory / "raw/trial1_alpha_default/many-c4/requests.jsonl")
     measured = [row for row in lines if row["phase"] == "measured"]
     table = tables["requests/many-c4"]
-    assert table["columns"] == list(wandb_log.REQUEST_COLUMNS)
+    assert table["columns"] == list(wandb_runs.REQUEST_COLUMNS)
     made = table["columns"].index("output_tokens")
     assert [row[made] for row in table["data"]] == [row["output_tokens"] for row in measured]
     assert [row[2:4] for row in tables["cells"]["data"]] == [
@@ -226,7 +227,7 @@ KEY = "0" * 40  # of the form that W&B wants
 
 def test_what_was_written_offline_is_uploaded_whole_by_wandbs_own_reader(logged):
     directory, _ = logged
-    name = wandb_log.run_id(directory, "trial1_alpha_default")
+    name = wandb_runs.run_id(directory, "trial1_alpha_default")
     (written,) = directory.glob(f"wandb/offline-run-*-{name}")
     with wandb_stub.serving() as server:
         env = environment(WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
@@ -265,27 +266,27 @@ def test_with_a_key_runs_are_uploaded_and_the_report_is_made(logged):
     assert done.returncode == 0, done.stderr
     assert "2 runs were uploaded; report: http" in done.stdout
     assert KEY not in done.stdout + done.stderr
-    assert_whole(server, directory, wandb_log.run_id(directory, "trial1_alpha_default"))
+    assert_whole(server, directory, wandb_runs.run_id(directory, "trial1_alpha_default"))
     (view,) = server.variables("upsertView")
     assert (view["entityName"], view["projectName"]) == ("somebody", "enginebench")
     assert "many-c4/output_tokens_per_s" in view["spec"]
 
 
 def test_requests_without_a_time_or_a_count_have_none_in_the_table():
-    from enginebench.columns import gather
+    from enginebench.metrics.request_table import gather
 
     row = {"planned_s": 1.0, "sent_s": None, "event_s": [], "event_tokens": [], "error": "x"}
     whole = {"planned_s": 2.0, "sent_s": 2.5, "event_s": [3.0, 4.5], "event_tokens": [1, 2]} | {
         "event_chars": [1, 1], "prompt_tokens": 7, "output_tokens": 3, "error": None,
     }  # fmt: skip
     found = gather([row, whole])
-    assert wandb_log.request_rows(found) == [
+    assert wandb_runs.request_rows(found) == [
         [0, -1.5, None, None, None, None, None, None, True],
         [1, -0.5, 0.0, 0.5, 0.75, 2.0, 7, 3, False],
     ]
-    assert wandb_log.tokens_per_s(found) == [(3.5, 1.0), (4.5, 0.0), (5.5, 2.0)]
+    assert wandb_runs.tokens_per_s(found) == [(3.5, 1.0), (4.5, 0.0), (5.5, 2.0)]
     early = gather([whole | {"event_s": [1.0, 1.5]}])  # a clock was set
-    assert wandb_log.tokens_per_s(early) == [(3.5, 0.0)]
+    assert wandb_runs.tokens_per_s(early) == [(3.5, 0.0)]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb-workspaces' own making
@@ -309,4 +310,4 @@ def test_the_report_has_a_run_set_an_engine_and_panels_of_every_quantity(measure
 def test_the_library_is_asked_for_by_name_where_it_is_absent(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="make wandb"):
-        wandb_log.library()
+        wandb_runs.library()

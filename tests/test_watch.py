@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from enginebench import study
-from enginebench.errors import UserError
-from enginebench.watch import Pulse, family, process_sample
+from enginebench.base.errors import UserError
+from enginebench.plan import study_file
+from enginebench.watch.sampler import Pulse, family, process_sample
 
 
 def test_beats_that_pass_while_one_is_done_are_left_out_and_counted():
@@ -49,9 +49,9 @@ def test_no_faster_than_a_hundred_times_a_second(interval_s):
             {"name": "w", "prompt_tokens": 8, "output_tokens": 8, "concurrency": [1]},
         ],
     }
-    assert study.parse(data | {"sample_interval_s": 0.01}, "x").sample_interval_s == 0.01
+    assert study_file.parse(data | {"sample_interval_s": 0.01}, "x").sample_interval_s == 0.01
     with pytest.raises(UserError, match="sample_interval_s"):
-        study.parse(data | {"sample_interval_s": interval_s}, "x")
+        study_file.parse(data | {"sample_interval_s": interval_s}, "x")
 
 
 def test_pss_is_read_where_asked_and_a_process_that_is_gone_is_none():

@@ -7,7 +7,7 @@ many prompt tokens it saw.
 import json
 from typing import Any
 
-from enginebench.dialect import Ask, Delta, Dialect, Usage
+from enginebench.engines.dialect import Ask, Delta, Dialect, Usage
 
 FINISH = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
 

@@ -1,5 +1,9 @@
-from enginebench.completions import completions_body, ids_wanted, read_completions_event
-from enginebench.dialect import Dialect
+from enginebench.engines.dialect import Dialect
+from enginebench.engines.openai_completions import (
+    completions_body,
+    ids_wanted,
+    read_completions_event,
+)
 
 DIALECT = Dialect(
     generate_path="/v1/completions",

@@ -1,0 +1,86 @@
+"""The OpenAI completions stream, which several engines speak with small differences.
+
+An engine's ``engine.py`` starts from these two functions and adds what is its own.
+"""
+
+from typing import Any
+
+import orjson
+
+from enginebench.engines.dialect import Ask, Delta, Usage
+
+_NO_CHOICE: list[dict[str, Any]] = [{}]
+
+
+def completions_body(ask: Ask, model: str) -> dict[str, Any]:
+    """The fields that every completions server understands, for a greedy stream with usage."""
+    return {
+        "model": model,
+        "prompt": list(ask.prompt_ids),
+        "max_tokens": ask.output_tokens,
+        "ignore_eos": True,
+        "temperature": 0,
+        "seed": ask.seed,
+        "stream": True,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+    }
+
+
+def ids_wanted(ask: Ask) -> dict[str, Any]:
+    """The further fields by which some servers give token ids and the two best logprobs."""
+    if not ask.wants_ids:
+        return {}
+    return {"return_token_ids": True, "return_tokens_as_token_ids": True, "logprobs": 2}
+
+
+def read_completions_event(data: str) -> Delta:
+    """Read one event of a completions stream.
+
+    Usage may come with every event, in the last token's event, or in an event of its own with no
+    choices. An error may come inside a 200 answer.
+    """
+    try:
+        event = orjson.loads(data)
+    except ValueError:
+        if data.strip() == "[DONE]":
+            return Delta()
+        return Delta(error=f"an event is not JSON: {data[:200]}")
+    if type(event) is not dict:
+        return Delta(error=f"an event is not a JSON object: {data[:200]}")
+    get = event.get
+    if (error := get("error")) is not None:
+        return Delta(error=_error_text(error))
+    try:
+        (choice,) = get("choices") or _NO_CHOICE
+        text = choice.get("text") or ""
+        if type(text) is str:
+            usage = get("usage")
+            found = Delta(text, None, _usage(usage) if usage else None, choice.get("finish_reason"))
+            if ids := choice.get("token_ids"):
+                found.token_ids = tuple(ids)
+            if logprobs := choice.get("logprobs"):
+                found.margins = _margins(logprobs)
+            return found
+    except (TypeError, ValueError, AttributeError):
+        pass
+    return Delta(error=f"an event has not the form of a completion: {data[:200]}")
+
+
+def _error_text(error: object) -> str:
+    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
+
+
+def _margins(logprobs: dict[str, Any]) -> tuple[float | None, ...]:
+    """How far each token stood above the next best one; two entries a token are needed."""
+    found: list[float | None] = []
+    for top in logprobs.get("top_logprobs") or ():
+        best = sorted((top or {}).values(), reverse=True)
+        found.append(best[0] - best[1] if len(best) > 1 else None)
+    return tuple(found)
+
+
+def _usage(usage: dict[str, Any]) -> Usage:
+    get = usage.get
+    details = get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if details else None
+    return Usage(get("prompt_tokens"), get("completion_tokens"), cached)

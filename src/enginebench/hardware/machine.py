@@ -1,0 +1,105 @@
+"""What machine this is: the facts without which a number means nothing."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from enginebench.hardware import nvml
+
+#: Instructions without which bfloat16 arithmetic is emulated.
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+PACKED_FROM = "packed-from.json"  # in a kit: the git state of what was packed
+_PACKAGES = ("enginebench", "numpy", "pandas", "tokenizers", "matplotlib")
+
+
+def clocks() -> dict[str, float]:
+    """The monotonic clock of all recorded times beside the wall clock, read together."""
+    return {"t_s": time.perf_counter(), "wall_s": time.time()}
+
+
+def device() -> str:
+    """ "cuda" if NVML finds a GPU, else "cpu"."""
+    return "cuda" if nvml.gpus() else "cpu"
+
+
+def gpus() -> list[dict[str, Any]]:
+    """What every NVIDIA GPU is (see ``nvml.facts``); empty where there is none."""
+    return [nvml.facts(gpu) for gpu in nvml.gpus()]
+
+
+def meters(watched: Iterable[nvml.Gpu]) -> dict[str, Any]:
+    """Both clocks, and the meters of these GPUs (see ``nvml.meters``), all read now."""
+    return clocks() | {"gpus": [nvml.meters(gpu) for gpu in watched]}
+
+
+def cpus() -> list[int]:
+    """The processors this process may use: what every engine is given."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def cpu_list(numbers: list[int]) -> str:
+    """Processor numbers as taskset writes them: ``0-3,8``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def facts() -> dict[str, Any]:
+    """Everything about this machine that the record keeps."""
+    return {
+        "system": platform.platform(),
+        "cpu": _cpu("model name"),
+        "cpu_bfloat16": [flag for flag in BFLOAT16_FLAGS if flag in _cpu("flags").split()],
+        "cpus": len(cpus()),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": gpus(),
+        "nvml_error": nvml.error(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def git_state(root: Path) -> dict[str, Any]:
+    """The commit that ran, and whether the tree had changes; None where git cannot say."""
+    if (packed := root / PACKED_FROM).exists():
+        stated: dict[str, Any] = json.loads(packed.read_text())
+        return stated
+
+    def git(*arguments: str) -> str | None:
+        call = ["git", "-C", str(root), *arguments]
+        try:
+            done = subprocess.run(call, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def _cpu(field: str) -> str:
+    """A field of the first processor in /proc/cpuinfo."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == field:
+            return value.strip()
+    return "unknown"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

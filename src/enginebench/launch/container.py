@@ -1,0 +1,173 @@
+"""Engines in containers: compose brings them up and down, the Docker client observes them."""
+
+import contextlib
+import re
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+from docker.models.containers import Container
+
+from enginebench.base.errors import EngineError
+from enginebench.base.redaction import redact, redact_file, redact_values
+from enginebench.engines.address import Address
+from enginebench.engines.directory import Engine, as_text
+from enginebench.launch import leftovers
+from enginebench.launch.compose import Project
+from enginebench.launch.container_observer import Observer
+from enginebench.launch.docker_daemon import DOCKER_ERRORS, Docker
+from enginebench.launch.server import HOST, LOG_TAIL_LINES, STOP_GRACE_S, Server
+
+INSIDE_HOST = "0.0.0.0"  # in a network of its own; outside, only the loopback is published
+_ERROR_LINES = re.compile(r"error|cannot|denied|failed|no such|not found", re.IGNORECASE)
+
+
+def project(
+    engine: Engine, settings: Mapping[str, Any], device: str, image: str, port: int, launch: str
+) -> Project:
+    """The engine's launch file with every variable set that this launch sets."""
+    values = {name: as_text(value) for name, value in settings.items()}
+    values |= {"HOST": INSIDE_HOST, "PORT": str(port), "IMAGE": image}
+    values |= {"DEVICE": "gpu" if device == "cuda" else "cpu"}
+    name = f"{leftovers.name_prefix()}-{launch}"
+    return Project(re.sub(r"[^a-z0-9_-]", "-", name.lower()), engine.launch_file, values)
+
+
+def start(engine: Engine, made: Project, docker: Docker, directory: Path) -> Server:
+    """Bring the engine's container up; what compose made of the launch file is kept beside its log.
+
+    Raises:
+        EngineError: compose or Docker could not; nothing of the project is left then.
+    """
+    resolved = made.call("config")
+    if resolved.returncode:
+        reasons = _reasons(resolved.stderr)
+        raise EngineError(
+            f"{engine.name}: compose cannot resolve {engine.launch_file}: {reasons[-1]}", reasons
+        )
+    text = yaml.safe_dump(redact_values(yaml.safe_load(resolved.stdout)), sort_keys=False)
+    (directory / "compose.yaml").write_text(text)
+    started_s = time.perf_counter()
+    done = made.call("up", "-d", "--no-build")
+    if done.returncode:
+        _down(made)
+        reasons = _reasons(done.stderr)
+        raise EngineError(
+            f"{engine.name}: compose could not start its container: {reasons[-1]}", reasons
+        )
+    try:
+        (container,) = docker.client.containers.list(
+            all=True, filters={"label": f"{leftovers.PROJECT}={made.name}"}
+        )
+        observer = Observer(container, directory / "server.log")
+        is_here = _is_here(container)
+        address = _address(container, int(made.values["PORT"]), is_here)
+        facts = _facts(container, docker, address)
+    except DOCKER_ERRORS as error:
+        _down(made)
+        raise EngineError(
+            f"{engine.name}: Docker stopped answering ({type(error).__name__}) right after its "
+            "container was started"
+        ) from None
+    return Server(
+        engine,
+        address,
+        container.attrs["State"]["Pid"] or None if is_here else None,
+        directory / "server.log",
+        started_s,
+        observer.death,
+        lambda hurried: _stop(made, container, observer, hurried),
+        facts,
+        observer.meters,
+    )
+
+
+def _down(made: Project) -> subprocess.CompletedProcess[str]:
+    """Remove all of the project: container, network, anonymous volumes."""
+    return made.call("down", "-v", "--remove-orphans", "-t", "0")
+
+
+def _reasons(text: str) -> list[str]:
+    """The lines of compose's output that say what went wrong, else its last ones."""
+    lines = [line.strip() for line in redact(text).splitlines() if line.strip()]
+    telling = [line for line in dict.fromkeys(lines) if _ERROR_LINES.search(line)]
+    return (telling or lines or ["it does not say why"])[-LOG_TAIL_LINES:]
+
+
+def _is_here(container: Container) -> bool:
+    """Whether containers run on this very machine, not in a virtual one or elsewhere.
+
+    Their network's gateway is then an address of ours, and their processes are ours to see.
+    """
+    container.reload()
+    gateways = {n["Gateway"] for n in container.attrs["NetworkSettings"]["Networks"].values()}
+    ours = {address.address for of_one in psutil.net_if_addrs().values() for address in of_one}
+    return bool(gateways & ours)
+
+
+def _address(container: Container, port: int, is_here: bool) -> Address:
+    """Where the client asks: the container itself where it can be reached, else its published port.
+
+    A port published on the loopback goes through a process of Docker's that copies every byte: it
+    would be measured, and take CPU time, with every token.
+    """
+    networks = container.attrs["NetworkSettings"]["Networks"].values()
+    inside = next((network["IPAddress"] for network in networks if network["IPAddress"]), "")
+    return Address(inside if is_here and inside else HOST, port)
+
+
+def _facts(container: Container, docker: Docker, address: Address) -> dict[str, Any]:
+    """What ran, as Docker sees it: the image by its digest, the command with its entrypoint."""
+    config = container.attrs["Config"]
+    image = docker.client.images.get(container.attrs["Image"])
+    of_image = set((image.attrs["Config"] or {}).get("Env") or ())
+    own = [line for line in config.get("Env") or () if line not in of_image]
+    return {
+        "command": [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())],
+        "env": dict(line.partition("=")[::2] for line in own),
+        "inherited_env": {},
+        "container": {
+            "name": container.name,
+            "image": config["Image"],
+            "image_id": image.id,
+            "image_digests": image.attrs.get("RepoDigests") or [],  # empty: it was built here
+            "image_created": image.attrs.get("Created"),
+            "docker": docker.version,
+            "asked_at": address.host,
+        },
+    }
+
+
+def _stop(
+    made: Project, container: Container, observer: Observer, hurried: Callable[[], bool]
+) -> dict[str, Any]:
+    """Stop the container, read what it still has to say, and remove all of the project."""
+    ended: dict[str, Any] = {}
+    died = observer.death()
+    stopping = made.popen("stop", "-t", f"{STOP_GRACE_S:g}")
+    while stopping.poll() is None:
+        if hurried():
+            with contextlib.suppress(*DOCKER_ERRORS):
+                container.kill()
+            break
+        time.sleep(0.05)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        stopping.wait(2 * STOP_GRACE_S)
+    observer.join(STOP_GRACE_S / 3)
+    with contextlib.suppress(*DOCKER_ERRORS):
+        container.reload()
+        state = container.attrs["State"]
+        ended = {
+            "died": died,
+            "exit_code": state["ExitCode"],
+            "out_of_memory": state["OOMKilled"],
+            "restarts": container.attrs["RestartCount"],
+        }
+    done = _down(made)
+    redact_file(observer.log)
+    left = _reasons(done.stderr) if done.returncode else []
+    return {"ended": ended, "left_behind": left}

@@ -1,0 +1,95 @@
+"""Following one container from its start: its log, its memory and CPU time, its end."""
+
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from docker.models.containers import Container
+
+from enginebench.launch.docker_daemon import DOCKER_ERRORS
+
+
+class Observer:
+    """Threads that read what the daemon streams of a container, for as long as it lives.
+
+    ``meters`` grows by a row a second: ``t_s`` on the clock of the requests; ``memory_bytes`` as
+    ``docker stats`` shows it (without file cache that could be dropped at once);
+    ``memory_limit_bytes``; ``cpu_s``, the CPU time since it started.
+    """
+
+    def __init__(self, container: Container, log: Path) -> None:
+        self.meters: list[dict[str, Any]] = []
+        self._container = container
+        self.log = log
+        self._death: str | None = None
+        self._threads = [
+            threading.Thread(target=work, daemon=True)
+            for work in (self._copy_log, self._read_meters, self._await_end)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def death(self) -> str | None:
+        """Why the container has ended, or can no longer be seen; None while it runs."""
+        return self._death
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until everything that the container said and did has been read."""
+        until_s = time.perf_counter() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, until_s - time.perf_counter()))
+
+    def _copy_log(self) -> None:
+        with self.log.open("wb") as file:
+            try:
+                for piece in self._container.logs(stream=True, follow=True):
+                    file.write(piece)
+                    file.flush()
+            except (*DOCKER_ERRORS, AttributeError):  # the client's own, of a connection cut off
+                return
+
+    def _read_meters(self) -> None:
+        try:
+            for stats in self._container.stats(stream=True, decode=True):
+                assert not isinstance(stats, str)
+                row = meters(stats)
+                if row["memory_bytes"] is not None:  # the last one, of a container that has gone
+                    self.meters.append({"t_s": time.perf_counter()} | row)
+        except (*DOCKER_ERRORS, AttributeError):
+            return
+
+    def _await_end(self) -> None:
+        try:
+            self._container.wait(timeout=None)
+            self._container.reload()
+            self._death = death_text(self._container.attrs["State"])
+        except DOCKER_ERRORS as error:
+            self._death = f"Docker stopped answering ({type(error).__name__})"
+
+
+def meters(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of one answer of the daemon's stats; None where it has none."""
+    memory = stats.get("memory_stats") or {}
+    used = memory.get("usage")
+    detail = memory.get("stats") or {}
+    # Control groups of the second version call it the one, of the first version the other.
+    cache = detail.get("inactive_file", detail.get("total_inactive_file", 0))
+    cpu_ns = ((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage")
+    return {
+        "memory_bytes": None if used is None else used - cache,
+        "memory_limit_bytes": memory.get("limit"),
+        "cpu_s": None if cpu_ns is None else cpu_ns * 1e-9,
+    }
+
+
+def death_text(state: Mapping[str, Any]) -> str:
+    """How a container ended, from its state as ``docker inspect`` gives it."""
+    code = state["ExitCode"]
+    if state.get("OOMKilled"):
+        return f"the engine's container ran out of its memory limit (OOM, exit code {code})"
+    if code > 128 and code - 128 in {int(sign) for sign in signal.Signals}:
+        return f"the engine's container was killed by {signal.Signals(code - 128).name}"
+    return f"the engine's container ended with exit code {code}"

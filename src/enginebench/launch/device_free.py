@@ -1,0 +1,84 @@
+"""Before an engine starts: the device's memory is free again, and nothing of ours still runs."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import psutil
+
+from enginebench.base.errors import EngineError
+from enginebench.hardware import nvml
+from enginebench.launch import docker_daemon, leftovers
+from enginebench.launch.docker_daemon import DOCKER_ERRORS
+
+WAIT_S = 60.0
+POLL_S = 0.5
+FREE_SHARE = 0.05  # of a GPU's memory: what a driver, a display and a monitor may hold
+
+
+def wait(device: str, name: str) -> None:
+    """Wait until no engine holds memory that the next one needs.
+
+    Args:
+        name: of the engine that is to start, for the message.
+
+    Raises:
+        EngineError: somebody still holds it after a minute; who, and how much.
+    """
+    await_free(lambda: held(device), name, WAIT_S)
+
+
+def await_free(holders: Callable[[], Sequence[str]], name: str, limit_s: float) -> None:
+    until_s = time.perf_counter() + limit_s
+    while found := holders():
+        if time.perf_counter() > until_s:
+            raise EngineError(
+                f"{name}: not started: after {limit_s:g} s memory that it needs was still held by "
+                f"{'; '.join(found)}; end that and run the study again"
+            )
+        time.sleep(POLL_S)
+
+
+def held(device: str) -> list[str]:
+    """Who holds memory now: one text a holder."""
+    found = _containers()
+    if device == "cuda":
+        gpus = nvml.gpus()
+        totals = {gpu.index: nvml.facts(gpu)["memory_bytes"] for gpu in gpus}
+        for row in nvml.sample(gpus):
+            found += gpu_holders(row, totals[row["index"]])
+    return found
+
+
+def gpu_holders(row: Mapping[str, Any], total_bytes: int | None) -> list[str]:
+    """Who holds the memory of one GPU, from a sample of it (``nvml.sample``)."""
+    where, used = f"GPU {row['index']}", row["memory_used_bytes"]
+    if used is None or not total_bytes or used <= FREE_SHARE * total_bytes:
+        return []
+    named = (row["processes"] or {}).items()
+    texts = [f"{_named(int(pid))} on {where}{_size(held)}" for pid, held in named]
+    return texts or [f"somebody that NVML does not name on {where}{_size(used)}"]
+
+
+def _size(used: int | None) -> str:
+    return "" if used is None else f" ({used / 2**30:.1f} GiB)"
+
+
+def _named(pid: int) -> str:
+    try:
+        return f"{psutil.Process(pid).name()} (process {pid})"
+    except psutil.Error:
+        return f"process {pid}"
+
+
+def _containers() -> list[str]:
+    """Containers of this very harness that have not gone yet."""
+    docker = docker_daemon.connect()
+    if isinstance(docker, str):
+        return []
+    try:
+        ours = docker.client.containers.list(filters={"label": leftovers.LABEL})
+        prefix = leftovers.name_prefix()
+        return [f"container {c.name}" for c in ours if str(c.name).startswith(prefix)]
+    except DOCKER_ERRORS:
+        return []

@@ -1,0 +1,98 @@
+"""The Docker daemon: whether it is there, and a client that speaks to it."""
+
+import functools
+import http.client
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import docker
+import requests
+import urllib3
+from docker.context import ContextAPI
+from docker.errors import DockerException
+
+from enginebench.base.errors import UserError
+from enginebench.launch import compose
+
+CONNECT_TIMEOUT_S = 20
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+
+#: What the Docker client raises when the daemon does not answer, or has gone in the middle.
+DOCKER_ERRORS = (
+    DockerException,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """A daemon that answers."""
+
+    client: docker.DockerClient
+    version: str
+    info: dict[str, Any]
+
+    def answers(self) -> bool:
+        """Whether it still does."""
+        try:
+            return bool(self.client.ping())
+        except (DockerException, OSError):
+            return False
+
+    @property
+    def runs_gpus(self) -> bool:
+        """Whether it can give a container an NVIDIA GPU, as far as it says."""
+        devices = self.info.get("DiscoveredDevices") or ()
+        by_cdi = any("nvidia" in str(device.get("ID")) for device in devices)
+        return "nvidia" in (self.info.get("Runtimes") or {}) or by_cdi
+
+
+@functools.cache
+def connect() -> Docker | str:
+    """The daemon that ``docker`` itself would speak to, or why there is none."""
+    context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context()
+    try:
+        if context is not None and context.name != "default" and context.Host:
+            _knock(context.Host)
+            tls = context.TLSConfig or False
+            client = docker.DockerClient(context.Host, tls=tls, timeout=CONNECT_TIMEOUT_S)
+        else:
+            _knock(os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
+            client = docker.from_env(timeout=CONNECT_TIMEOUT_S)
+        version = client.version().get("Version", "unknown")
+        return Docker(client, version, client.info())
+    except (DockerException, OSError) as error:
+        return _reason(error)
+
+
+def require() -> Docker:
+    found = connect()
+    if isinstance(found, str):
+        raise UserError(
+            f"Docker: expected a daemon that answers, found none ({found}); start it, or run the "
+            "engines as processes: RUNNER=process"
+        )
+    compose.require()
+    return found
+
+
+def _knock(host: str) -> None:
+    """Raise OSError where nobody listens: the client would say so in many words."""
+    url = urlsplit(host)
+    if url.scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(CONNECT_TIMEOUT_S)
+            door.connect(url.path)
+    elif url.scheme in ("tcp", "http", "https") and url.hostname:
+        socket.create_connection((url.hostname, url.port or 2375), CONNECT_TIMEOUT_S).close()
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [""])[0]
+    return str(text) or type(error).__name__

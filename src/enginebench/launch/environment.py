@@ -1,0 +1,124 @@
+"""The Python environments of the engines: each its own, never the harness's.
+
+An environment's directory is named by a hash of its recipe (pip arguments and the requirement
+files they name), so a changed recipe makes a new one and an unchanged one is never built twice.
+"""
+
+import hashlib
+import itertools
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from enginebench.base.errors import UserError
+from enginebench.engines.directory import Engine
+
+LOG_TAIL_LINES = 12
+
+
+def directory(engine: Engine, device: str, cache: Path) -> Path:
+    """Where the engine's environment is, or will be once it is built."""
+    assert engine.native is not None
+    environment = engine.native.environment
+    digest = hashlib.sha256(f"python {sys.version_info[:2]}".encode())
+    if environment.uses_system_packages:
+        digest.update(b"system packages")
+    for arguments in recipe(engine, device):
+        digest.update("\0".join(arguments).encode())
+        for file in _requirement_files(engine, arguments):
+            digest.update(file.read_bytes())
+    return cache / "envs" / f"{environment.name}-{digest.hexdigest()[:12]}"
+
+
+def python(engine: Engine, device: str, cache: Path) -> Path:
+    """The interpreter of the engine's environment.
+
+    Raises:
+        UserError: it has not been built.
+    """
+    path = directory(engine, device, cache) / "bin" / "python"
+    if not (path.parent.parent / ".complete").exists():
+        raise UserError(
+            f"{engine.name}: its Python environment is not there ({path.parent.parent}); "
+            "build it with: make setup (enginebench setup)"
+        )
+    return path
+
+
+def build(engine: Engine, device: str, cache: Path, say: Callable[[str], None]) -> Path:
+    """Make the engine's environment if it is not there yet; return its directory.
+
+    Raises:
+        UserError: pip failed; its last lines are the details, and the log is kept.
+    """
+    target = directory(engine, device, cache)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{cache}: cannot keep environments there ({error.strerror}); "
+            "make it writable or give another directory with --cache"
+        ) from None
+    with FileLock(target.parent / f"{target.name}.lock"):
+        mark = target / ".complete"  # built in place, as an environment cannot be moved
+        if mark.exists():
+            return target
+        shutil.rmtree(target, ignore_errors=True)  # what an interrupted build left
+        started = time.perf_counter()
+        say(f"{engine.name}: installing its own Python environment (once) ...")
+        log = target.parent / f"{target.name}.log"
+        try:
+            _install(engine, device, target, log)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+        mark.touch()
+        say(f"{engine.name}: environment ready after {time.perf_counter() - started:.0f} s")
+    return target
+
+
+def _install(engine: Engine, device: str, target: Path, log: Path) -> None:
+    with log.open("w") as output:
+        assert engine.native is not None
+        sees = ["--system-site-packages"] if engine.native.environment.uses_system_packages else []
+        calls = [[sys.executable, "-m", "venv", *sees, str(target)]]
+        pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--no-input"]
+        calls += [[*pip, *arguments] for arguments in recipe(engine, device)]
+        for call in calls:
+            output.write(f"$ {' '.join(call)}\n")
+            output.flush()
+            done = subprocess.run(call, cwd=engine.directory, stdout=output, stderr=output)
+            if done.returncode != 0:
+                raise UserError(
+                    f"{engine.name}: cannot install its environment ({' '.join(call[2:6])} ... "
+                    f"ended with {done.returncode}); the whole log: {log}",
+                    log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:],
+                )
+
+
+def recipe(engine: Engine, device: str) -> list[list[str]]:
+    """pip's arguments for the engine's environment, one list a pip call.
+
+    Raises:
+        UserError: it has none for this device.
+    """
+    assert engine.native is not None
+    environment = engine.native.environment
+    calls = environment.cuda if device == "cuda" else environment.cpu
+    if not calls:
+        raise UserError(
+            f"{engine.launch_file}: x-native.environment has no recipe for {device!r}; "
+            "this engine cannot run here without a container"
+        )
+    return calls
+
+
+def _requirement_files(engine: Engine, arguments: list[str]) -> list[Path]:
+    flags = ("-r", "--requirement", "-c", "--constraint")
+    pairs = itertools.pairwise(arguments)
+    return [engine.directory / value for flag, value in pairs if flag in flags]

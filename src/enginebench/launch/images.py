@@ -1,0 +1,138 @@
+"""The images of the engines' containers: which one, and that it is here before anything starts."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from docker.errors import ImageNotFound
+
+from enginebench.base.errors import UserError
+from enginebench.base.redaction import redact
+from enginebench.engines.directory import Engine, interpolate
+from enginebench.launch.compose import Project
+from enginebench.launch.docker_daemon import DOCKER_ERRORS, Docker
+
+LOG_TAIL_LINES = 12
+SAY_EVERY_S = 10.0
+
+
+def name(engine: Engine, device: str) -> str:
+    """The image that the launch file names for this device.
+
+    Raises:
+        UserError: it names none.
+    """
+    if device == "cpu" and engine.image and not engine.cpu_image:
+        raise UserError(
+            f"{engine.launch_file}: no x-cpu-image key, so this engine's container needs an NVIDIA "
+            f"GPU; run it on one, leave it out of the study, or give an image that needs none: "
+            f"--image {engine.name}=IMAGE"
+        )
+    found = engine.cpu_image if device == "cpu" else engine.image
+    if not found:
+        raise UserError(
+            f"{engine.launch_file}: its service has no image, so this engine does not run in a "
+            "container; run it as a process (RUNNER=process) or give it an image"
+        )
+    return interpolate(found, {}, str(engine.launch_file))
+
+
+def ensure(
+    engine: Engine,
+    device: str,
+    chosen: str,
+    docker: Docker,
+    cache: Path,
+    say: Callable[[str], None],
+) -> str:
+    """Have the engine's image here: built if its launch file builds it, else pulled if missing.
+
+    Args:
+        chosen: an image to take instead of the launch file's; empty: the launch file's.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    image = chosen or name(engine, device)
+    if engine.is_built and not chosen:
+        _build(engine, device, image, cache, say)  # every time: what has not changed costs nothing
+        return image
+    try:
+        docker.client.images.get(image)
+    except ImageNotFound:
+        _pull(engine, image, docker, say)
+    return image
+
+
+def _build(
+    engine: Engine, device: str, image: str, cache: Path, say: Callable[[str], None]
+) -> None:
+    log = cache / "builds" / f"{engine.name}-{device}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    say(f"{engine.name}: building its image {image} (at first minutes; log: {log}) ...")
+    values = {"IMAGE": image, "DEVICE": "gpu" if device == "cuda" else "cpu", "MODEL": "/"}
+    building = Project("enginebench-build", engine.launch_file, values)
+    with log.open("wb") as output:
+        process = building.popen("build", output=output.fileno())
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if code:
+        tail = redact(log.read_text(errors="replace")).splitlines()[-LOG_TAIL_LINES:]
+        raise UserError(
+            f"{engine.name}: cannot build its image from {engine.directory} (compose ended with "
+            f"{code}); mend that, or run the engines as processes (RUNNER=process); the whole log: "
+            f"{log}",
+            tail,
+        )
+
+
+def _pull(engine: Engine, image: str, docker: Docker, say: Callable[[str], None]) -> None:
+    say(f"{engine.name}: pulling {image} (once) ...")
+    repository, _, tag = image.rpartition(":")
+    if not repository or "/" in tag:  # a colon of a registry's port, or none
+        repository, tag = image, "latest"
+    layers: dict[str, tuple[float, float]] = {}
+    start_s = said_s = time.perf_counter()
+    try:
+        for event in docker.client.api.pull(repository, tag, stream=True, decode=True):
+            if "error" in event:
+                raise _no_image(engine, image, event["error"])
+            _note(layers, event)
+            if time.perf_counter() - said_s > SAY_EVERY_S:
+                said_s = time.perf_counter()
+                say(f"{engine.name}: {progress_text(layers.values(), said_s - start_s)}")
+    except DOCKER_ERRORS as error:
+        raise _no_image(engine, image, str(error)) from None
+
+
+def _no_image(engine: Engine, image: str, reason: str) -> UserError:
+    return UserError(
+        f"{engine.name}: expected the image {image} here or in its registry, found neither "
+        f"({' '.join(redact(reason).split())[:300]}); check the name, the network and your access, "
+        f"take another with --image {engine.name}=IMAGE, or run the engines as processes "
+        "(RUNNER=process)"
+    )
+
+
+def _note(layers: dict[str, tuple[float, float]], event: Mapping[str, Any]) -> None:
+    """Keep how much of a layer is here: bytes done and bytes in all."""
+    detail = event.get("progressDetail") or {}
+    if event.get("status") == "Downloading" and detail.get("total"):
+        layers[event["id"]] = (float(detail["current"]), float(detail["total"]))
+    elif event.get("status") == "Download complete" and event.get("id") in layers:
+        layers[event["id"]] = (layers[event["id"]][1],) * 2
+
+
+def progress_text(layers: Iterable[tuple[float, float]], elapsed_s: float) -> str:
+    """How far a pull is; layers that have not begun are not known yet."""
+    sizes = list(layers)
+    done, total = (sum(size[place] for size in sizes) for place in (0, 1))
+    if not done:
+        return "waiting for the registry"
+    left_s = (total - done) / (done / elapsed_s)
+    return f"{done / 2**30:.1f} of {total / 2**30:.1f} GiB pulled, about {left_s:.0f} s left"

@@ -1,0 +1,87 @@
+"""The ceilings of the machine at hand: a GPU's from its data sheet, a CPU's measured.
+
+What a GPU reaches is measured too, but bounds nothing.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from docker.types import DeviceRequest
+
+from enginebench.hardware.data_sheets import data_sheet, table
+from enginebench.hardware.roofline import Ceiling
+from enginebench.launch import leftovers
+from enginebench.launch.docker_daemon import DOCKER_ERRORS, Docker
+
+PROBE_TIMEOUT_S = 120
+
+
+Probe = Callable[[int, str], str]  # threads, device -> what the probe printed
+
+
+def in_environment(python: Path) -> Probe:
+    """The probe, run by the interpreter of an engine's environment."""
+
+    def probe(threads: int, device: str) -> str:
+        call = [str(python), "-P", "-c", _probe_code(), str(threads), device]
+        done = subprocess.run(call, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
+        return done.stdout if done.returncode == 0 else ""
+
+    return probe
+
+
+def in_container(docker: Docker, image: str) -> Probe:
+    """The probe, run in a container of an engine's image."""
+
+    def probe(threads: int, device: str) -> str:
+        gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if device == "cuda" else []
+        container = docker.client.containers.create(
+            image,
+            [str(threads), device],
+            entrypoint=["python3", "-c", _probe_code()],
+            name=f"{leftovers.name_prefix()}-probe",
+            labels={leftovers.LABEL: "probe"},
+            network_mode="none",
+            device_requests=gpus,
+        )
+        try:
+            container.start()
+            ended = container.wait(timeout=PROBE_TIMEOUT_S)
+            printed: bytes = container.logs(stdout=True, stderr=False)
+            return printed.decode() if ended["StatusCode"] == 0 else ""
+        finally:
+            container.remove(force=True, v=True)
+
+    return probe
+
+
+def _probe_code() -> str:
+    return resources.files("enginebench.hardware").joinpath("probe.py").read_text()
+
+
+def measure(probe: Probe, threads: int, device: str) -> Ceiling | None:
+    """Measure this machine where there is torch; None if that cannot be done."""
+    try:
+        found = json.loads(probe(threads, device).splitlines()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError, *DOCKER_ERRORS):
+        return None
+    # Whichever is faster: a bound must not be below what the memory can do.
+    bandwidth = max(found["read_bytes_per_s"], found["copy_bytes_per_s"])
+    when = "measured before the first engine" + (" and after the last" if device == "cpu" else "")
+    return Ceiling("CPU" if device == "cpu" else "GPU", bandwidth, found["flops_per_s"], when)
+
+
+def here(gpus: list[dict[str, Any]], probes: Iterable[Probe], threads: int) -> Ceiling | None:
+    """The ceiling of this machine; None where it is not known, and then nothing is held to it."""
+    if gpus:
+        return data_sheet(gpus[0]["name"], table("devices.yaml"))
+    return reached(probes, threads, "cpu")
+
+
+def reached(probes: Iterable[Probe], threads: int, device: str) -> Ceiling | None:
+    """What this machine was measured to do, by the first probe that works; None: by none."""
+    return next((c for probe in probes if (c := measure(probe, threads, device))), None)

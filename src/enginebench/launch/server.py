@@ -1,0 +1,82 @@
+"""A started engine, whether a process or a container runs it: what is known of it, and its being
+ready."""
+
+import contextlib
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from enginebench.base.errors import UserError
+from enginebench.base.redaction import redact
+from enginebench.engines.address import Address
+from enginebench.engines.directory import Engine
+
+HOST = "127.0.0.1"
+STOP_GRACE_S = 15.0
+LOG_TAIL_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A started engine. What differs between processes and containers are its two functions."""
+
+    engine: Engine
+    address: Address
+    pid: int | None  # of its first process; None where this machine cannot see it
+    log: Path
+    started_s: float
+    death: Callable[[], str | None]  # why the engine is gone; None while it runs
+    # Ends it and everything it started, at once where the argument comes to say so; what is known
+    # of its end. Never raises for an engine that is gone.
+    stop: Callable[[Callable[[], bool]], Mapping[str, Any]]
+    facts: Mapping[str, Any]  # how it was started, for the record
+    meters: Sequence[Mapping[str, Any]] = ()  # its container's, growing (see ``Observer``)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address.host}:{self.address.port}"
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def log_tail(self) -> list[str]:
+        return redact(self.log_text()).splitlines()[-LOG_TAIL_LINES:]
+
+
+def patiently() -> bool:
+    """For ``Server.stop``: nobody is in a hurry."""
+    return False
+
+
+def choose_port(wanted: int | None) -> int:
+    """The wanted port if it is free, or any free one.
+
+    Raises:
+        UserError: the wanted port is in use; its holder is named where the system tells.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted or 0))
+        except OSError as error:
+            raise UserError(
+                f"port {wanted}: expected a free port on {HOST}, found it in use"
+                f"{_holder(wanted)} ({error.strerror}); stop that or change `port` in the study"
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def _holder(port: int | None) -> str:
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            address = connection.laddr
+            if address and address.port == port and connection.status == psutil.CONN_LISTEN:
+                if connection.pid is None:
+                    return ""
+                process = psutil.Process(connection.pid)
+                return f" by {process.name()} (process {connection.pid})"
+    return ""

@@ -1,0 +1,138 @@
+"""What came back for a request, untouched: bytes and their times, and where they are kept.
+
+While a response comes in, its bytes and the stamps of its pieces stay in memory. Once it has ended
+its bytes go to a file: the client holds 28 bytes a piece for a finished response (stamp, reading,
+length), 20 after the cell, and the bytes of those in flight.
+"""
+
+import os
+import tempfile
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from enginebench.load import clock
+
+#: Why an exchange, or the request in it, does not count.
+Kind = Literal[
+    "refused",  # no connection
+    "cut",  # the connection ended before the response
+    "timeout",
+    "cancelled",  # closed by us, as planned
+    "protocol",  # not HTTP
+    "http",  # a status other than 200
+    "engine",  # an error inside a stream with status 200
+    "incomplete",  # a proper end, but no finish reason
+    "trailing",  # something after the end
+    "not sent",  # given up before its turn
+]
+
+
+def _floats() -> "array[float]":
+    return array("d")
+
+
+def _counts() -> "array[int]":
+    return array("I")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and everything that came back."""
+
+    index: int
+    planned_s: float | None = None  # when it was due; closed loop: when its stream became free
+    ready_s: float | None = None  # when it could go: it was due and a stream was free
+    sent_s: float | None = None  # right before its last byte went to the kernel; None: never sent
+    arrival_s: "array[float]" = field(default_factory=_floats)  # of each piece: kernel's stamp, or
+    read_s: "array[float]" = field(default_factory=_floats)  # when the client had read it
+    sizes: "array[int]" = field(default_factory=_counts)  # bytes in each piece
+    end_s: float | None = None
+    fault: str | None = None  # why the exchange is not a complete HTTP response
+    kind: Kind | None = None  # of the fault
+    kept: "bytes | bytearray | Spooled" = b""
+
+    def raw(self) -> bytes:
+        """All bytes that came back."""
+        return self.kept.read() if isinstance(self.kept, Spooled) else bytes(self.kept)
+
+    @property
+    def pieces(self) -> list[tuple[float, bytes]]:
+        """``(arrival_s, bytes)`` as they came."""
+        raw, start, found = self.raw(), 0, []
+        for time_s, size in zip(self.arrival_s, self.sizes, strict=True):
+            found.append((time_s, raw[start : start + size]))
+            start += size
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """Bytes in an open file."""
+
+    fd: int
+    offset: int
+    length: int
+
+    def read(self) -> bytes:
+        return os.pread(self.fd, self.length, self.offset)
+
+
+class Spool:
+    """A file that finished responses are written to; one of our own is gone when it is closed."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._directory = None
+        if path is None:
+            self._directory = tempfile.TemporaryDirectory(prefix="enginebench-")
+            path = Path(self._directory.name) / "bytes"
+        self.path = path
+        self.fd = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600)
+        self._end = 0
+
+    def keep(self, data: bytearray) -> Spooled | bytearray:
+        """Write bytes away; where that fails (a full disk) they stay in memory."""
+        try:
+            length = os.pwrite(self.fd, data, self._end)
+        except OSError:
+            length = -1
+        if length != len(data):
+            return data
+        kept = Spooled(self.fd, self._end, length)
+        self._end += length
+        return kept
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        if self._directory is not None:
+            self._directory.cleanup()
+
+
+def arrivals(
+    stamps: bytes, read_s: "array[float]", offset_ns: int | None
+) -> "tuple[array[float], int]":
+    """Kernel stamps on the clock of all other times, and how many there were.
+
+    Where there is none, a piece has the time of its reading.
+
+    Args:
+        stamps: a timespec of CLOCK_REALTIME for each piece, zero where there was none.
+        offset_ns: CLOCK_MONOTONIC minus CLOCK_REALTIME; None: the stamps cannot be used.
+    """
+    if offset_ns is None or not stamps:
+        return array("d", read_s), 0
+    times = np.frombuffer(stamps, np.int64).reshape(-1, 2)
+    wall_ns = times[:, 0] * 1_000_000_000 + times[:, 1]
+    found = np.where(wall_ns == 0, np.asarray(read_s), (wall_ns + offset_ns) / 1e9)
+    return array("d", found.tobytes()), int(np.count_nonzero(wall_ns))
+
+
+def stamp_s(stamp: bytes, offset_ns: int) -> float:
+    """One kernel stamp on the clock of all other times."""
+    seconds, nanoseconds = clock.STAMP.unpack(stamp)
+    return (int(seconds) * 1_000_000_000 + int(nanoseconds) + offset_ns) / 1e9

@@ -1,0 +1,172 @@
+"""From the kept bytes of an exchange to the record of a request."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from enginebench.engines.dialect import Ask, Dialect, Usage
+from enginebench.load.exchange import Exchange, Kind
+from enginebench.load.http1 import ProtocolError, ResponseReader
+from enginebench.load.sse import events, regular_events
+
+Phase = Literal["warmup", "measured"]
+END_OF_STREAM = "[DONE]"  # as the OpenAI API ends its streams
+ERROR_BODY_LIMIT = 2000  # characters of an error answer that are kept
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One request as it happened; times are seconds of one monotonic clock."""
+
+    index: int
+    phase: Phase
+    request_id: str
+    prompt_sha256: str
+    prompt_tokens_asked: int
+    output_tokens_asked: int
+    planned_s: float | None = None  # when it was due; None: its turn never came
+    sent_s: float | None = None  # right before its last byte was handed to the kernel
+    headers_s: float | None = None  # first byte of the answer
+    event_s: list[float] = field(default_factory=list)  # arrival of each event with tokens or text
+    event_tokens: list[int | None] = field(default_factory=list)  # tokens in it; None: not said
+    event_chars: list[int] = field(default_factory=list)  # characters of text in it
+    end_s: float | None = None  # end of the answer
+    text: str = ""
+    text_tokens: int | None = None  # tokens of the text by our own tokenizer
+    prompt_tokens: int | None = None  # as the engine counts them
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    finish_reason: str | None = None
+    token_ids: list[int] | None = None  # of the answer; None: not asked for or not given
+    margins: list[float | None] | None = None  # of each token over the next best, in nats
+    status: int | None = None  # HTTP status
+    error: str | None = None  # why this request does not count; None: it ended as it should
+    error_kind: Kind | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read(
+    exchange: Exchange,
+    dialect: Dialect,
+    ask: Ask,
+    *,
+    phase: Phase,
+    request_id: str,
+) -> RequestRecord:
+    """Take an exchange apart. Never raises for what an engine sent: that becomes ``error``."""
+    record = RequestRecord(
+        index=exchange.index,
+        phase=phase,
+        request_id=request_id,
+        prompt_sha256=ask.prompt_sha256,
+        prompt_tokens_asked=len(ask.prompt_ids),
+        output_tokens_asked=ask.output_tokens,
+        planned_s=exchange.planned_s,
+        sent_s=exchange.sent_s,
+        headers_s=exchange.arrival_s[0] if exchange.arrival_s else None,
+        end_s=exchange.end_s,
+        error=exchange.fault,
+        error_kind=exchange.kind,
+    )
+    reader = ResponseReader()
+    raw = exchange.raw()
+    try:
+        timed = _regular(exchange, raw, reader)
+        body = [] if timed is not None else list(_body(exchange, reader))
+    except ProtocolError as error:
+        _fail(record, str(error), "protocol")
+        return record
+    record.status = reader.status
+    if reader.status is not None and reader.status != 200:
+        text = b"".join(piece for _, piece in body).decode("utf-8", errors="replace")
+        record.error, record.error_kind = f"HTTP {reader.status}: {text[:ERROR_BODY_LIMIT]}", "http"
+        return record
+    _read_events(record, dialect, events(body) if timed is None else timed)
+    if reader.trailing:
+        _fail(record, f"bytes after the end of the answer: {reader.trailing[:80]!r}", "trailing")
+    if record.finish_reason is None:
+        _fail(record, "the stream ended without a finish reason", "incomplete")
+    return record
+
+
+def _fail(record: RequestRecord, error: str, kind: Kind) -> None:
+    """Note why a request does not count; the first reason stays."""
+    if record.error is None:
+        record.error, record.error_kind = error, kind
+
+
+def _regular(
+    exchange: Exchange, raw: bytes, reader: ResponseReader
+) -> list[tuple[float, str]] | None:
+    """The events of a whole answer in the form that engines usually give it; None for any other."""
+    start = raw.find(b"\r\n\r\n") + 4
+    head = ResponseReader()
+    if start < 4 or exchange.fault is not None:
+        return None
+    head.feed(raw[:start])
+    if head.status != 200 or not head.is_at_chunk:
+        return None
+    found = regular_events(raw, start, exchange.arrival_s, exchange.sizes)
+    if found is not None:
+        reader.feed(raw[:start])
+    return found
+
+
+def _body(exchange: Exchange, reader: ResponseReader) -> Iterator[tuple[float, bytes]]:
+    for time_s, data in exchange.pieces:
+        for piece in reader.feed(data):
+            yield time_s, piece
+
+
+def _read_events(
+    record: RequestRecord, dialect: Dialect, timed: Iterable[tuple[float, str]]
+) -> None:
+    # Millions of events go through here: what is used in the loop is looked up before it.
+    texts: list[str] = []
+    ids: list[int] = []
+    margins: list[float | None] = []
+    event_s, event_tokens, event_chars = record.event_s, record.event_tokens, record.event_chars
+    read, tokens_so_far = dialect.read, 0
+    is_known = True  # no event so far was of unknown size
+    is_over = False
+    for time_s, data in timed:
+        if is_over:
+            _fail(record, f"an event after the end of the stream: {data[:80]!r}", "trailing")
+            break
+        is_over = data == END_OF_STREAM
+        delta = read(data)
+        text, tokens, usage = delta.text, delta.tokens, delta.usage
+        if delta.error is not None:
+            _fail(record, f"the engine reported: {delta.error}", "engine")
+        if usage is not None:
+            _note_usage(record, usage)
+            # A total after events of unknown size says nothing about this event.
+            # One that fixes its own size is not made to fit: the checks compare it with the total.
+            if tokens is None and is_known and (total := usage.output_tokens) is not None:
+                tokens = total - tokens_so_far
+        if tokens is not None:
+            tokens_so_far += tokens
+        if text or tokens:
+            event_s.append(time_s)
+            event_tokens.append(tokens)
+            event_chars.append(len(text))
+            texts.append(text)
+            is_known = is_known and tokens is not None
+        if delta.token_ids:
+            ids += delta.token_ids
+        if delta.margins:
+            margins += delta.margins
+        if delta.finish_reason:
+            record.finish_reason = delta.finish_reason
+    record.text, record.token_ids, record.margins = "".join(texts), ids or None, margins or None
+
+
+def _note_usage(record: RequestRecord, usage: Usage) -> None:
+    if usage.output_tokens is not None:
+        record.output_tokens = usage.output_tokens
+    if usage.prompt_tokens is not None:
+        record.prompt_tokens = usage.prompt_tokens
+    if usage.cached_tokens is not None:
+        record.cached_tokens = usage.cached_tokens

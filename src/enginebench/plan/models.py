@@ -1,0 +1,148 @@
+"""Which model a study runs: one made here, a local directory, or a Hugging Face id."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from enginebench.base.errors import UserError
+from enginebench.hardware import data_sheets, roofline
+from enginebench.plan import random_model
+from enginebench.plan.random_model import EMBEDDED, Design
+
+FULL_HASH_LIMIT_BYTES = 2 << 30  # above this, hashing the weights takes longer than it tells
+RANDOM = "random:"
+_WANTED = ("*.json", "*.safetensors", "tokenizer*", "*.model", "*.jinja", "*.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    name: str  # as the study names it
+    path: Path
+    sha256: str
+    hashed: str  # what the hash covers
+    has_random_weights: bool
+    config: dict[str, Any]  # config.json
+    parameters: int | None = None  # weights in its files; None: they are not safetensors
+
+    @property
+    def context(self) -> int | None:
+        """The longest sequence the model was made for, in tokens; None if it does not say."""
+        value = self.config.get("max_position_embeddings")
+        return int(value) if value is not None else None
+
+
+def design(name: str) -> Design | None:
+    """How a model that is made here looks, by its name in a study; None: it is not made here.
+
+    Raises:
+        UserError: ``random:`` and a name of no Llama's shape that is known here.
+    """
+    if name == EMBEDDED.name:
+        return EMBEDDED
+    if not name.startswith(RANDOM):
+        return None
+    # What has no rope_theta there is no plain Llama: experts, windows or biases.
+    known = {row["pattern"]: row for row in data_sheets.table("models.yaml") if "rope_theta" in row}
+    row = known.get(name.removeprefix(RANDOM))
+    if row is None:
+        raise UserError(
+            f"model: expected {RANDOM} with one of {', '.join(known)}, found {name!r}; "
+            "correct `model` in the study"
+        )
+    title = name.replace(":", "-")
+    return Design(title, roofline.shape(row), row["max_position_embeddings"], row["rope_theta"])
+
+
+def resolve(
+    name: str, texts: list[str], cache: Path, say: Callable[[str], None] = lambda text: None
+) -> Model:
+    """Find or make the model.
+
+    Args:
+        name: "embedded", "random:" and the name of a shape, a path to a model directory, or a
+            Hugging Face id ``owner/name``.
+        texts: the study's prompts, which train the tokenizer of a model that is made here.
+        cache: where models made here are kept.
+        say: told what takes long.
+    """
+    if (made := design(name)) is not None:
+        if made is not EMBEDDED:
+            size = 2 * made.shape.weights / 1e9
+            say(f"model {name}: {size:.1f} GB of random weights, made here if not there yet ...")
+        try:
+            path = random_model.make(texts, cache, made)
+        except OSError as error:
+            raise UserError(
+                f"{cache}: cannot keep the model {name} there ({error.strerror}); "
+                "make room, make it writable or give another directory with --cache"
+            ) from None
+    elif Path(name).expanduser().exists():
+        path = Path(name).expanduser().resolve()
+    elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        path = _download(name)
+    else:
+        raise UserError(
+            f"model: expected 'embedded', '{RANDOM}' and a known shape, a model directory or a "
+            f"Hugging Face id (owner/name), "
+            f"found {name!r}, and no such path exists; correct `model` in the study"
+        )
+    config_file = path / "config.json"
+    if not config_file.is_file():
+        raise UserError(
+            f"{path}: expected a model directory with config.json, found none there; "
+            "correct `model` in the study"
+        )
+    sha256, hashed = _hash(path)
+    try:
+        config = json.loads(config_file.read_text())
+    except ValueError as error:
+        raise UserError(f"{config_file}: expected JSON, found: {error}; mend that file") from None
+    return Model(name, path, sha256, hashed, made is not None, config, _parameters(path))
+
+
+def _download(name: str) -> Path:
+    """Fetch a model from the hub into its cache, before any engine's clock runs."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_WANTED)))
+    except Exception as error:  # the hub client's errors are of many kinds, all end the same way
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        token = "set" if os.environ.get("HF_TOKEN") else "not set"
+        raise UserError(
+            f"model {name!r}: no such path here, and the model hub gave none "
+            f"({type(error).__name__}: {reason[:160]}; HF_TOKEN is {token}); "
+            "check the name, the network and your access, or give a local path"
+        ) from None
+
+
+def _parameters(path: Path) -> int | None:
+    """Weights in the model's safetensors files, from their headers.
+
+    The format: eight bytes of length, little-endian, and so many of JSON, with a shape a tensor.
+    """
+    count = 0
+    for file in path.glob("*.safetensors"):
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        count += sum(math.prod(t["shape"]) for n, t in header.items() if n != "__metadata__")
+    return count or None
+
+
+def _hash(path: Path) -> tuple[str, str]:
+    """sha256 over every file of the model, or over names and sizes where the weights are big."""
+    files = sorted(p for p in path.iterdir() if p.is_file())
+    whole = sum(p.stat().st_size for p in files) <= FULL_HASH_LIMIT_BYTES
+    digest = hashlib.sha256()
+    for file in files:
+        is_weights = file.suffix in (".safetensors", ".bin")
+        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        if whole or not is_weights:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest(), "every file" if whole else "every file; weights by name and size"

@@ -1,0 +1,315 @@
+"""A study file: what is compared, on what work, under which loads.
+
+The file is YAML; every key is checked, and a mistake is answered with the key, the file and the
+nearest key that exists. ``docs/study-file.md`` lists them all.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from enginebench.base.errors import UserError
+
+Positive = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+PromptFormat = Literal["auto", "blocks", "lines", "jsonl", "sharegpt", "dialogues"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Hint(_Section):
+    """Used for the plan's time estimate only, never for a result."""
+
+    start_s: Annotated[float, Field(ge=0, strict=False)] = 30.0  # from launch to ready
+    # Output tokens/s by concurrency.
+    tokens_per_s: Annotated[
+        dict[Positive, Annotated[float, Field(gt=0, strict=False)]], Field(min_length=1)
+    ] = {1: 40.0}
+
+
+class Variant(_Section):
+    """One engine under one set of settings."""
+
+    engine: Name  # the name of an engine directory
+    variant: Name = "default"
+    settings: dict[str, str | int | float | bool] = {}  # variables of its launch.yaml
+    workloads: list[Name] = []  # run only these; empty: all
+    trials: Positive | None = None  # run only the first so many trials; none: all
+    hint: Hint = Hint()
+
+    @property
+    def label(self) -> str:
+        return f"{self.engine}/{self.variant}"
+
+
+class OutputRange(_Section):
+    """Output lengths drawn evenly between both ends, the same draw for every engine."""
+
+    min: Positive
+    max: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "OutputRange":
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+def _output_kind(value: Any) -> str:
+    return "range" if isinstance(value, dict | OutputRange) else "length"
+
+
+class Workload(_Section):
+    """What each request asks for, and the load: closed loops (concurrency) or open ones (rate)."""
+
+    name: Name
+    prompt_tokens: Positive
+    output_tokens: Annotated[
+        Annotated[Positive, Tag("length")] | Annotated[OutputRange, Tag("range")],
+        Discriminator(_output_kind),
+    ]
+    concurrency: list[Positive] = []  # closed loop: requests in flight
+    requests_per_stream: Positive = 2
+    min_requests: Positive = 1  # a level has the larger of this and streams x per stream requests
+    warmup_output_tokens: Positive = 8  # one warm-up request a stream, this many tokens
+    rate: list[Annotated[float, Field(gt=0, strict=False)]] = []  # open loop: requests/s offered
+    duration_s: Annotated[float, Field(gt=0, strict=False)] = 60.0  # open loop: rate x this
+    arrivals: Literal["constant", "poisson", "gamma", "trace"] = "poisson"
+    burstiness: Annotated[float, Field(gt=0, strict=False)] = 1.0  # shape of gamma's gaps
+    trace: str = ""  # file of times and lengths; the lengths are cut to those above
+    max_in_flight: Positive | None = None  # open loop: more than these wait in the client
+    ramp_s: Annotated[float, Field(ge=0, strict=False)] = 0.0  # the load rises over this time
+
+    @field_validator("concurrency", "rate")
+    @classmethod
+    def _different(cls, levels: list[float]) -> list[float]:
+        if len(set(levels)) != len(levels):
+            raise ValueError(f"a level is there twice in {levels}; each is run once a trial")
+        return levels
+
+    @model_validator(mode="after")
+    def _one_loop(self) -> "Workload":
+        if bool(self.concurrency) == bool(self.rate):
+            found = "both" if self.rate else "neither"
+            raise ValueError(
+                "expected levels of concurrency (closed loop) or of rate (open loop), "
+                f"found {found}"
+            )
+        given = self.model_fields_set
+        foreign = {"duration_s", "arrivals", "burstiness", "trace", "max_in_flight"} & given
+        if self.concurrency and foreign:
+            raise ValueError(f"{min(foreign)} belongs to an open loop; give rate, not concurrency")
+        if self.rate and "requests_per_stream" in given:
+            raise ValueError("requests_per_stream belongs to a closed loop; give duration_s")
+        if (self.arrivals == "trace") != bool(self.trace):
+            raise ValueError("arrivals: trace and a file in trace belong together")
+        if "burstiness" in given and self.arrivals != "gamma":
+            raise ValueError("burstiness belongs to arrivals: gamma")
+        return self
+
+    def requests(self, concurrency: int) -> int:
+        return max(self.min_requests, self.requests_per_stream * concurrency)
+
+    def requests_at(self, rate: float) -> int:
+        """Requests of an open loop."""
+        return max(self.min_requests, round(rate * self.duration_s))
+
+    @property
+    def longest_output(self) -> int:
+        output = self.output_tokens
+        return output.max if isinstance(output, OutputRange) else output
+
+    @property
+    def mean_output(self) -> float:
+        output = self.output_tokens
+        return (output.min + output.max) / 2 if isinstance(output, OutputRange) else float(output)
+
+
+class Agreement(_Section):
+    """Prompts that every variant answers once, one after another, so that answers can be compared.
+
+    They are asked on its first start, before anything is measured.
+    """
+
+    prompts: Positive = 16
+    prompt_tokens: Positive = 64
+    output_tokens: Positive = 64
+
+
+class Prompts(_Section):
+    path: str = "prompts.txt"
+    format: PromptFormat = "auto"
+
+
+class Price(_Section):
+    """What an hour of the machine costs."""
+
+    usd_per_hour: Annotated[float, Field(gt=0, strict=False)] = 2.93
+    source: str = "one NVIDIA L4 on demand"
+    is_stand_in: bool = False  # true: the run is not on the hardware that the price is for
+
+    @model_validator(mode="after")
+    def _sourced(self) -> "Price":
+        if "usd_per_hour" in self.model_fields_set and "source" not in self.model_fields_set:
+            raise ValueError("a price of your own needs its `source`: of what, from where")
+        return self
+
+
+class Study(_Section):
+    """A whole study, as its file says it."""
+
+    name: Name
+    title: str = ""
+    model: str = "embedded"  # as in model.resolve
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU if there is one
+    settings: dict[str, str | int | float | bool] = {}  # launch variables for every engine
+    prompts: Prompts = Prompts()
+    engines: Annotated[list[Variant], Field(min_length=1)]
+    reference: str = ""  # engine/variant that ratios divide by; empty: the first one
+    workloads: Annotated[list[Workload], Field(min_length=1)]
+    agreement: Agreement | None = None  # none: answers are not compared
+    trials: Positive = 1  # fresh starts of every engine
+    seed: Annotated[int, Field(ge=0)] = 0
+    price: Price = Price()
+    ready_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
+    request_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
+    calibration_s: Annotated[float, Field(ge=0, strict=False)] = 1.0  # of the client, a level
+    judge_client: bool = True  # false: the client's own error is shown, but makes no cell suspect
+    scrape_interval_s: Annotated[float, Field(gt=0, strict=False)] = 1.0
+    sample_interval_s: Annotated[float, Field(ge=0.01, strict=False)] = 0.1
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None  # none: a free one is chosen
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Study":
+        labels = [variant.label for variant in self.engines]
+        for kind, names in (
+            ("engine variant", labels),
+            ("workload", [workload.name for workload in self.workloads]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"the {kind} {twice[0]!r} is there twice; give each its own name")
+        known = [workload.name for workload in self.workloads]
+        for variant in self.engines:
+            for name in variant.workloads:
+                if name not in known:
+                    raise ValueError(
+                        f"{variant.label} names the workload {name!r}, "
+                        f"which is none of {', '.join(known)}"
+                    )
+        if "agreement" in known:
+            raise ValueError("a workload cannot be called 'agreement': that name is taken")
+        if self.reference and self.reference not in labels:
+            raise ValueError(
+                f"reference {self.reference!r} is none of the variants ({', '.join(labels)})"
+            )
+        return self
+
+
+def load(path: Path) -> Study:
+    """Read and check a study file.
+
+    Raises:
+        UserError: unreadable, not YAML, or a key or value that does not fit.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{path}: expected UTF-8 text, found other bytes; save it as UTF-8"
+        ) from None
+    except OSError as error:
+        known = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) or "none"
+        raise UserError(
+            f"{path}: cannot read this study file ({error.strerror}); "
+            f"study files beside it: {known}"
+        ) from None
+    try:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or error
+        raise UserError(f"{where}: expected YAML, found: {problem}; mend that line") from None
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{path}: expected a mapping with name, engines and workloads, "
+            f"found {type(data).__name__}; see studies/smoke.yaml for an example"
+        )
+    return parse(data, str(path))
+
+
+def parse(data: Mapping[str, Any], where: str) -> Study:
+    """Check a study given as plain data; ``where`` names its source in the error."""
+    try:
+        return Study.model_validate(data)
+    except ValidationError as error:
+        raise UserError(_one_line(error, where)) from None
+
+
+def _one_line(error: ValidationError, where: str) -> str:
+    """The first mistake in words, and how many more there are."""
+    # A misspelt key is often the reason why another one is missing: say it first.
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    first = problems[0]
+    location = _readable(first["loc"])
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".")
+    if first["type"] == "extra_forbidden":
+        key = str(location[-1])
+        known = sorted(_section_at(location[:-1]).model_fields)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        text = f"{where}: {place}: unknown key {key!r}; {advice}"
+    elif first["type"] == "missing":
+        text = f"{where}: {place}: this key is required and is not there; add it"
+    else:
+        found = first["input"]
+        shown = f", found {found!r}" if not isinstance(found, dict | list) else ""
+        message = first["msg"].removeprefix("Value error, ")
+        text = f"{where}: {place or 'study'}: {message[0].lower()}{message[1:]}{shown}"
+    more = len(problems) - 1
+    return text + (f" (and {more} more)" if more else "")
+
+
+def _readable(loc: tuple[int | str, ...]) -> list[int | str]:
+    """A location without the branches of unions, which pydantic names and a reader cannot know."""
+    location = list(loc)
+    if "settings" in location:
+        return location[: location.index("settings") + 2]
+    if "output_tokens" in location:
+        del location[location.index("output_tokens") + 1 : location.index("output_tokens") + 2]
+    return location
+
+
+def _section_at(location: list[int | str]) -> type[_Section]:
+    section: type[_Section] = Study
+    for part in location:
+        if isinstance(part, int):
+            continue
+        found = _sections_in(section.model_fields[part].annotation)
+        section = found[0] if found else section
+    return section
+
+
+def _sections_in(annotation: Any) -> list[type[_Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, _Section):
+        return [annotation]
+    if get_origin(annotation) is None and not isinstance(annotation, UnionType):
+        return []
+    return [found for argument in get_args(annotation) for found in _sections_in(argument)]

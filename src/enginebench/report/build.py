@@ -1,0 +1,154 @@
+"""The report: tables, figures and sentences, all from a summary. Rebuilt from raw at any time."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.console import Console
+from rich.table import Table
+
+from enginebench.base.errors import UserError
+from enginebench.check.findings import CHECKS
+from enginebench.metrics.agreement import NEAR_TIE_NATS
+from enginebench.report import (
+    client_tables,
+    data_files,
+    memory_report,
+    narrative,
+    other_tools_report,
+    tables,
+    threats,
+)
+from enginebench.report.charts import index as figures
+from enginebench.report.tables import GIB
+from enginebench.summarize import distributions, engine_configs
+from enginebench.summarize.study_summary import Summary, output_text, summarize
+
+
+def build(directory: Path, told: Callable[[int], object] = int) -> Summary:
+    """Write every derived file of a study below ``directory/derived``; return the summary.
+
+    Args:
+        told: is given the bytes of the record as they are read.
+    """
+    summary = summarize(directory, told)
+    derived = directory / "derived"
+    try:
+        (derived / "figures").mkdir(parents=True, exist_ok=True)
+        data_files.write(summary, derived)
+        drawn = figures.write(summary, derived / "figures")
+        values = _values(summary, directory) | _memory_values(summary) | {"figures": drawn}
+        for name in ("report.md", "report.html"):
+            (derived / name).write_text(_render(name, values))
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or derived}: cannot write the report ({error.strerror}); the raw "
+            f"record is kept: free some space, then run: make report DIR={directory}"
+        ) from error
+    return summary
+
+
+def _values(summary: Summary, directory: Path) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "facts": summary.study,
+        "study": summary.study["study"],
+        "directory": directory.name,
+        "headline": narrative.headline(summary),
+        "ranking": tables.ranking_table(summary),
+        "answers": narrative.answers(summary),
+        "trades": narrative.trades(summary),
+        "costs": narrative.costs(summary),
+        "threats": threats.threats(summary),
+        "tables": tables.tables(summary),
+        "engines": engine_configs.engine_facts(summary),
+        "differences": engine_configs.differences(summary),
+        "claims": tables.claim_rows(summary),
+        "claim_headings": tables.CLAIM_HEADINGS,
+        "invalid": summary.invalid,
+        "suspect": summary.suspect,
+        "parity": tables.parity(summary),
+        "hardware": narrative.hardware(summary),
+        "plausibility": tables.plausibility(summary),
+        "plausibility_headings": tables.PLAUSIBILITY_HEADINGS,
+        "answer_rows": tables.agreement_rows(summary),
+        "answer_headings": tables.ANSWER_HEADINGS,
+        "near_ties": NEAR_TIE_NATS,
+        "compared_on": summary.study["study"].get("agreement"),
+        "stand_in": threats.price_is_stand_in(summary),
+        "checks": CHECKS,
+        "least_requests": distributions.LEAST_REQUESTS,
+        "elsewhere_headings": other_tools_report.HEADINGS,
+        "elsewhere": other_tools_report.rows(summary),
+        **_client(summary),
+    }
+
+
+def _client(summary: Summary) -> dict[str, Any]:
+    """What the report says of the load generator itself."""
+    cells = [
+        (f"{cell.label} {cell.workload}, {cell.load_text}", cell.figures["client"])
+        for cell in summary.cells
+        if cell.figures.get("client")
+    ]
+    calibration = summary.study.get("calibration") or []
+    return {
+        "calibration_headings": client_tables.CALIBRATION_HEADINGS,
+        "calibration": client_tables.calibration_table(summary.study),
+        "shares_core": any(not found["has_own_core"] for found in calibration),
+        "client_headings": client_tables.CELL_HEADINGS,
+        "clients": client_tables.cell_table(cells),
+    }
+
+
+def _memory_values(summary: Summary) -> dict[str, Any]:
+    made = (memory_report.accounts, memory_report.capacities, memory_report.growths)
+    return {
+        "memory_tables": [table for make in made if (table := make(summary))["rows"]],
+        "memory_sentences": memory_report.sentences(summary),
+        "not_followed": [
+            cell.label
+            for cell in memory_report.fullest_cells(summary)
+            if not memory_report.is_followed(cell)
+        ],
+    }
+
+
+def _render(name: str, values: Mapping[str, Any]) -> str:
+    environment = Environment(
+        loader=PackageLoader("enginebench"),
+        autoescape=name.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["gib"] = lambda value: f"{value / GIB:.1f} GiB"
+    return environment.get_template(f"{name}.jinja").render(values)
+
+
+def print_table(summary: Summary, console: Console) -> None:
+    """The result on a terminal: the columns that fit, and what is invalid."""
+    shown = (0, 1, 3, 4, 5, 7, 11, 13)  # variant, level, rate, ratio, TTFT, TPOT, cost, ceiling
+    for made in tables.tables(summary):
+        workload = made["workload"]
+        table = Table(
+            title=f"{workload['name']}: {workload['prompt_tokens']} tokens in, "
+            f"{output_text(workload)} out",
+            title_justify="left",
+        )
+        for index in shown:
+            heading = made["headings"][index]
+            table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=not index)
+        table.add_column("valid", justify="right")
+        for row in made["rows"]:
+            style = None if row["is_valid"] else "red"
+            table.add_row(*(row["cells"][i] for i in shown), row["verdict"], style=style)
+        console.print(table)
+    for cell in (*summary.invalid, *summary.suspect):
+        console.print(
+            f"{cell.verdict}: {cell.label} {cell.workload}, {cell.load_text}, "
+            f"trial {cell.trial}: " + "; ".join(cell.problems),
+            markup=False,
+            soft_wrap=True,
+        )

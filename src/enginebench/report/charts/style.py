@@ -1,0 +1,309 @@
+"""The figures of a report against the load and the length, and what all figures share.
+
+The same values give the same bytes. An engine has one colour in every figure, a variant of it one
+line and marker. Every drawing carries its values as text (marks), for whoever points at them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from enginebench.base.stats import Interval
+from enginebench.report.charts import svg
+
+mpl.use("Agg")
+
+# Okabe and Ito's palette: told apart with every common kind of colour blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = "osD^vPX*"
+LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))
+STYLE: Any = {
+    "svg.hashsalt": "enginebench",  # otherwise every build has other ids
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+}
+SIZE_INCHES = (5.0, 3.5)  # on a phone's width its text is still 9 pixels high
+# The same for all, so that figures beside each other have their axes at one height.
+MARGINS = {"left": 0.175, "bottom": 0.15, "top": 0.92}
+LABEL_POINTS = 9.0
+LABEL_GAP = 12.0  # points between two labels at the lines' ends
+WIDE_LETTER = 4.8  # points that a letter of a label takes
+LEAST_RANGE = 4.0  # of a logarithmic axis: its top over its bottom
+ASIDE = 0.014  # of the axis, from one variant's intervals to the next one's
+
+Point = tuple[str, float, Interval | None]  # variant, level of load, the figure
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a variant is drawn."""
+
+    colour: str  # of its engine
+    line: Any
+    marker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A value in a figure, and what it says to whoever points at it."""
+
+    axes: Axes
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    figure: Figure
+    marks: tuple[Mark, ...]
+
+
+def looks(order: Sequence[str]) -> dict[str, Look]:
+    """Variant -> how it is drawn, by its place in the study.
+
+    Args:
+        order: all variants (``engine/variant``) of the study, so that each looks alike throughout.
+    """
+    engines = list(dict.fromkeys(label.partition("/")[0] for label in order))
+    made, seen = {}, dict.fromkeys(engines, 0)
+    for label in order:
+        engine = label.partition("/")[0]
+        number, seen[engine] = seen[engine], seen[engine] + 1
+        made[label] = Look(
+            COLOURS[engines.index(engine) % len(COLOURS)],
+            LINES[number % len(LINES)],
+            MARKERS[number % len(MARKERS)],
+        )
+    return made
+
+
+def line_plot(
+    points: Sequence[Point],
+    order: Sequence[str],
+    title: str,
+    unit: str,
+    load: str,
+    *,
+    log: bool,
+) -> Drawing | None:
+    """A figure against the load, one line a variant, labelled at its end; None if it is empty.
+
+    Args:
+        points: one workload's values, in ``unit``.
+        load: what the levels are of.
+        order: all variants of the study.
+        log: logarithmic value axis; otherwise it starts at zero.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=SIZE_INCHES)
+        ends, marks = [], []
+        levels = sorted({x for _, x, _ in points})
+        step = (levels[-1] / levels[0]) ** ASIDE if levels else 1.0
+        for index, (label, look) in enumerate(looks(order).items()):
+            # Side by side, as intervals at one place would hide each other.
+            aside = step ** (index - (len(order) - 1) / 2)
+            line = sorted(
+                ((x, found) for name, x, found in points if name == label and found),
+                key=lambda point: point[0],
+            )
+            if line:
+                _line(axes, [(x * aside, found) for x, found in line], look)
+                beyond = line[-1][0] * step ** (len(order) / 2)
+                ends.append((beyond, line[-1][1].mean, label, look.colour))
+                marks += [
+                    Mark(axes, x * aside, v.mean, f"{label}, {x:g} {load}: {exact_text(v)} {unit}")
+                    for x, v in line
+                ]
+        if not ends:
+            plt.close(figure)
+            return None
+        level_axis(axes, levels, load)
+        value_axis(axes, unit, log)
+        finish(figure, axes, title, ends)
+        return Drawing(figure, tuple(marks))
+
+
+def exact_text(found: Interval) -> str:
+    """Four digits that count, with the interval if there is one."""
+    if found.low is None or found.high is None:
+        return f"{found.mean:,.4g} (no interval: one trial)"
+    return f"{found.mean:,.4g} [{found.low:,.4g}, {found.high:,.4g}]"
+
+
+def _line(axes: Axes, points: Sequence[tuple[float, Interval]], look: Look) -> None:
+    axes.plot(
+        [level for level, _ in points],
+        [v.mean for _, v in points],
+        color=look.colour,
+        linestyle=look.line,
+        marker=look.marker,
+        markersize=5,
+    )
+    for level, found in points:
+        if found.low is not None and found.high is not None:
+            # An interval that reaches below zero is drawn down to where a figure can be.
+            low = max(found.low, found.mean / 10)
+            axes.vlines(level, low, found.high, color=look.colour, alpha=0.4, linewidth=2.5)
+
+
+def level_axis(axes: Axes, levels: Sequence[float], load: str) -> None:
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(list(levels)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axes.set_xlabel(load)
+    if len(levels) == 1:
+        axes.set_xlim(levels[0] / 2, levels[0] * 2)
+
+
+def value_axis(axes: Axes, unit: str, log: bool) -> None:
+    axes.set_ylabel(unit)
+    if log:
+        axes.set_yscale("log")
+        axes.set_ylim(widened(*axes.get_ylim()))
+        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(0, axes.dataLim.y1 * 1.08)
+    axes.yaxis.set_major_formatter(FuncFormatter(plain))
+
+
+def widened(low: float, high: float) -> tuple[float, float]:
+    """The ends of a logarithmic axis, LEAST_RANGE apart: small differences must look small."""
+    room = max(1.0, (LEAST_RANGE * low / high) ** 0.5)
+    return low / room, high * room
+
+
+def plain(value: float, _: object = None) -> str:
+    """A number on an axis, without an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+
+
+def finish(
+    figure: Figure, axes: Axes, title: str, ends: Sequence[tuple[float, float, str, str]]
+) -> None:
+    """Title, margins, and the names beside the lines' ends.
+
+    Args:
+        ends: x and y of each line's end, its name and its colour.
+    """
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
+    room = max(_width(label) for *_, label, _ in ends) + 14
+    figure.subplots_adjust(**MARGINS, right=1 - room / (figure.get_figwidth() * 72))
+    _end_labels(figure, axes, ends)
+
+
+def _width(label: str) -> float:
+    """Points; an estimate, as the page's own font is not known here."""
+    return len(label) * WIDE_LETTER
+
+
+def _end_labels(figure: Figure, axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write each line's name beside its end, moved apart where they would overlap."""
+    places = axes.transData.transform([(x, y) for x, y, _, _ in ends]) * 72 / figure.dpi
+    bottom, top = (axes.transAxes.transform((0, y))[1] * 72 / figure.dpi for y in (0, 1))
+    boxes = [
+        (float(x), float(y), _width(label))
+        for (x, y), (*_, label, _) in zip(places, ends, strict=True)
+    ]
+    heights = spread(boxes, bottom + 3, top - 3)
+    for (x, y, label, colour), (_, was, _), now in zip(ends, boxes, heights, strict=True):
+        axes.annotate(
+            label,
+            (x, y),
+            xytext=(9, now - was),
+            textcoords="offset points",
+            color=colour,
+            annotation_clip=False,
+            fontsize=LABEL_POINTS,
+            verticalalignment="center",
+        )
+
+
+def spread(
+    boxes: Sequence[tuple[float, float, float]], lowest: float, highest: float
+) -> list[float]:
+    """Heights for labels: their own, but LABEL_GAP apart where they are above each other, and
+    inside the axes if there is room.
+
+    Args:
+        boxes: left edge, height and width of each label, in points.
+    """
+    order = sorted(range(len(boxes)), key=lambda index: boxes[index][1])
+    placed = [height for _, height, _ in boxes]
+    for upward, indices in ((True, order), (False, order[::-1])):
+        for position, index in enumerate(indices):
+            others = [placed[other] for other in indices[:position] if _meet(boxes, index, other)]
+            if upward:
+                placed[index] = max([placed[index], lowest, *(o + LABEL_GAP for o in others)])
+            else:
+                placed[index] = min([placed[index], highest, *(o - LABEL_GAP for o in others)])
+    return placed
+
+
+def _meet(boxes: Sequence[tuple[float, float, float]], a: int, b: int) -> bool:
+    """Whether one label is above the other, or would be at its height."""
+    return abs(boxes[a][0] - boxes[b][0]) < max(boxes[a][2], boxes[b][2])
+
+
+def save(figure: Figure, stem: Path, marks: Sequence[Mark] = ()) -> None:
+    """Write PNG and SVG, without a date or a version in them."""
+    with plt.rc_context(STYLE):
+        figure.savefig(stem.with_suffix(".png"), dpi=200, metadata={"Software": None})
+        path = stem.with_suffix(".svg")
+        figure.savefig(path, metadata={"Date": None, "Creator": None})
+    if marks:
+        path.write_text(svg.with_marks(path.read_text(), [_place(figure, m) for m in marks]))
+    plt.close(figure)
+
+
+def _place(figure: Figure, mark: Mark) -> tuple[float, float, str]:
+    """Where a mark lies in the SVG, in points from its upper left corner."""
+    x, y = mark.axes.transData.transform((mark.x, mark.y)) * 72 / figure.dpi
+    return float(x), float(figure.get_figheight() * 72 - y), mark.text
+
+
+def length_plot(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    order: Sequence[str],
+    title: str,
+    unit: str,
+    over: str,
+) -> Drawing:
+    """A figure against the length of a request, both logarithmic: a power law is a straight line.
+
+    Args:
+        curves: variant -> (tokens, value), values in ``unit`` and above zero.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=SIZE_INCHES)
+        ends, marks, all_looks = [], [], looks(order)
+        for label, points in curves.items():
+            look = all_looks[label]
+            x, y = zip(*sorted(points), strict=True)
+            axes.plot(
+                x, y, color=look.colour, linestyle=look.line, marker=look.marker, markersize=5
+            )
+            ends.append((x[-1], y[-1], label, look.colour))
+            marks += [
+                Mark(axes, at, v, f"{label}, {at:.0f} tokens: {v:,.4g} {unit}")
+                for at, v in sorted(points)
+            ]
+        level_axis(axes, sorted({x for points in curves.values() for x, _ in points}), over)
+        value_axis(axes, unit, log=True)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0f}"))
+        finish(figure, axes, title, ends)
+        return Drawing(figure, tuple(marks))

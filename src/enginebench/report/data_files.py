@@ -1,0 +1,100 @@
+"""The derived figures as files for programs: JSON, and CSV for spreadsheets."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from enginebench.metrics.agreement import Comparison
+from enginebench.metrics.memory import Sample
+from enginebench.summarize.cells import CellRow
+from enginebench.summarize.study_summary import Group, Summary
+
+
+def write(summary: Summary, derived: Path) -> None:
+    data = {
+        "study": summary.study["study"]["name"],
+        "reference": summary.reference,
+        "cells": [_cell_data(cell) for cell in summary.cells],
+        "agreement": [_agreement_data(found) for found in summary.agreement],
+        "groups": [asdict(group) for group in summary.groups],
+    }
+    text = json.dumps(data, indent=1, allow_nan=False, default=list)
+    (derived / "metrics_data.json").write_text(text + "\n")
+    (derived / "kv_cache_data.json").write_text(_series_text(summary, _kv_series))
+    (derived / "gpu_memory_data.json").write_text(_series_text(summary, _memory_series))
+    (derived / "latency_data.json").write_text(_series_text(summary, _latency_series))
+    elsewhere = _series_text(summary, lambda cell: {"tools": cell.elsewhere})
+    (derived / "other_tools_data.json").write_text(elsewhere)
+    rows = [_csv_row(group) for group in summary.groups]
+    pd.DataFrame(rows).to_csv(derived / "metrics_summary.csv", index=False)
+
+
+def _cell_data(cell: CellRow) -> dict[str, Any]:
+    verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
+    # The samples are in kv_cache_data.json, the quantiles in latency_data.json, what other tools
+    # would print in other_tools_data.json.
+    figures = {name: value for name, value in cell.figures.items() if name != "quantiles"}
+    bare = replace(cell, figures=figures, samples=(), resident=(), power=(), elsewhere={})
+    return asdict(bare) | verdict
+
+
+def _series_text(summary: Summary, series: Callable[[CellRow], Any]) -> str:
+    """A series of every cell, one cell a line: readable by people and by programs."""
+    rows = [
+        {name: getattr(c, name) for name in ("label", "trial", "workload", "concurrency", "rate")}
+        | series(c)
+        for c in summary.cells
+    ]
+    return "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
+
+
+def _kv_series(cell: CellRow) -> dict[str, Any]:
+    names = ("kv_capacity_tokens", "kv_block_tokens", "kv_reserved_bytes", "kv_bytes_per_token")
+    facts = {name: cell.figures.get(name) for name in names}
+    columns = [field.name for field in fields(Sample)]
+    return facts | {name: [getattr(s, name) for s in cell.samples] for name in columns}
+
+
+def _memory_series(cell: CellRow) -> dict[str, Any]:
+    return {
+        "memory_t_s": [time_s for time_s, _ in cell.resident],
+        "memory_bytes": [value for _, value in cell.resident],
+        "power_t_s": [time_s for time_s, _ in cell.power],
+        "power_w": [value for _, value in cell.power],
+    }
+
+
+def _latency_series(cell: CellRow) -> dict[str, Any]:
+    found = cell.figures.get("quantiles", {})
+    return {name: [round(value, 7) for value in row] for name, row in found.items()}
+
+
+def _agreement_data(found: Comparison) -> dict[str, Any]:
+    return asdict(found) | {
+        "identical": found.identical,
+        "clear": len(found.clear),
+        "first_token_median": found.first_token_median,
+        "first_token_worst": found.first_token_worst,
+        "margin_largest": found.margin_largest,
+    }
+
+
+def _csv_row(group: Group) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "engine": group.engine,
+        "variant": group.variant,
+        "workload": group.workload,
+        "concurrency": group.concurrency,
+        "rate": group.rate,
+        "trials_valid": group.trials_valid,
+        "trials_planned": group.trials_planned,
+    }
+    for name, found in (*group.figures.items(), ("ratio_to_reference", group.ratio)):
+        row[name] = found.mean if found else None
+        row[f"{name}_low"] = found.low if found else None
+        row[f"{name}_high"] = found.high if found else None
+    return row

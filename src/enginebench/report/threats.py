@@ -1,0 +1,218 @@
+"""What a reader must know before quoting a study's numbers: only what is true of this one. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from enginebench.base.load_level import load_text
+from enginebench.base.stats import standing
+from enginebench.metrics.agreement import Comparison
+from enginebench.summarize import engine_configs
+from enginebench.summarize.ranking import RATE
+from enginebench.summarize.study_summary import Summary, cells_of
+
+WIDE_TRIALS = 1.5  # starts of one variant that are further apart are worth a word
+SMALL = 1e9  # parameters: less than what people serve
+MOVED_CEILING = 0.1  # so is a change of the machine's own speed between the study's two ends
+
+
+def threats(summary: Summary) -> list[str]:
+    """What a reader must know before quoting these numbers: only what is true of this study."""
+    facts, study = summary.study, summary.study["study"]
+    found = []
+    if not summary.finished:
+        found.append("The study did not reach its end: cells not run are listed as invalid.")
+    if summary.resumed:
+        found.append(
+            f"The study was cut off and gone on with ({summary.resumed}): its engine starts are "
+            "further apart in time; its calibration and first ceiling are those of its beginning."
+        )
+    if summary.invalid:
+        found.append(
+            f"{len(summary.invalid)} of {len(summary.cells)} cells are invalid; no figure here "
+            "includes them."
+        )
+    if facts["model"]["has_random_weights"]:
+        found.append(
+            f"The model ({facts['model']['name']}) has random weights, so its text is gibberish. "
+            "Speed does not depend on what the weights say; its size and shape are real"
+            + (", but small." if (facts["model"]["parameters"] or 0) < SMALL else ".")
+        )
+    if price_is_stand_in(summary):
+        found.append(
+            f"The price ({study['price']['usd_per_hour']} USD per hour, "
+            f"{study['price']['source']}) is a declared stand-in: the study did not run on that "
+            "hardware. Costs compare the engines with each other and mean nothing as dollars."
+        )
+    single = sorted({g.label for g in summary.groups if g.trials_planned == 1})
+    if single:
+        found.append(f"One trial only, so no interval over fresh starts: {', '.join(single)}.")
+    if facts["device"] == "cpu":
+        found.append(
+            "Engines, load generator and sampler share the same CPU cores: all engines lose time "
+            "to them in the same way, not by the same amount."
+        )
+    fewest = min((c.figures["requests"] for c in summary.cells if c.figures), default=0)
+    if fewest < 30:
+        found.append(
+            f"The smallest cell has {fewest} requests: its percentiles are close to single "
+            "observations. p99 of a figure is given only from 662 samples on."
+        )
+    dtypes = sorted({dtype for dtype in engine_configs.dtypes(summary).values() if dtype})
+    if len(dtypes) > 1:
+        found.append(
+            f"Variants ran in different dtypes ({', '.join(dtypes)}). Which is fast depends on "
+            f"the CPU or GPU{_bfloat16_text(facts)}: compare engines within one dtype, or each "
+            "engine's best."
+        )
+    found += [_answers_text(c) for c in summary.agreement if c.is_same_dtype and c.differences]
+    return found + _spread_of_trials(summary) + _of_the_machine(summary) + _gpu_limits(summary)
+
+
+def _spread_of_trials(summary: Summary) -> list[str]:
+    """How far the starts of a variant were apart, and what that leaves open."""
+    found, wide = [], []
+    for group in summary.groups:
+        rates = [
+            cell.figures[RATE]
+            for cell in cells_of(summary, group)
+            if cell.counts and cell.figures[RATE]
+        ]
+        if len(rates) > 1 and max(rates) > WIDE_TRIALS * min(rates):
+            wide.append((max(rates) / min(rates), group))
+    if wide:
+        times, worst = max(wide, key=lambda pair: pair[0])
+        found.append(
+            f"At {len(wide)} of {len(summary.groups)} levels the starts of a variant differ by "
+            f"more than {WIDE_TRIALS:g} times in output tokens/s, at most {times:.1f} times "
+            f"({worst.label}, {worst.workload}, {load_text(worst.concurrency, worst.rate)}): "
+            "something beside the engines was at work. Mistrust means; intervals show it."
+        )
+    compared = [
+        group
+        for group in summary.groups
+        if group.rate is None  # in an open loop the offered rate makes them alike
+        and group.label != summary.reference
+        and group.ratio
+        and group.ratio.low is not None
+    ]
+    unclear = [g for g in compared if g.ratio and standing(g.ratio) != "apart"]
+    if unclear:
+        found.append(
+            f"{len(unclear)} of {len(compared)} ratios to {summary.reference} have 1 in their "
+            "interval: there the data do not say which of the two is faster."
+        )
+    lengths = [w["output_tokens"] for w in summary.study["study"]["workloads"]]
+    if all(isinstance(length, int) for length in lengths):
+        found.append(
+            "All outputs of a workload are equally long, which favours engines that wait for the "
+            "longest answer of a batch; with mixed lengths they would do worse."
+        )
+    return found
+
+
+def _of_the_machine(summary: Summary) -> list[str]:
+    """What the machine and its environment did beside the study."""
+    found = []
+    before, after = summary.study.get("ceilings") or (None, None)
+    if before and after:
+        rates = [
+            ("memory bandwidth", before.bandwidth_bytes_per_s, after.bandwidth_bytes_per_s),
+            *((f"{name} FLOPs/s", before.flops_per_s[name], after.flops_per_s[name])
+              for name in before.flops_per_s.keys() & after.flops_per_s.keys()),
+        ]  # fmt: skip
+        moved = [(a / b, what) for what, b, a in rates if b and abs(a / b - 1) > MOVED_CEILING]
+        if moved:
+            texts = [f"{what} {ratio - 1:+.0%}" for ratio, what in sorted(moved)]
+            found.append(
+                "The machine itself was not the same before the first engine and after the last: "
+                f"{', '.join(texts)}. Ratios are paired by trial, so that a drift cancels in part."
+            )
+    if not summary.study.get("calibration"):
+        found.append("The client was not calibrated before the study: its own error is not known.")
+    inherited = {
+        f"{name}={value}"
+        for facts in summary.launches.values()
+        for name, value in (facts.get("inherited_env") or {}).items()
+        if value
+    }
+    if inherited:
+        found.append(
+            "Engines inherited settings from the caller's environment: "
+            f"{', '.join(sorted(inherited))}."
+        )
+    if (summary.study.get("git") or {}).get("dirty"):
+        found.append(
+            "enginebench had changes that are in no commit: the code that ran cannot be had again."
+        )
+    return found
+
+
+def _gpu_limits(summary: Summary) -> list[str]:
+    """What the GPUs, or the library that watches them, did to these numbers."""
+    machine = summary.study["machine"]
+    found = []
+    if machine.get("nvml_error"):
+        found.append(f"NVML could not be used in full ({machine['nvml_error']}): GPUs were missed.")
+    if summary.study["device"] == "cuda" and any(gpu.get("mig") for gpu in machine["gpus"]):
+        found.append(
+            "A GPU is partitioned (MIG): its memory, utilisation, power and energy are those of "
+            "the whole board with all its users, so they are left out."
+        )
+    measured = [cell for cell in summary.cells if cell.figures]
+    slowed = [cell for cell in measured if cell.figures["throttled"]]
+    if slowed:
+        found.append(
+            f"A GPU was throttled in {len(slowed)} of {len(measured)} cells "
+            f"({_most(cell.figures['throttled'] for cell in slowed)}): its clock was below what it "
+            "is capable of. Engines are comparable as far as all met the same."
+        )
+    failed = [cell for cell in measured if cell.figures["gpu_errors"]]
+    if failed:
+        found.append(
+            f"A GPU stopped answering in {len(failed)} of {len(measured)} cells "
+            f"({', '.join(sorted({text for c in failed for text in c.figures['gpu_errors']}))}): "
+            "its figures there are of the samples before, or missing."
+        )
+    return found
+
+
+def _most(shares: Iterable[Mapping[str, float]]) -> str:
+    """Every reason with the largest share of a cell's samples that it had."""
+    most: dict[str, float] = {}
+    for cell in shares:
+        for reason, share in cell.items():
+            most[reason] = max(share, most.get(reason, 0.0))
+    texts = (
+        f"{reason} in up to {share * 100:.0f} % of samples"
+        for reason, share in sorted(most.items())
+    )
+    return ", ".join(texts)
+
+
+def _answers_text(found: Comparison) -> str:
+    text = (
+        f"In {found.dtypes[0]}, {found.label} gave another answer than {found.against} to "
+        f"{len(found.differences)} of {found.prompts} prompts"
+    )
+    if found.first_token_worst is not None:
+        text += f", from token {found.first_token_worst} on at the earliest"
+    if found.clear:
+        unknown = sum(difference.margin is None for difference in found.clear)
+        text += f"; {len(found.clear)} of them part where the choice was clear"
+        return text + (f" or ({unknown}) cannot be told to be near ties." if unknown else ".")
+    return text + (
+        f"; all part at a near tie (the better token led by at most "
+        f"{found.margin_largest:.2g} nats), as rounding does."
+    )
+
+
+def _bfloat16_text(facts: Mapping[str, Any]) -> str:
+    if facts["device"] != "cpu":
+        return ""
+    flags = facts["machine"].get("cpu_bfloat16")
+    return f" (this CPU has {', '.join(flags)})" if flags else " (this one has no bfloat16 unit)"
+
+
+def price_is_stand_in(summary: Summary) -> bool:
+    """Declared so, or the study ran on a CPU: the price is one of a GPU's hour."""
+    return bool(summary.study["study"]["price"]["is_stand_in"] or summary.study["device"] == "cpu")

@@ -1,0 +1,366 @@
+"""One recorded cell: its raw files, its figures, what is wrong with it."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from enginebench.base.load_level import cell_id, load_text
+from enginebench.check import client_error, physics
+from enginebench.check import findings as check
+from enginebench.check.findings import Finding, Verdict
+from enginebench.check.physics import Shares
+from enginebench.hardware import roofline
+from enginebench.metrics import (
+    cost,
+    gpu,
+    kv_in_flight,
+    latency,
+    memory,
+    metrics_page,
+    other_tools,
+    request_table,
+)
+from enginebench.metrics.agreement import Comparison
+from enginebench.metrics.request_table import Columns
+from enginebench.record import files
+
+
+@dataclass(frozen=True, slots=True)
+class CellRow:
+    """One cell of one trial."""
+
+    launch: str
+    trial: int
+    engine: str
+    variant: str
+    label: str
+    workload: str
+    concurrency: int  # most requests in flight
+    rate: float | None  # requests/s offered in an open loop; None: a closed loop
+    findings: tuple[Finding, ...]  # empty: the cell is valid
+    log_tail: tuple[str, ...]
+    figures: Mapping[str, Any]  # empty where nothing was recorded
+    samples: tuple[memory.Sample, ...] = ()  # the KV cache over time
+    resident: tuple[tuple[float, float], ...] = ()  # the processes' or GPUs' memory: t_s, bytes
+    power: tuple[tuple[float, float], ...] = ()  # of all GPUs: t_s, watts
+    elsewhere: Mapping[str, other_tools.Printed] = field(default_factory=dict)  # by tool
+
+    @property
+    def id(self) -> str:
+        return cell_id(self.workload, self.concurrency, self.rate)
+
+    @property
+    def level(self) -> float:
+        return self.concurrency if self.rate is None else self.rate
+
+    @property
+    def load_text(self) -> str:
+        return load_text(self.concurrency, self.rate)
+
+    @property
+    def verdict(self) -> Verdict:
+        return check.verdict(self.findings)
+
+    @property
+    def counts(self) -> bool:
+        """Whether its figures go into averages: a suspect cell does, an invalid one never."""
+        return self.verdict != "invalid"
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(finding.text for finding in self.findings)
+
+
+def cell_row(
+    directory: Path,
+    study: Mapping[str, Any],
+    planned: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    facts: Mapping[str, Any] | None,
+    compared: Sequence[Comparison],
+    told: Callable[[int], object] = int,
+) -> CellRow:
+    """One cell of the plan, run or not.
+
+    Args:
+        planned, cell: of the plan in study.json; ``facts``: launch.json, None if it never started.
+        compared: the comparisons of answers of all variants.
+        told: is given the bytes of requests.jsonl as they are read.
+    """
+    where = directory / "raw" / planned["id"] / cell["id"]
+    figures: dict[str, Any] = {}
+    series: tuple[Any, Any, Any] = ((), (), ())
+    elsewhere: dict[str, other_tools.Printed] = {}
+    if (where / "cell.json").exists():
+        about = files.read_json(where / "cell.json")
+        tail = about["log_tail"]
+        recorded = _read(where, study["device"], facts or {}, told)
+        figures = _figures(recorded, study, cell, facts or {}, about)
+        findings = _findings(recorded, cell, figures, about)
+        series = (recorded.samples, recorded.resident, recorded.power)
+        elsewhere = other_tools.printed_by_all(recorded.requests)
+        for found in compared:
+            if found.label == planned["label"] and found.is_same_dtype:
+                findings += check.answer_findings(found)
+    else:
+        failure = (facts or {}).get("failure")
+        reason = (
+            failure["message"].removesuffix("; the end of its log:")
+            if failure
+            else "the study ended before this cell"
+        )
+        tail = failure["log_tail"] if failure else []
+        findings = [Finding("complete", "invalid", f"not run: {reason}")]
+    return CellRow(
+        planned["id"],
+        planned["trial"],
+        planned["engine"],
+        planned["variant"],
+        planned["label"],
+        cell["workload"],
+        cell["concurrency"],
+        cell.get("rate"),
+        tuple(findings),
+        tuple(tail),
+        figures,
+        *series,
+        elsewhere,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """A cell's raw files, read."""
+
+    warmup: list[Any]  # lines of requests.jsonl
+    requests: Columns  # the measured ones
+    tally: check.Tally  # what the checks counted in them
+    pages: list[metrics_page.Metrics]  # one a scrape
+    processes: list[Any]
+    gpus: list[Any]
+    its_gpus: list[gpu.Row]  # of these, the engine's own
+    container: list[Any]  # what its container was seen to hold and use, if it has one
+    samples: tuple[memory.Sample, ...]
+    resident: tuple[tuple[float, float], ...]  # memory over time: t_s, bytes
+    power: tuple[tuple[float, float], ...]  # of the engine's GPUs: t_s, watts
+
+    @property
+    def ends(self) -> tuple[metrics_page.Metrics, metrics_page.Metrics]:
+        """The first and the last page."""
+        return (self.pages[0], self.pages[-1]) if self.pages else ({}, {})
+
+
+def _read(
+    where: Path, device: str, facts: Mapping[str, Any], told: Callable[[int], object]
+) -> _Recorded:
+    warmup: list[Any] = []
+    tally = check.Tally()
+    requests = request_table.gather(_measured(where / "requests.jsonl", warmup, tally, told))
+    processes = list(files.read_lines(where / "processes.jsonl"))
+    gpus = list(files.read_lines(found)) if (found := where / "gpus.jsonl.gz").exists() else []
+    scraped_s, pages = [], []
+    for scrape in files.read_lines(where / "scrapes.jsonl.gz"):
+        scraped_s.append(scrape["t_s"])
+        pages.append(metrics_page.read(scrape, facts.get("metrics", {})))
+    if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
+        pages = [page | {"kv_capacity_tokens": float(logged)} for page in pages]
+    its_gpus = gpu.of_engine(gpus, _pids(processes))
+    inside = _of_container(where.parent / "container.jsonl", processes)
+    times = [(p["t_s"], p["pss_bytes"]) for p in processes if p["pss_bytes"] is not None]
+    times = times or [(row["t_s"], row["memory_bytes"]) for row in inside]
+    return _Recorded(
+        warmup,
+        requests,
+        tally,
+        pages,
+        processes,
+        gpus,
+        its_gpus,
+        inside,
+        memory.samples(scraped_s, pages, requests),
+        tuple(gpu.over_time(its_gpus, "memory_used_bytes") if device == "cuda" else times),
+        tuple(gpu.over_time(its_gpus, "power_w") if device == "cuda" else ()),
+    )
+
+
+def _pids(processes: Sequence[Mapping[str, Any]]) -> set[int]:
+    return {pid for sample in processes for pid in sample.get("pids", ())}
+
+
+def _of_container(file: Path, processes: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The rows of a launch's container that fall into this cell."""
+    if not processes or not file.exists():
+        return []
+    first_s, last_s = processes[0]["t_s"], processes[-1]["t_s"]
+    return [row for row in files.read_lines(file) if first_s <= row["t_s"] <= last_s]
+
+
+def _measured(
+    file: Path, warmup: list[Any], tally: check.Tally, told: Callable[[int], object]
+) -> Iterator[request_table.Row]:
+    """The measured rows of requests.jsonl, counted on their way; the others go to ``warmup``."""
+    for row in files.read_lines(file, told):
+        if row["phase"] == "measured":
+            tally.add(row)
+            yield row
+        else:
+            warmup.append(row)
+
+
+def _figures(
+    recorded: _Recorded,
+    study: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    requests = recorded.requests
+    first, last = recorded.ends
+    figures = latency.figures(requests)
+    figures |= _watched(recorded)
+    figures |= memory.figures(recorded.pages, recorded.samples, requests)
+    figures |= _account(study, facts.get("dtype"), figures)
+    rate, tokens = figures["output_tokens_per_s"], figures["output_tokens"]
+    price = float(study["study"]["price"]["usd_per_hour"])
+    shares = _shares(study, facts.get("dtype"), requests, cell["concurrency"], figures)
+    indices = {row["index"] for row in recorded.its_gpus}
+    energy_j = physics.energy_used_j(about.get("started") or {}, about.get("ended") or {}, indices)
+    return figures | {
+        "usd_per_million_output_tokens": (
+            cost.usd_per_million_output_tokens(price, rate) if rate else None
+        ),
+        "kv_tokens_in_flight_peak": kv_in_flight.tokens_in_flight_peak(requests),
+        "client": about.get("client"),
+        "client_judged": bool(about.get("client")) and study["study"].get("judge_client", True),
+        "energy_j": energy_j,
+        "energy_j_per_output_token": energy_j / tokens if energy_j and tokens else None,
+        "preemptions": metrics_page.difference(first, last, "preemptions_total"),
+        "counters_checked": metrics_page.difference(first, last, "output_tokens_total") is not None,
+        "ceiling_share": shares.throughput,
+        "ceiling_share_decode": shares.decode,
+        "ceiling_share_prefill": shares.prefill,
+        "ceiling_share_request": shares.request,
+        "ceiling_is_measured": shares.is_measured,
+    }
+
+
+def _findings(
+    recorded: _Recorded,
+    cell: Mapping[str, Any],
+    figures: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> list[Finding]:
+    started, ended = about.get("started") or {}, about.get("ended") or {}
+    findings: list[Finding] = []
+    if about["engine_death"]:
+        findings.append(Finding("complete", "invalid", about["engine_death"]))
+    findings += check.warmup_findings(recorded.warmup)
+    findings += check.tally_findings(recorded.tally, cell["requests"])
+    findings += check.counter_findings(recorded.requests, *recorded.ends)
+    if figures["client_judged"]:
+        findings += client_error.findings(about.get("client"), figures)
+    findings += physics.clock_findings(started, ended)
+    findings += physics.load_findings(figures["in_flight_mean"], cell["concurrency"])
+    shares = Shares(
+        figures["ceiling_share"],
+        figures["ceiling_share_decode"],
+        figures["ceiling_share_prefill"],
+        figures["ceiling_share_request"],
+        figures["ceiling_is_measured"],
+    )
+    findings += physics.physics_findings(shares)
+    held, room = figures["kv_tokens_in_flight_peak"], figures["kv_capacity_tokens"]
+    findings += physics.kv_findings(held, room, figures["preemptions"])
+    findings += physics.energy_findings(started, ended)
+    return findings
+
+
+def _account(
+    study: Mapping[str, Any], dtype: str | None, figures: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """The parts of the memory that the machine shows, and what a token takes by the config."""
+    name, count = roofline.dtype_name(dtype or ""), study["model"].get("parameters")
+    size = roofline.DTYPE_BYTES[name] if name else None
+    try:
+        shape = roofline.shape(study["model"]["config"])
+    except roofline.UnknownShape:
+        per_token = None
+    else:
+        per_token = shape.kv_bytes_per_token(size) if size else None
+    shown_by = "gpu_memory_peak_bytes" if study["device"] == "cuda" else "memory_peak_bytes"
+    total = figures[shown_by]
+    weights = count * size if count and size else None
+    parts = memory.account(total, weights, figures["kv_reserved_bytes"])
+    return parts | {"total_bytes": total, "kv_bytes_per_token": per_token}
+
+
+def _shares(
+    study: Mapping[str, Any],
+    dtype: str | None,
+    requests: Columns,
+    concurrency: int,
+    figures: Mapping[str, Any],
+) -> Shares:
+    """How near the cell came to what the hardware allows; None where a ceiling is not known."""
+    name = roofline.dtype_name(dtype or "")
+    shortest = _shortest(requests)
+    try:
+        model = roofline.shape(study["model"]["config"])
+    except roofline.UnknownShape:
+        return Shares()
+    if name is None or not study.get("ceiling") or not shortest or not figures["window_s"]:
+        return Shares()
+    ceiling = study["ceiling"]
+    work = {kind: count for kind, (count, _) in shortest.items()}
+    prompt = min(prompt for prompt, _ in work)
+    least_s = roofline.cell_s(model, ceiling, name, work, concurrency)
+    step_s = roofline.decode_step_s(model, ceiling, name, [prompt])
+    prefill_s = roofline.prefill_s(model, ceiling, name, prompt)
+    tpot_s, ttft_s = figures["tpot_s_min"], figures["ttft_s_min"]
+    shares = [
+        roofline.batch_s(model, ceiling, name, 1, *kind) / e2e_s
+        for kind, (_, e2e_s) in shortest.items()
+        if 0 < e2e_s < math.inf
+    ]
+    return Shares(
+        least_s / figures["window_s"],
+        step_s / tpot_s if tpot_s else None,
+        prefill_s / ttft_s if ttft_s else None,
+        max(shares, default=None),
+        study["device"] == "cpu",
+    )
+
+
+def _shortest(requests: Columns) -> dict[tuple[int, int], tuple[int, float]]:
+    """By prompt and output tokens: how many requests finished, and the shortest E2E in s."""
+    done = ~requests.is_failed & (requests.output_tokens > 0)
+    e2e_s = np.nan_to_num(requests.last_s - requests.sent_s, nan=math.inf)[done]
+    kinds = np.stack([requests.prompt_tokens_asked[done], requests.output_tokens[done]], axis=1)
+    found, index = np.unique(kinds, axis=0, return_inverse=True)
+    least = np.full(len(found), math.inf)
+    np.minimum.at(least, index, e2e_s)
+    counts = np.bincount(index, minlength=len(found)).tolist()
+    return {
+        (int(prompt), int(output)): (count, shortest)
+        for (prompt, output), count, shortest in zip(found, counts, least.tolist(), strict=True)
+    }
+
+
+def _watched(recorded: _Recorded) -> dict[str, Any]:
+    """Peaks over the cell of what was watched; None is "not measured"."""
+
+    def peak(values: Iterable[float | None]) -> float | None:
+        return max((value for value in values if value is not None), default=None)
+
+    of_processes = peak(sample["pss_bytes"] for sample in recorded.processes)
+    of_container = peak(row["memory_bytes"] for row in recorded.container)
+    return {
+        "memory_peak_bytes": of_container if of_processes is None else of_processes,
+        "container_memory_peak_bytes": of_container,
+        "kv_used_ratio_peak": peak(page.get("kv_used_ratio") for page in recorded.pages),
+        **gpu.figures(recorded.gpus, _pids(recorded.processes)),
+    }

@@ -1,0 +1,146 @@
+"""Claims of the literature, tested by a study where it covers them. Pure.
+
+The claims are data (``data/claims.yaml``), the rule is here and in ``docs/method.md``::
+
+    not covered     no level has both sides in one dtype with an interval (two common trials)
+    not seen        the ratio's 95 % interval contains 1 or lies below it
+    same shape      the interval lies above 1
+    confirmed here  so it does, the claimed figure is inside it, and GPU, model and the lengths of
+                    outputs are the claim's
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal
+
+from enginebench.base.load_level import load_text
+from enginebench.base.stats import Interval
+from enginebench.summarize import engine_configs
+from enginebench.summarize.study_summary import (
+    Group,
+    Summary,
+    cells_of,
+    output_text,
+    paired_ratio,
+    workload_of,
+)
+
+Pair = tuple[Group, Group, Interval]  # the two sides at one level, and the ratio of the first
+Verdict = Literal["confirmed here", "same shape", "not seen", "not covered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """One claim and what this study says of it."""
+
+    claim: Mapping[str, Any]  # an entry of claims.yaml
+    verdict: Verdict
+    reason: str  # why it is no more than that; empty: confirmed
+    ratio: Interval | None
+    here: str  # the pair, the workload and the level that it was tested on
+
+
+def tested(summary: Summary, claims: Iterable[Mapping[str, Any]]) -> list[Tested]:
+    """Every claim (an entry of ``data/claims.yaml``), those that the study covers first."""
+    order = ("confirmed here", "same shape", "not seen", "not covered")
+    found = [_test(summary, claim) for claim in claims]
+    return sorted(found, key=lambda test: order.index(test.verdict))
+
+
+def _test(summary: Summary, claim: Mapping[str, Any]) -> Tested:
+    pairs = list(_pairs(summary, claim))
+    tested_pairs = [pair for pair in pairs if pair[2].low is not None]
+    if not tested_pairs or "needs" in claim:
+        return Tested(claim, "not covered", _gap(summary, claim, pairs), None, "")
+    a, b, ratio = max(tested_pairs, key=lambda pair: pair[0].level)
+    here = f"{a.label} over {b.label}, {_work_text(summary, a)}"
+    assert ratio.low is not None and ratio.high is not None
+    if ratio.low <= 1:
+        where = "contains 1" if ratio.high >= 1 else "lies below 1"
+        return Tested(claim, "not seen", f"the interval {where}", ratio, here)
+    against = _unlike(summary, claim, a)
+    if not ratio.low <= claim["times"] <= ratio.high:
+        against = ["the claimed figure is outside the interval", *against]
+    verdict: Verdict = "same shape" if against else "confirmed here"
+    return Tested(claim, verdict, "; ".join(against), ratio, here)
+
+
+def _work_text(summary: Summary, group: Group) -> str:
+    work, load = workload_of(summary, group.workload), load_text(group.concurrency, group.rate)
+    return f"{work['name']}: {work['prompt_tokens']} tokens in, {output_text(work)} out, {load}"
+
+
+def _gap(summary: Summary, claim: Mapping[str, Any], pairs: Sequence[Pair]) -> str:
+    """Why a claim cannot be tested here."""
+    if "needs" in claim:
+        return f"no workload here has {claim['needs']}"
+    absent = [_side_text(side) for side in claim["over"] if not _variants(summary, side)]
+    if absent:
+        return f"{' and '.join(absent)}: not measured here"
+    if pairs:
+        return "one trial has both, so there is no interval"
+    varied = " with outputs of different lengths" if claim.get("outputs") else ""
+    return f"no closed loop{varied} has valid cells of both sides in one dtype"
+
+
+def _pairs(summary: Summary, claim: Mapping[str, Any]) -> Iterator[Pair]:
+    """The groups of both sides at every level, in one dtype, with their ratio."""
+    ours, theirs = (_variants(summary, side) for side in claim["over"])
+    dtypes = engine_configs.dtypes(summary)
+    for a, b in product(summary.groups, summary.groups):
+        same_level = (a.workload, a.level, a.rate) == (b.workload, b.level, None)
+        same_dtype = dtypes.get(a.label) == dtypes.get(b.label) is not None
+        outputs = _outputs(summary, a.workload)
+        if a.label in ours and b.label in theirs and same_level and same_dtype:
+            if claim.get("outputs", outputs) != outputs:
+                continue
+            ratio = paired_ratio(cells_of(summary, a), cells_of(summary, b))
+            if ratio is not None:
+                yield a, b, ratio
+
+
+def _variants(summary: Summary, side: Mapping[str, Any]) -> list[str]:
+    """The variants that were started with a side's engine and flags."""
+    wanted = side.get("flags", {}).items()
+    return [
+        label
+        for label, facts in engine_configs.launches(summary).items()
+        if facts["engine"] == side["engine"]
+        and wanted <= engine_configs.flags(facts["command"]).items()
+    ]
+
+
+def _side_text(side: Mapping[str, Any]) -> str:
+    flags = [f"--{name}={value}" for name, value in side.get("flags", {}).items()]
+    return " ".join([side["engine"], *flags])
+
+
+def _outputs(summary: Summary, workload: str) -> str:
+    output = workload_of(summary, workload)["output_tokens"]
+    return "varied" if isinstance(output, dict) else "equal"
+
+
+def _unlike(summary: Summary, claim: Mapping[str, Any], group: Group) -> list[str]:
+    """What of the claim's conditions does not hold here."""
+    must, facts = claim["comparable"], summary.study
+    names = [gpu["name"] for gpu in facts["machine"]["gpus"]] if facts["device"] == "cuda" else []
+    found = []
+    if not any(part in name.lower() for part in must["gpu"] for name in names):
+        found.append("another device")
+    if not any(part in facts["model"]["name"].lower() for part in must["model"]):
+        found.append("another model")
+    if _outputs(summary, group.workload) != must["outputs"]:
+        found.append(f"outputs not {must['outputs']} in length")
+    tokens = workload_of(summary, group.workload)["output_tokens"]
+    if "output_tokens" in must and not (
+        isinstance(tokens, int) and _within(tokens, must["output_tokens"])
+    ):
+        found.append("another length of outputs")
+    if not _within(group.level, must["in_flight"]):
+        found.append("another load")
+    return found
+
+
+def _within(value: float, ends: Sequence[float]) -> bool:
+    return ends[0] <= value <= ends[1]
