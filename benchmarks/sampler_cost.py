@@ -146,7 +146,7 @@ def with_stub() -> None:
     """Run again with the stub in the loader's path, which is only read at a process's start."""
     with tempfile.TemporaryDirectory() as name:
         library = Path(name) / "libnvidia-ml.so.1"
-        source = ROOT / "tests" / "nvml_stub.c"
+        source = ROOT / "tests" / "support" / "nvml_stub.c"
         subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
         env = os.environ | {"LD_LIBRARY_PATH": name, STUBBED: "1"}
         sys.exit(subprocess.run([sys.executable, *sys.argv], env=env).returncode)

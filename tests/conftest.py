@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # `python -m pytest` puts the working directory on the path; from the repository's root, `vllm/`
 # would then answer to `import vllm`.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
-sys.path.append(str(ROOT / "tests"))  # for house, fake_server
+sys.path.append(str(ROOT / "tests" / "support"))
 
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
@@ -51,7 +51,9 @@ def library(tmp_path_factory):
     path = tmp_path_factory.mktemp("nvml")
     flags = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
     target = path / "libnvidia-ml.so.1"
-    subprocess.run(["cc", *flags, "-o", target, ROOT / "tests" / "nvml_stub.c"], check=True)
+    subprocess.run(
+        ["cc", *flags, "-o", target, ROOT / "tests" / "support" / "nvml_stub.c"], check=True
+    )
     return path
 
 

@@ -1,7 +1,7 @@
 # The doubles of engines, for the tests of the container runner.
 FROM enginebench-base AS base
 RUN pip install --no-cache-dir tokenizers==0.23.3
-COPY double_server.py protocol_server.py /
+COPY support/double_server.py support/protocol_server.py /
 
 FROM base AS tgi
 ENTRYPOINT ["python3", "/protocol_server.py", "tgi"]

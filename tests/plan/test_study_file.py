@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import yaml
-from conftest import ROOT
+from house import ROOT
 
 from enginebench.base.errors import UserError
 from enginebench.plan import study_file

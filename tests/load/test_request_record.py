@@ -3,8 +3,8 @@ import json
 from array import array
 
 import pytest
-from conftest import ROOT
 from fake_server import HEAD, LAST_CHUNK, answer, event, sse
+from house import ROOT
 
 from enginebench.engines.dialect import Ask, Delta
 from enginebench.engines.directory import load_engine

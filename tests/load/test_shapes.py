@@ -10,8 +10,8 @@ import time
 from collections import Counter
 
 import pytest
+from driving import DIALECT, drive, read
 from fake_server import FakeServer
-from test_load import DIALECT, drive, read
 
 from enginebench.base.errors import UserError
 from enginebench.engines.address import Address

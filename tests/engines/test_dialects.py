@@ -4,7 +4,7 @@ import dataclasses
 from array import array
 
 import pytest
-from conftest import ROOT
+from house import ROOT
 
 from enginebench.engines.dialect import Ask
 from enginebench.engines.directory import find_engines, load_engine

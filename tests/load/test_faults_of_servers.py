@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from test_load import free_port
+from driving import free_port
 
 from enginebench.engines.address import Address
 from enginebench.load import calibrate, event_loop, http1, spec

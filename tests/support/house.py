@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
 ENGINE = TESTS / "data" / "engine_in_container" / "engine.py"
 
@@ -22,7 +22,7 @@ def add_engine(root: Path, name: str) -> Path:
     directory = root / name
     directory.mkdir(parents=True)
     shutil.copy(ENGINE, directory)
-    shutil.copy(TESTS / "double_server.py", directory / "server.py")
+    shutil.copy(TESTS / "support" / "double_server.py", directory / "server.py")
     (directory / "requirements.txt").write_text("")
     launch = {
         "services": {

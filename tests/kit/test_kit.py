@@ -1,6 +1,6 @@
 """An air-gapped kit: its parts, and what its script does with a good and with a damaged one.
 
-Packing and running a whole kit of real engines is tests/test_kit_rehearsal.py.
+Packing and running a whole kit of real engines is tests/kit/test_kit_rehearsal.py.
 """
 
 import io
