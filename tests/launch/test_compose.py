@@ -173,6 +173,13 @@ def test_every_equalised_setting_has_the_value_of_the_table(engine, resolve):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("settings", [{}, {"DTYPE": "float16"}])
+def test_the_dtype_on_record_is_the_one_that_the_engine_is_given(engine, settings, resolve):
+    given = EQUAL["dtype"][1][engine](resolve(engine, **settings))
+    assert load_engine(ROOT, engine).dtype_under(settings) == given
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_one_variable_changes_a_setting_for_every_engine(engine, resolve):
     service = resolve(engine, **{name: str(value) for name, value in CHANGED.values()})
     for setting, (_, value) in CHANGED.items():

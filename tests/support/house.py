@@ -35,6 +35,7 @@ def add_engine(root: Path, name: str) -> Path:
                 ]
             }
         },
+        "x-dtype": "${DTYPE:-float32}",
         "x-native": {
             "environment": {"name": "double", "cpu": [["-r", "requirements.txt"]]},
             "command": ["python", "server.py"],

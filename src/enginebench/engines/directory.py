@@ -4,7 +4,8 @@ A directory is an engine if it holds a ``launch.yaml``; nothing registers it any
 an ordinary compose file. Its ``x-native`` key says how the same engine runs as a plain process;
 the flags and environment of the service are used for both, so they stand there once.
 ``x-cpu-image`` names the image for machines without a GPU, if there is one;
-``x-without-end-of-sequence`` asks for the model in a form that never stops by itself (``overlay``).
+``x-without-end-of-sequence`` asks for the model in a form that never stops by itself (``overlay``);
+``x-dtype`` is the dtype that the engine computes in under its settings, wherever it is told so.
 """
 
 import difflib
@@ -63,6 +64,7 @@ class Engine:
     is_built: bool = False  # the image is built from the engine's own directory
     cpu_image: str | None = None  # None: its containers need a GPU
     without_eos: bool = False  # it cannot be asked to ignore the end of sequence
+    dtype: str | None = None  # that it computes in, not yet interpolated; None: not stated
 
     @property
     def launch_file(self) -> Path:
@@ -81,6 +83,13 @@ class Engine:
     def settings(self) -> set[str]:
         """The variables that a study may set."""
         return self.variables - set(HARNESS_VARIABLES)
+
+    def dtype_under(self, settings: Mapping[str, Any]) -> str | None:
+        """The dtype that the engine computes in under these settings; None: not stated."""
+        if self.dtype is None:
+            return None
+        values = {name: as_text(value) for name, value in settings.items()}
+        return interpolate(self.dtype, values, str(self.launch_file)) or None
 
 
 def check_settings(settings: Mapping[str, Any], known: Iterable[str], where: str) -> None:
@@ -127,6 +136,7 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
         image = _key(service, "image", str, None)
         cpu_image = _key(data, "x-cpu-image", str, None)
         without_eos = _key(data, "x-without-end-of-sequence", bool, False)
+        dtype = _key(data, "x-dtype", str, None)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise UserError(
@@ -155,6 +165,7 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
         is_built="build" in service,
         cpu_image=cpu_image,
         without_eos=without_eos,
+        dtype=dtype,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,6 +101,7 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         "variant": item.variant.variant,
         "trial": item.trial,
         "settings": settings,
+        "dtype": engine.dtype_under(settings),
         "command": [],  # until it is started
         "env": {},
         "metrics": {ours: list(names) for ours, names in engine.dialect.metrics.items()},
@@ -113,7 +114,6 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         with signals_held():
             server = _start(prepared, engine, settings, item.id, directory)
         facts |= server.facts
-        facts["dtype"] = _flag(facts["command"], "--dtype")
         first = prepared.work[item.cells[0].id].warmup[0]
         facts["ready_s"] = wait_ready(server, first, study.ready_timeout_s)
         facts["version"] = _version(server)
@@ -185,12 +185,6 @@ def _run_agreement(
     rows = (record.to_json() for record in records)
     writer.write_lines(f"raw/{item.id}/agreement.jsonl.gz", rows, compress=True)
     show.start_done(plan.cell_estimate_s(item, cell))
-
-
-def _flag(argv: Sequence[str], name: str) -> str | None:
-    """The value of a command line flag, ``--name=value`` or ``--name value``."""
-    words = [part for word in argv for part in word.split("=", 1)]
-    return words[words.index(name) + 1] if name in words[:-1] else None
 
 
 def _version(server: Server) -> Any:
