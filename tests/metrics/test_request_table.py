@@ -7,7 +7,6 @@ from rich.console import Console
 from enginebench.check import findings
 from enginebench.cli import progress
 from enginebench.metrics import kv_in_flight, latency, other_tools, request_table
-from enginebench.run import display
 
 
 def row(index, tokens=100):
@@ -76,8 +75,8 @@ def test_a_cell_takes_memory_by_its_tokens_and_not_by_its_rows(monkeypatch):
 
 
 def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch):
-    monkeypatch.setattr(display, "LARGE_BYTES", 100)
-    monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "LARGE_BYTES", 100)
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
     shown = io.StringIO()
     with progress.reading(Console(file=shown, width=80), 400) as told:
         told(100)
