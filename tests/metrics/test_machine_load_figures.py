@@ -2,9 +2,9 @@
 
 import pytest
 
+from enginebench.base.machine_row import MachineRow
 from enginebench.metrics import machine_load
 from enginebench.metrics.machine_load import MachineFigures
-from enginebench.watch.machine_row import MachineRow
 
 
 def rows(others, ours=1.5, cpus=2, steal=0.0, step_s=0.5, **fixed):

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from enginebench import plots
 from enginebench.metrics.machine_load import LoadPoint
+from enginebench.report.charts import style
 from enginebench.report.charts.machine import CellSpan, machine_plot
 
 ORDER = ["alpha/one", "beta/one"]
@@ -27,7 +27,7 @@ SPANS = [span("alpha/one", 100, [0.1] * 20), span("beta/one", 170, [0.1, 0.9] * 
 def test_the_same_rows_give_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         drawn = machine_plot(SPANS, ORDER, 2, "The machine")
-        plots.save(drawn.figure, tmp_path / name, drawn.marks)
+        style.save(drawn.figure, tmp_path / name, drawn.marks)
     text = (tmp_path / "a.svg").read_text()
     assert text == (tmp_path / "b.svg").read_text()
     assert "beta/one chat-c1: at most 0.9 others, cores" in text

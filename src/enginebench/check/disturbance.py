@@ -8,7 +8,7 @@ comparison.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from enginebench.check import Finding
+from enginebench.check.findings import Finding
 from enginebench.metrics.machine_load import MachineFigures
 
 CHECK = "machine"  # a key of check.CHECKS

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from enginebench.watch.machine_row import MachineRow
+from enginebench.base.machine_row import MachineRow
 
 SLIDING_S = 1.0  # "at most" is over so long: a shorter one is mostly the kernel's tick
 BURST_CORES = 0.5  # half a core: seven times what the counters were seen to be off in a second

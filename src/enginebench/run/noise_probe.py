@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from enginebench.base.machine_row import MachineRow
 from enginebench.base.sample_size import Spread, trials_needed
 from enginebench.hardware import steady_work
 from enginebench.metrics import machine_load
 from enginebench.metrics.machine_load import MachineFigures
 from enginebench.watch.machine_load import INTERVAL_S, MachineSampler
-from enginebench.watch.machine_row import MachineRow
 
 SECONDS = 4.0
 WINDOW_S = 0.5  # so long one speed is taken over; shorter noise averages out in any cell

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable
 
+from enginebench.base.machine_row import MachineRow
 from enginebench.check.disturbance import OTHERS_CORES, OTHERS_SHARE
 from enginebench.metrics import machine_load
 from enginebench.watch.machine_load import INTERVAL_S
-from enginebench.watch.machine_row import MachineRow
 
 QUIET_S = 2.0
 LIMIT_S = 15.0

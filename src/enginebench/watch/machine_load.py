@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from enginebench.base.machine_row import MachineRow
 from enginebench.watch import our_cpu
-from enginebench.watch.machine_row import MachineRow
 from enginebench.watch.our_cpu import TICK_S
 
 INTERVAL_S = 0.5

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from enginebench.metrics.machine_load import LoadPoint
-from enginebench.plots import SIZE_INCHES, STYLE, Drawing, Mark, looks
+from enginebench.report.charts.style import SIZE_INCHES, STYLE, Drawing, Mark, looks
 
 INK, SOFT = "#000000", "#777777"
 MOST_POINTS = 1200  # a curve: of more, the largest value of neighbours is drawn

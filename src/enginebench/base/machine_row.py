@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from enginebench.errors import UserError
+from enginebench.base.errors import UserError
 
 _PER_CPU = ("cpus", "cpu_busy_s", "cpu_steal_s")
 
