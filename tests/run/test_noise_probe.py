@@ -7,8 +7,8 @@ import pytest
 
 from enginebench.base.sample_size import Spread
 from enginebench.metrics.machine_load import MachineFigures
+from enginebench.run import noise_probe
 from enginebench.run.noise_probe import Noise
-from enginebench.run.study_run import noise_probe
 
 
 def pieces(walls, window_s=0.5):

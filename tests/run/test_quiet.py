@@ -1,7 +1,7 @@
 """The wait before a cell is run again."""
 
 from enginebench.base.machine_row import MachineRow
-from enginebench.run.study_run import quiet
+from enginebench.run import quiet
 
 
 def machine(others):

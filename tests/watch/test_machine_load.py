@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from enginebench.base import machine_row, our_cpu
+from enginebench.base import machine_row
 from enginebench.base.errors import UserError
 from enginebench.metrics import machine_load as figures_of
+from enginebench.watch import our_cpu
 from enginebench.watch.machine_load import MachineSampler
 
 HARNESS, ENGINE, WORKER, OTHER = 100, 200, 201, 900
