@@ -1,4 +1,5 @@
-"""Watching an engine while it works: raw ``/metrics`` text, its processes' memory, the GPUs.
+"""Watching an engine while it works: raw ``/metrics`` text, its processes' memory, the GPUs, and
+what the rest of the machine does meanwhile.
 
 Everything is stamped on the clock of the requests. What was read is kept as it was, so that a
 parser can be mended afterwards; whoever looks on (``seen``) changes nothing of it.
@@ -14,7 +15,9 @@ from typing import Any
 import psutil
 import requests
 
+from enginebench.base.machine_row import MachineRow
 from enginebench.hardware import nvml
+from enginebench.watch import machine_load
 
 TIMEOUT_S = 5.0
 WEIGHING_LEAST_S = 1.0  # for PSS the kernel walks every page: more often would cost the engine
@@ -25,6 +28,7 @@ class Watched:
     scrapes: list[dict[str, Any]] = field(default_factory=list)  # t_s, took_s, status, text, error
     processes: list[dict[str, Any]] = field(default_factory=list)  # see process_sample
     gpus: list[dict[str, Any]] = field(default_factory=list)  # see nvml.sample
+    machine: list[MachineRow] = field(default_factory=list)
 
 
 class Watcher:
@@ -53,15 +57,21 @@ class Watcher:
         self._scraping = Pulse(self._scrape, scrape_interval_s)
         self._weighing = Pulse(self._weigh, max(scrape_interval_s, WEIGHING_LEAST_S))
         self._sampling = Pulse(self._sample, sample_interval_s)
+        machine = machine_load.MachineSampler(None if pid is None else (pid,))
+        self._overseeing = Pulse(
+            lambda: self.watched.machine.append(machine.sample()), machine_load.INTERVAL_S
+        )
         self.watched = Watched()
 
     def __enter__(self) -> "Watcher":
         self._scraping.start()
         self._weighing.start()
         self._sampling.start()
+        self._overseeing.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._overseeing.stop()
         self._sampling.stop()
         self._weighing.stop()
         self._scraping.stop()
@@ -73,6 +83,7 @@ class Watcher:
             "scraping": self._scraping,
             "weighing": self._weighing,
             "sampling": self._sampling,
+            "overseeing": self._overseeing,
         }
         return {name: pulse.cost() for name, pulse in pulses.items()}
 
