@@ -99,13 +99,3 @@ def test_a_config_that_is_none_is_one_line(tmp_path, text):
 def test_latent_attention_is_refused_by_name():
     with pytest.raises(UserError, match="deep: multi-head latent attention"):
         capacity.known_shape("deep", LLAMA_2_7B | {"kv_lora_rank": 512})
-
-
-def test_a_device_is_found_by_its_name():
-    assert capacity.device_memory("NVIDIA L4")[0] == 24e9
-    assert capacity.device_memory("NVIDIA L40")[0] == capacity.device_memory("l40s")[0] == 48e9
-    assert capacity.device_memory("NVIDIA A10G")[1] == capacity.device_memory("a10")[1]
-    assert capacity.device_memory("NVIDIA H100 80GB HBM3")[0] == 80e9
-    assert capacity.device_memory("NVIDIA GH200 480GB")[0] == 144e9
-    with pytest.raises(UserError, match="--memory-gib"):
-        capacity.device_memory("NVIDIA RTX A1000")

@@ -26,6 +26,7 @@ def write(directory: Path, factors: Mapping[str, tuple[float, ...]], **changes: 
             {"name": "many", "prompt_tokens": 8, "output_tokens": 5, "concurrency": [1, 4]}
         ],
         "trials": trials,
+        "price": {"usd_per_hour": 3.6, "source": "made up", "is_stand_in": True},
     }
     parsed = study_file.parse(data | changes, "made.yaml").model_dump(mode="json")
     plan = [_planned(label, trial, parsed) for trial in range(1, trials + 1) for label in factors]

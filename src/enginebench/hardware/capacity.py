@@ -80,19 +80,39 @@ def lines(
 
 
 def device_memory(name: str) -> tuple[float, str]:
-    """A device's memory in bytes and where that is from.
+    """The memory of one device in bytes, and where that is from.
 
     Raises:
-        UserError: not in the table.
+        UserError: the name fits no device, several with different memory, or names a number of
+            them.
     """
     devices = data_sheets.table("devices.yaml")
-    entry = data_sheets.find_device(name, devices)
-    if entry is not None:
-        return float(entry["memory"]), str(entry["source"])
-    known = ", ".join(entry["pattern"] for entry in devices)
+    count, single = data_sheets.parse_gpu(name)
+    found = data_sheets.find_devices(single, devices)
+    if found and count is not None and count > 1:
+        raise UserError(f"--gpu: expected one GPU, found {name!r}; give {single!r} --gpus {count}")
+    sizes = {row["gb"]: data_sheets.memory_bytes(row) for row in found}
+    if len(sizes) > 1:
+        family = found[0]["name"].partition("-")[0]
+        gb = sorted(sizes)
+        raise UserError(
+            f"--gpu: expected one variant, found {name!r}: {' or '.join(map(str, gb))} GB? "
+            f"give {' or '.join(f'{family}-{size}GB' for size in gb)}"
+        )
+    if found:  # of boards that are sold with the same memory, what the least one shows
+        least = min(found, key=data_sheets.memory_bytes)
+        return data_sheets.memory_bytes(least), _memory_source(least)
+    known = ", ".join(row["name"] for row in devices)
     raise UserError(
-        f"--gpu: expected one of {known}, found {name!r}; state its memory with --memory-gib"
+        f"--gpu: expected one of {known}, found {name!r}; state its memory with --memory-gib "
+        "(nvidia-smi shows it, of a MIG slice too)"
     )
+
+
+def _memory_source(row: data_sheets.Row) -> str:
+    memory = row["memory"]
+    seen = f"{memory['mib']:,} MiB as software sees it" if "mib" in memory else "as sold"
+    return f"{row['name']}, {seen}: {memory['source']}, {memory['checked']}"
 
 
 def load_config(model: str) -> tuple[str, Mapping[str, Any]]:

@@ -12,12 +12,13 @@ from typing import Any
 
 from docker.types import DeviceRequest
 
-from enginebench.hardware.data_sheets import data_sheet, table
+from enginebench.hardware import data_sheets
 from enginebench.hardware.roofline import Ceiling
 from enginebench.launch import leftovers
 from enginebench.launch.docker_daemon import DOCKER_ERRORS, Docker
 
 PROBE_TIMEOUT_S = 120
+GIB = 1 << 30
 
 
 Probe = Callable[[int, str], str]  # threads, device -> what the probe printed
@@ -63,25 +64,40 @@ def _probe_code() -> str:
     return resources.files("enginebench.hardware").joinpath("probe.py").read_text()
 
 
-def measure(probe: Probe, threads: int, device: str) -> Ceiling | None:
-    """Measure this machine where there is torch; None if that cannot be done."""
+def measure(probe: Probe, threads: int, device: str) -> Ceiling | str:
+    """Measure this machine where there is torch; a text says why that cannot be done."""
     try:
         found = json.loads(probe(threads, device).splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError, *DOCKER_ERRORS):
-        return None
+        return "no engine's environment has a torch that could measure it"
+    if why := found.get("not_measured"):
+        return str(why)
     # Whichever is faster: a bound must not be below what the memory can do.
     bandwidth = max(found["read_bytes_per_s"], found["copy_bytes_per_s"])
     when = "measured before the first engine" + (" and after the last" if device == "cpu" else "")
-    return Ceiling("CPU" if device == "cpu" else "GPU", bandwidth, found["flops_per_s"], when)
+    source = f"{when}, memory over {found['block_bytes'] / GIB:.2f} GiB"
+    if found["cache_bytes"]:
+        source += f" (last-level cache {found['cache_bytes'] / GIB:.2f} GiB)"
+    return Ceiling("CPU" if device == "cpu" else "GPU", bandwidth, found["flops_per_s"], source)
 
 
-def here(gpus: list[dict[str, Any]], probes: Iterable[Probe], threads: int) -> Ceiling | None:
-    """The ceiling of this machine; None where it is not known, and then nothing is held to it."""
-    if gpus:
-        return data_sheet(gpus[0]["name"], table("devices.yaml"))
-    return reached(probes, threads, "cpu")
+def here(gpus: list[dict[str, Any]], probes: Iterable[Probe], threads: int) -> Ceiling | str:
+    """The ceiling of this machine, or why it is not known; then nothing is held to it."""
+    if not gpus:
+        return reached(probes, threads, "cpu")
+    first = gpus[0]
+    if first.get("mig"):
+        return "the GPU is partitioned (MIG), and a slice has no data sheet"
+    found = data_sheets.data_sheet(first["name"], data_sheets.table("devices.yaml"))
+    return found or f"no data sheet here for {first['name'] or 'a GPU without a name'}"
 
 
-def reached(probes: Iterable[Probe], threads: int, device: str) -> Ceiling | None:
-    """What this machine was measured to do, by the first probe that works; None: by none."""
-    return next((c for probe in probes if (c := measure(probe, threads, device))), None)
+def reached(probes: Iterable[Probe], threads: int, device: str) -> Ceiling | str:
+    """What this machine was measured to do, by the first probe that works, or why by none."""
+    why = "no engine here can run the probe"
+    for probe in probes:
+        found = measure(probe, threads, device)
+        if isinstance(found, Ceiling):
+            return found
+        why = found
+    return why

@@ -5,7 +5,7 @@ nearest key that exists. ``docs/study-file.md`` lists them all.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -23,6 +23,8 @@ from pydantic import (
 )
 
 from enginebench.base.errors import UserError
+from enginebench.hardware import prices
+from enginebench.hardware.prices import HourlyPrice
 
 Positive = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -158,17 +160,57 @@ class Prompts(_Section):
 
 
 class Price(_Section):
-    """What an hour of the machine costs."""
+    """What an hour costs: a published price by name, one of a GPU, or one of the whole machine."""
 
-    usd_per_hour: Annotated[float, Field(gt=0, strict=False)] = 2.93
-    source: str = "one NVIDIA L4 on demand"
-    is_stand_in: bool = False  # true: the run is not on the hardware that the price is for
+    name: str = ""  # of an entry of data/prices.yaml
+    usd_per_gpu_hour: Annotated[float, Field(gt=0, strict=False, allow_inf_nan=False)] | None = None
+    usd_per_hour: Annotated[float, Field(gt=0, strict=False, allow_inf_nan=False)] | None = None
+    source: str = ""
+    is_stand_in: bool = False  # true: the study does not run on the hardware that the price is for
 
     @model_validator(mode="after")
-    def _sourced(self) -> "Price":
-        if "usd_per_hour" in self.model_fields_set and "source" not in self.model_fields_set:
-            raise ValueError("a price of your own needs its `source`: of what, from where")
+    def _stated_once(self) -> "Price":
+        own = [usd for usd in (self.usd_per_gpu_hour, self.usd_per_hour) if usd is not None]
+        if len(own) + bool(self.name) != 1:
+            raise ValueError(
+                "expected one of `name` (of prices.yaml), `usd_per_gpu_hour` and `usd_per_hour`, "
+                f"found {len(own) + bool(self.name) or 'none'}"
+            )
+        if own and not self.source:
+            raise ValueError("a price of your own needs its `source`: of what, from where, when")
+        if self.name and self.source:
+            raise ValueError("a price by `name` has its source in prices.yaml; leave `source` out")
+        if self.name:
+            try:
+                prices.find(self.name)
+            except UserError as error:
+                raise ValueError(str(error)) from None
         return self
+
+    def hourly(self, gpus: Sequence[str | None]) -> HourlyPrice:
+        """What an hour of the study costs.
+
+        Args:
+            gpus: the names of the machine's GPUs; empty on a CPU, where any price is a stand-in.
+
+        Raises:
+            UserError: the price is one of another GPU, and not declared a stand-in.
+        """
+        is_stand_in = self.is_stand_in or not gpus
+        if self.name:
+            found = prices.find(self.name)
+            is_stand_in = is_stand_in or found.is_stand_in
+            if not is_stand_in:
+                prices.check(found, gpus)
+            usd, is_per_gpu, source = found.usd_per_gpu_hour, True, found.text
+        else:
+            is_per_gpu = self.usd_per_gpu_hour is not None
+            usd = self.usd_per_gpu_hour if is_per_gpu else self.usd_per_hour
+            source = self.source
+        assert usd is not None  # one of them is stated
+        return HourlyPrice(
+            usd_per_hour=usd, is_per_gpu=is_per_gpu, source=source, is_stand_in=is_stand_in
+        )
 
 
 class Study(_Section):
@@ -186,7 +228,7 @@ class Study(_Section):
     agreement: Agreement | None = None  # none: answers are not compared
     trials: Positive = 1  # fresh starts of every engine
     seed: Annotated[int, Field(ge=0)] = 0
-    price: Price = Price()
+    price: Price | None = None  # none: no costs are worked out
     ready_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
     request_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
     calibration_s: Annotated[float, Field(ge=0, strict=False)] = 1.0  # of the client, a level

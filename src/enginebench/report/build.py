@@ -10,6 +10,7 @@ from rich.table import Table
 
 from enginebench.base.errors import UserError
 from enginebench.check.findings import CHECKS
+from enginebench.metrics import cost
 from enginebench.metrics.agreement import NEAR_TIE_NATS
 from enginebench.report import (
     client_tables,
@@ -76,7 +77,7 @@ def _values(summary: Summary, directory: Path) -> dict[str, Any]:
         "answer_headings": tables.ANSWER_HEADINGS,
         "near_ties": NEAR_TIE_NATS,
         "compared_on": summary.study["study"].get("agreement"),
-        "stand_in": threats.price_is_stand_in(summary),
+        "price": cost.recorded_price(summary.study),
         "checks": CHECKS,
         "least_requests": distributions.LEAST_REQUESTS,
         "elsewhere_headings": other_tools_report.HEADINGS,

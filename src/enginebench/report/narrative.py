@@ -3,12 +3,17 @@
 from enginebench.base import load_level, stats
 from enginebench.base.stats import Interval
 from enginebench.hardware import roofline
+from enginebench.metrics import cost
 from enginebench.report.tables import interval_text
 from enginebench.summarize import engine_configs
 from enginebench.summarize.ranking import RATE, Place, Ranking, pareto, ranking
 from enginebench.summarize.study_summary import Group, Summary, cells_of, paired_ratio
 
 NOTHING = "No cell of this study is valid, so it says nothing about the engines."
+NO_PRICE = (
+    "No costs: the study file states no `price`. For the next run, name one of prices.yaml there, "
+    "or give your own with its source (docs/study-file.md)."
+)
 
 
 def headline(summary: Summary) -> str:
@@ -116,6 +121,8 @@ def hardware(summary: Summary) -> str:
     """What the machine can do at most, and what of it was reached where that was measured apart."""
     found = summary.study["ceiling"]
     text = "What this hardware can do at most is not known here, so nothing is held to it."
+    if why := summary.study.get("ceiling_unknown"):
+        text = f"{text[:-1]}: {why}."
     if found is not None:
         text = f"{found.name}, {found.source}: {_rates(found, None)}."
     if reached := summary.study.get("gpu_reached"):
@@ -189,7 +196,9 @@ def trades(summary: Summary) -> list[str]:
 
 
 def costs(summary: Summary) -> list[str]:
-    """The cheapest variant at its best level, a sentence a workload."""
+    """The cheapest variant at its best level, a sentence a workload; or why there are no costs."""
+    if cost.recorded_price(summary.study) is None:
+        return [NO_PRICE]
     said = []
     for workload in summary.study["study"]["workloads"]:
         cheapest: dict[str, tuple[float, Group]] = {}

@@ -5,6 +5,7 @@ from typing import Any
 
 from enginebench.base.load_level import load_text
 from enginebench.base.stats import standing
+from enginebench.metrics import cost
 from enginebench.metrics.agreement import Comparison
 from enginebench.summarize import engine_configs
 from enginebench.summarize.ranking import RATE
@@ -17,7 +18,7 @@ MOVED_CEILING = 0.1  # so is a change of the machine's own speed between the stu
 
 def threats(summary: Summary) -> list[str]:
     """What a reader must know before quoting these numbers: only what is true of this study."""
-    facts, study = summary.study, summary.study["study"]
+    facts = summary.study
     found = []
     if not summary.finished:
         found.append("The study did not reach its end: cells not run are listed as invalid.")
@@ -37,10 +38,11 @@ def threats(summary: Summary) -> list[str]:
             "Speed does not depend on what the weights say; its size and shape are real"
             + (", but small." if (facts["model"]["parameters"] or 0) < SMALL else ".")
         )
-    if price_is_stand_in(summary):
+    price = cost.recorded_price(facts)
+    if price is not None and price.is_stand_in:
         found.append(
-            f"The price ({study['price']['usd_per_hour']} USD per hour, "
-            f"{study['price']['source']}) is a declared stand-in: the study did not run on that "
+            f"The price ({price.usd_per_hour} USD per hour, "
+            f"{price.source}) is a declared stand-in: the study did not run on that "
             "hardware. Costs compare the engines with each other and mean nothing as dollars."
         )
     single = sorted({g.label for g in summary.groups if g.trials_planned == 1})
@@ -211,8 +213,3 @@ def _bfloat16_text(facts: Mapping[str, Any]) -> str:
         return ""
     flags = facts["machine"].get("cpu_bfloat16")
     return f" (this CPU has {', '.join(flags)})" if flags else " (this one has no bfloat16 unit)"
-
-
-def price_is_stand_in(summary: Summary) -> bool:
-    """Declared so, or the study ran on a CPU: the price is one of a GPU's hour."""
-    return bool(summary.study["study"]["price"]["is_stand_in"] or summary.study["device"] == "cpu")

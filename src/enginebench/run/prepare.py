@@ -14,7 +14,8 @@ from enginebench.base.errors import UserError
 from enginebench.engines import directory
 from enginebench.engines.dialect import Ask
 from enginebench.engines.directory import Engine
-from enginebench.hardware import machine, nvml
+from enginebench.hardware import machine, nvml, prices
+from enginebench.hardware.prices import HourlyPrice
 from enginebench.hardware.roofline import Ceiling
 from enginebench.launch import environment, images, measured_ceilings, model_overlay, process
 from enginebench.launch.docker_daemon import Docker
@@ -48,7 +49,7 @@ class Prepared:
     work: Mapping[str, Work]  # by cell id
     device: str
     cache: Path
-    ceiling: Callable[[], Ceiling | None]  # finds (on a CPU: measures) the machine's ceiling
+    ceiling: Callable[[], Ceiling | str]  # finds (on a CPU: measures) the machine's; or why not
     facts: Mapping[str, Any]  # what study.json says
     calibration: tuple[Calibration, ...] = ()  # of the client, at this study's levels
     docker: Docker | None = None  # None: the engines run as processes
@@ -105,6 +106,8 @@ def prepare(
             f"device: expected an NVIDIA GPU for this study, found none "
             f"({nvml.error() or 'no NVML library'}); make doctor says what is here"
         )
+    gpus = machine.gpus() if device == "cuda" else []
+    price = _price(study, [gpu["name"] for gpu in gpus], say)
     for engine in engines.values():  # what cannot be is said before anything takes time
         if docker is None:
             process.recipe(engine)
@@ -139,9 +142,8 @@ def prepare(
         probes = [measured_ceilings.in_environment(python) for python in pythons]
     else:
         probes = [measured_ceilings.in_container(docker, image) for image in image_of.values()]
-    gpus = machine.gpus() if device == "cuda" else []
 
-    def find_ceiling() -> Ceiling | None:
+    def find_ceiling() -> Ceiling | str:
         return measured_ceilings.here(gpus, probes, len(machine.cpus()))
 
     say("measuring the load generator against a server whose times are known ...")
@@ -159,8 +161,10 @@ def prepare(
         "device": device,
         "machine": machine.facts(),
         "calibration": [asdict(found) for found in calibration],
-        "ceiling": None if ceiling is None else asdict(ceiling),
-        "gpu_reached": None if reached is None else asdict(reached),
+        "price": None if price is None else asdict(price),
+        "ceiling": asdict(ceiling) if isinstance(ceiling, Ceiling) else None,
+        "ceiling_unknown": ceiling if isinstance(ceiling, str) else None,
+        "gpu_reached": asdict(reached) if isinstance(reached, Ceiling) else None,
         "git": machine.git_state(root),
         "prompts": {
             "path": study.prompts.path,
@@ -193,6 +197,16 @@ def prepare(
         docker,
         image_of,
     )
+
+
+def _price(
+    study: Study, gpus: Sequence[str | None], say: Callable[[str], None]
+) -> HourlyPrice | None:
+    """What an hour costs; without a price it is said, so that it can still be given."""
+    if study.price is not None:
+        return study.price.hourly(gpus)
+    say(f"no costs will be worked out, as the study states no price: {prices.advice(gpus)}")
+    return None
 
 
 def _check_context(cell: Cell, found: models.Model) -> None:

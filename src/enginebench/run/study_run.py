@@ -14,6 +14,7 @@ from enginebench.base.errors import EngineError
 from enginebench.engines.dialect import capacity_in_log
 from enginebench.engines.directory import Engine
 from enginebench.hardware import machine, nvml
+from enginebench.hardware.roofline import Ceiling
 from enginebench.launch import container, device_free, environment, process
 from enginebench.launch.server import Server, choose_port
 from enginebench.load import client_stats, http1, request_record, spec, workers
@@ -83,7 +84,7 @@ def run(
     ceiling = prepared.ceiling()
     end = {
         "finished_at": datetime.now(UTC).isoformat(),
-        "ceiling": None if ceiling is None else asdict(ceiling),
+        "ceiling": asdict(ceiling) if isinstance(ceiling, Ceiling) else None,
     }
     writer.write_json("finished.json", end)
     writer.event("finished")

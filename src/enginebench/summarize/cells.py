@@ -225,13 +225,15 @@ def _figures(
     figures |= memory.figures(recorded.pages, recorded.samples, requests)
     figures |= _account(study, facts.get("dtype"), figures)
     rate, tokens = figures["output_tokens_per_s"], figures["output_tokens"]
-    price = float(study["study"]["price"]["usd_per_hour"])
+    price = cost.recorded_price(study)
+    # Its GPUs, as far as the samples say; all of the machine's where there are none.
+    gpus = len({row["index"] for row in recorded.its_gpus}) or len(study["machine"]["gpus"])
     shares = _shares(study, facts.get("dtype"), requests, cell["concurrency"], figures)
     indices = {row["index"] for row in recorded.its_gpus}
     energy_j = physics.energy_used_j(about.get("started") or {}, about.get("ended") or {}, indices)
     return figures | {
         "usd_per_million_output_tokens": (
-            cost.usd_per_million_output_tokens(price, rate) if rate else None
+            cost.usd_per_million_output_tokens(price.usd(gpus), rate) if price and rate else None
         ),
         "kv_tokens_in_flight_peak": kv_in_flight.tokens_in_flight_peak(requests),
         "client": about.get("client"),
