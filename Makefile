@@ -34,7 +34,7 @@ wandb: export WANDB_API_KEY := $(WANDB_API_KEY)
 .DEFAULT_GOAL := help
 .PHONY: help setup study plan report wandb doctor down lint
 .PHONY: test test-slow test-engines test-containers
-.PHONY: bench-server bench-client bench-sampler bench-tools bench-report clean
+.PHONY: bench-server bench-client bench-sampler bench-tools bench-report bench-statistics clean
 .PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
 
 help: ## list the verbs and the engines
@@ -99,6 +99,9 @@ bench-tools: $(VENV)/.ready ## our account of `vllm bench serve` beside the real
 
 bench-report: $(VENV)/.ready ## how a report's time and memory grow with the requests
 	@$(BIN)/python benchmarks/scale.py $(ARGS)
+
+bench-statistics: $(VENV)/.ready ## simulated studies with known truth: coverage, family-wise error, order
+	@$(BIN)/python benchmarks/simulated_studies.py $(ARGS)
 
 bench-sampler: $(VENV)/.ready ## what watching memory and GPUs costs, and takes from an engine
 	@$(BIN)/python benchmarks/sampler_cost.py
