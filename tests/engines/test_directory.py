@@ -17,7 +17,7 @@ x-native:
   command: [python, server.py, "--cache=${CACHE_GIB:-1} $$HOME"]
 """
 ENGINE = """\
-from enginebench.dialect import Dialect
+from enginebench.engines.dialect import Dialect
 DIALECT = Dialect("/generate", dict, str, {"requests_running": ("running",)})
 """
 BARE = "services: {one: {image: x}}\n"

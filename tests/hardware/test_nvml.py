@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler (c
 
 ASK = """
 import json
-from enginebench import machine, nvml
+from enginebench.hardware import machine, nvml
 samples = [nvml.sample(nvml.gpus()) for _ in range(4)]
 meters = machine.meters(nvml.gpus())["gpus"]
 told = {"gpus": machine.gpus(), "error": nvml.error(), "device": machine.device()}
@@ -175,7 +175,10 @@ def test_a_study_goes_on_when_a_gpu_is_lost_and_says_so(tmp_path, cache, library
 
 
 def test_a_gpu_that_somebody_uses_is_not_free_and_its_user_is_named(library):
-    code = "import json; from enginebench import idle; print(json.dumps(idle.held('cuda')))"
+    code = (
+        "import json; from enginebench.launch import device_free; "
+        "print(json.dumps(device_free.held('cuda')))"
+    )
     call = [sys.executable, "-P", "-c", code]
     for script, holders in (
         (

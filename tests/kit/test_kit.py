@@ -56,7 +56,7 @@ def made(tmp_path):
         "parts": kit.write_parts(tree, out, 4096),
     }
     (out / "kit.json").write_text(json.dumps(manifest))
-    shutil.copy(ROOT / "src" / "enginebench" / "kit_host.py", out / "run.py")
+    shutil.copy(ROOT / "src" / "enginebench" / "kit" / "host.py", out / "run.py")
     return out
 
 

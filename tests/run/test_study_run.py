@@ -352,7 +352,7 @@ def test_a_request_that_the_engine_refuses_ends_the_start_at_once(house, cache):
 def test_an_interrupt_is_put_off_while_signals_are_held_even_with_other_threads():
     code = """
 import signal, threading, time
-from enginebench import interrupts
+from enginebench.run import interrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread(target=time.sleep, args=(0.5,), daemon=True).start()
 try:
