@@ -1,6 +1,7 @@
 """What Docker's own words about a container become; no daemon is needed here."""
 
 import pytest
+from builders import GIB
 
 from enginebench.base.errors import EngineError
 from enginebench.launch import container_observer, images
@@ -52,9 +53,6 @@ def test_a_container_that_has_gone_has_no_figures():
 
 def row(used, processes=None):
     return {"index": 1, "memory_used_bytes": used, "processes": processes}
-
-
-GIB = 1 << 30
 
 
 def test_the_holder_of_a_gpus_memory_is_named():

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import yaml
-from house import ROOT
+from project import ROOT
 
 from enginebench.base.errors import UserError
 from enginebench.plan import study_file

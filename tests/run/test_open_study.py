@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from house import enginebench, make_house, study, write_study
+from project import enginebench, make_project, study, write_study
 
 from enginebench.base.errors import UserError
 from enginebench.plan import plan, study_file
@@ -15,8 +15,8 @@ TRACE = "time_s,prompt_tokens,output_tokens\n0,12,3\n0.1,200,4\n0.3,16,90\n"
 @pytest.fixture(scope="module")
 def done(cache, tmp_path_factory):
     """A study of two open workloads, one from a trace, with the client calibrated: its results."""
-    house = make_house(tmp_path_factory.mktemp("house"), "alpha")
-    (house / "trace.csv").write_text(TRACE)
+    project = make_project(tmp_path_factory.mktemp("project"), "alpha")
+    (project / "trace.csv").write_text(TRACE)
     common = {"prompt_tokens": 24, "output_tokens": 6, "warmup_output_tokens": 2}
     workloads = [
         {"name": "steady", "rate": [20, 40], "duration_s": 0.5, "max_in_flight": 4},
@@ -29,10 +29,10 @@ def done(cache, tmp_path_factory):
         },
     ]
     data = study({"engine": "alpha"}, workloads=[common | w for w in workloads], calibration_s=0.1)
-    file = write_study(house, data)
-    run = enginebench("study", file, "--root", house, "--cache", cache, cwd=house)
+    file = write_study(project, data)
+    run = enginebench("study", file, "--root", project, "--cache", cache, cwd=project)
     assert run.returncode in (0, 1), run.stderr
-    return files.latest(house / "results")
+    return files.latest(project / "results")
 
 
 def rows(done, cell):

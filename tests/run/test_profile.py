@@ -1,7 +1,7 @@
 """Which study runs, and as what, where nobody says: by what the machine has."""
 
 import pytest
-from house import ROOT, enginebench, make_house, study, write_study
+from project import ROOT, enginebench, make_project, study, write_study
 
 from enginebench.base.errors import UserError
 from enginebench.engines import directory
@@ -85,9 +85,9 @@ def test_tensorrt_llm_says_plainly_that_it_needs_a_gpu():
 
 
 def test_a_study_for_a_gpu_is_refused_where_there_is_none(tmp_path, cache):
-    house = make_house(tmp_path, "alpha")
-    file = write_study(house, study({"engine": "alpha"}, device="cuda"))
-    done = enginebench("study", file, "--root", house, "--cache", cache, cwd=house)
+    project = make_project(tmp_path, "alpha")
+    file = write_study(project, study({"engine": "alpha"}, device="cuda"))
+    done = enginebench("study", file, "--root", project, "--cache", cache, cwd=project)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "expected an NVIDIA GPU for this study, found none" in line

@@ -2,7 +2,7 @@
 
 import socket
 
-from house import ROOT
+from project import ROOT
 
 from enginebench.engines.address import Address
 from enginebench.engines.dialect import Ask
