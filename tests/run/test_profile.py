@@ -3,10 +3,8 @@
 import pytest
 from project import ROOT, enginebench, make_project, study, write_study
 
-from enginebench.base.errors import UserError
-from enginebench.engines import directory
 from enginebench.hardware import machine
-from enginebench.launch import compose, docker_daemon, images
+from enginebench.launch import compose, docker_daemon
 from enginebench.run import profile
 
 GPU = [{"name": "NVIDIA L4", "memory_bytes": 24 << 30}]
@@ -72,16 +70,6 @@ def test_what_is_asked_for_is_done_and_said(choose):
 def test_every_study_that_may_be_chosen_is_there():
     for name in profile.STUDIES.values():
         assert (ROOT / "studies" / f"{name}.yaml").exists()
-
-
-def test_tensorrt_llm_says_plainly_that_it_needs_a_gpu():
-    engine = directory.load_engine(ROOT, "trtllm")
-    with pytest.raises(UserError, match=r"trtllm/launch\.yaml: .* needs an NVIDIA GPU; run it on"):
-        images.name(engine, "cpu")
-    assert images.name(engine, "cuda") == "nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
-    assert images.name(directory.load_engine(ROOT, "vllm"), "cpu").startswith(
-        "vllm/vllm-openai-cpu:"
-    )
 
 
 def test_a_study_for_a_gpu_is_refused_where_there_is_none(tmp_path, cache):
