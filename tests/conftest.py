@@ -36,11 +36,11 @@ def embedded_model(sources, tmp_path_factory):
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     """The environment of the doubles and the embedded model, made once for all tests."""
-    from house import enginebench, make_house
+    from project import enginebench, make_project
 
     path = tmp_path_factory.mktemp("cache")
-    house = make_house(tmp_path_factory.mktemp("first"), "alpha")
-    done = enginebench("setup", "--root", house, "--cache", path, cwd=house)
+    project = make_project(tmp_path_factory.mktemp("first"), "alpha")
+    done = enginebench("setup", "--root", project, "--cache", path, cwd=project)
     assert done.returncode == 0, done.stderr
     return path
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from house import ROOT, enginebench
+from project import ROOT, enginebench
 
 PAGES = [
     "README.md",

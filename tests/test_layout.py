@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from house import ROOT
+from project import ROOT
 
 ENGINES = sorted(path.parent for path in ROOT.glob("*/launch.yaml"))
 FIXED_NAMES = ["baseline", "tgi", "vllm", "trtllm", "results", "compose"]

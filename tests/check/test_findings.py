@@ -1,31 +1,10 @@
 import pytest
+from builders import request_row as row
 
 from enginebench.check import findings
 from enginebench.check.findings import Finding
 from enginebench.metrics.agreement import Comparison, Difference
 from enginebench.metrics.request_table import gather
-
-
-def row(index=0, **changes):
-    return {
-        "planned_s": 1.0,
-        "sent_s": 1.0,
-        "headers_s": 2.0,
-        "event_s": [2.0, 3.0, 4.0],
-        "event_tokens": [1, 1, 2],
-        "event_chars": [3, 3, 6],
-        "end_s": 4.0,
-        "text": f"answer {index}",
-        "text_tokens": 4,
-        "prompt_sha256": f"sha{index}",
-        "prompt_tokens_asked": 10,
-        "prompt_tokens": 10,
-        "output_tokens_asked": 4,
-        "output_tokens": 4,
-        "cached_tokens": None,
-        "finish_reason": "length",
-        "error": None,
-    } | changes
 
 
 def of_requests(*rows, asked=None):
@@ -42,16 +21,16 @@ def test_a_cell_where_all_agrees_has_no_finding():
     [
         ({"output_tokens": 3, "event_tokens": [1, 1, 1]}, "output", "stopped early"),
         ({"output_tokens": 5, "event_tokens": [1, 1, 3]}, "output", "made too many"),
-        ({"prompt_tokens": 11}, "prompt", "a second BOS?"),
-        ({"prompt_tokens": 7}, "prompt", "silently cut?"),
+        ({"prompt_tokens": 101}, "prompt", "a second BOS?"),
+        ({"prompt_tokens": 97}, "prompt", "silently cut?"),
         ({"prompt_tokens": None}, "prompt", "did not say how long"),
         ({"finish_reason": "stop"}, "finish", "another reason than their length"),
         ({"event_tokens": [1, 1, 1]}, "stream", "another number of tokens than their usage"),
         ({"cached_tokens": 8}, "cache", "served from a cache"),
         ({"error": "timed out\nmore"}, "complete", "requests failed; the first: timed out"),
         ({"error": ""}, "complete", "the first: no reason given"),
-        ({"event_s": [2.0, 1.9, 4.0]}, "clock", "times that are not in order"),
-        ({"sent_s": 0.5}, "clock", "times that are not in order"),
+        ({"event_s": [11.0, 10.9, 16.0]}, "clock", "times that are not in order"),
+        ({"sent_s": 8.5}, "clock", "times that are not in order"),
     ],
 )
 def test_each_fault_of_a_request_makes_the_cell_invalid_with_its_own_reason(changes, name, says):
@@ -110,7 +89,7 @@ def counters(first, last, *rows):
 
 def test_counters_that_grew_by_what_the_client_saw_are_right():
     first = {"output_tokens_total": 5, "prompt_tokens_total": 7, "prefix_hit_tokens_total": 3}
-    last = {"output_tokens_total": 17, "prompt_tokens_total": 37, "prefix_hit_tokens_total": 3}
+    last = {"output_tokens_total": 17, "prompt_tokens_total": 307, "prefix_hit_tokens_total": 3}
     assert counters(first, last) == []
 
 

@@ -1,15 +1,13 @@
 """The contract of every engine's dialect: what is asked, and how each answer of it is read."""
 
 import dataclasses
-from array import array
 
 import pytest
-from house import ROOT
+from builders import record_of
+from project import ROOT
 
 from enginebench.engines.dialect import Ask
 from enginebench.engines.directory import find_engines, load_engine
-from enginebench.load import request_record
-from enginebench.load.exchange import Exchange
 from enginebench.metrics import metrics_page
 
 DATA = ROOT / "tests" / "data"
@@ -38,11 +36,7 @@ def raw(engine, stem):
 
 
 def read(engine, pieces, fault=None):
-    took = Exchange(0, planned_s=0.0, sent_s=0.0, end_s=99.0, fault=fault)
-    took.arrival_s = array("d", range(1, len(pieces) + 1))
-    took.sizes = array("I", map(len, pieces))
-    took.kept = b"".join(pieces)
-    return request_record.read(took, dialect(engine), ASK, phase="measured", request_id="r")
+    return record_of(pieces, dialect(engine), ASK, fault, end_s=1e9)
 
 
 def test_every_engine_here_has_recorded_answers():

@@ -1,7 +1,7 @@
 import sys
 
 import pytest
-from house import ROOT
+from project import ROOT
 
 from enginebench.base.errors import UserError
 from enginebench.engines import directory

@@ -1,23 +1,12 @@
 import json
 
 import pytest
+from builders import LLAMA_2_7B, LLAMA_3_8B
 
 from enginebench.base.errors import UserError
 from enginebench.hardware import capacity
 from enginebench.hardware.roofline import UnknownShape, shape
 
-LLAMA_2_7B = {
-    "hidden_size": 4096,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "intermediate_size": 11008,
-    "vocab_size": 32000,
-}
-LLAMA_3_8B = LLAMA_2_7B | {
-    "num_key_value_heads": 8,
-    "intermediate_size": 14336,
-    "vocab_size": 128256,
-}
 MULTI_QUERY = LLAMA_2_7B | {"num_key_value_heads": 1}
 
 

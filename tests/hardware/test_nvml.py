@@ -9,11 +9,10 @@ import sys
 import psutil
 import pytest
 import yaml
-from house import enginebench, make_house, study, write_study
+from builders import GIB
+from project import enginebench, make_project, study, write_study
 
 from enginebench.record import files
-
-GIB = 1 << 30
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler (cc) for the stub")
 
@@ -123,28 +122,28 @@ def test_a_machine_without_the_library_is_an_ordinary_case(tmp_path):
     assert (told["gpus"], told["error"], told["device"]) == ([], None, "cpu")
 
 
-def run(house, cache, library, **script):
+def run(project, cache, library, **script):
     """A whole study of a double on the stub's GPUs; the double's environment is the same."""
-    file = house / "alpha" / "launch.yaml"
+    file = project / "alpha" / "launch.yaml"
     launch = yaml.safe_load(file.read_text())
     recipes = launch["x-native"]["environment"]
     recipes["cuda"] = recipes["cpu"]
     file.write_text(yaml.safe_dump(launch))
     data = study({"engine": "alpha"}, device="cuda", sample_interval_s=0.01)
     done = enginebench(
-        *("study", write_study(house, data), "--root", house, "--cache", cache),
-        cwd=house,
+        *("study", write_study(project, data), "--root", project, "--cache", cache),
+        cwd=project,
         env=environment(library, STUB_TOTAL_GIB=1000, **script),  # what is in use is no engine's
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    result = files.latest(house / "results")
+    result = files.latest(project / "results")
     derived = json.loads((result / "derived" / "metrics_data.json").read_text())
     return result, derived["cells"], (result / "derived" / "report.md").read_text()
 
 
 @pytest.mark.slow
 def test_a_study_records_its_gpus_and_reports_what_slowed_them(tmp_path, cache, library):
-    result, cells, report = run(make_house(tmp_path, "alpha"), cache, library)
+    result, cells, report = run(make_project(tmp_path, "alpha"), cache, library)
     where = result / "raw" / "trial1_alpha_default"
     for cell in cells:
         figures = cell["figures"]
@@ -166,7 +165,7 @@ def test_a_study_records_its_gpus_and_reports_what_slowed_them(tmp_path, cache, 
 @pytest.mark.slow
 def test_a_study_goes_on_when_a_gpu_is_lost_and_says_so(tmp_path, cache, library):
     script = {"STUB_LOST_AFTER": 10}
-    _, cells, report = run(make_house(tmp_path, "alpha"), cache, library, **script)
+    _, cells, report = run(make_project(tmp_path, "alpha"), cache, library, **script)
     assert [cell["is_valid"] for cell in cells] == [True] * 3
     assert cells[0]["figures"]["gpu_memory_peak_bytes"] == 20 * GIB
     assert cells[2]["figures"]["gpu_memory_peak_bytes"] is None
@@ -176,8 +175,8 @@ def test_a_study_goes_on_when_a_gpu_is_lost_and_says_so(tmp_path, cache, library
 
 def test_a_gpu_that_somebody_uses_is_not_free_and_its_user_is_named(library):
     code = (
-        "import json; from enginebench.launch import device_free as free; "
-        "print(json.dumps(free.held('cuda')))"
+        "import json; from enginebench.launch import device_free; "
+        "print(json.dumps(device_free.held('cuda')))"
     )
     call = [sys.executable, "-P", "-c", code]
     for script, holders in (
@@ -194,13 +193,13 @@ def test_a_gpu_that_somebody_uses_is_not_free_and_its_user_is_named(library):
 
 @pytest.mark.slow
 def test_a_study_on_the_processor_leaves_the_gpus_alone(tmp_path, cache, library):
-    house = make_house(tmp_path, "alpha")
-    file = write_study(house, study({"engine": "alpha"}))
+    project = make_project(tmp_path, "alpha")
+    file = write_study(project, study({"engine": "alpha"}))
     done = enginebench(
-        *("study", file, "--root", house, "--cache", cache), cwd=house, env=environment(library)
+        *("study", file, "--root", project, "--cache", cache), cwd=project, env=environment(library)
     )
     assert done.returncode == 0, done.stderr
-    result = files.latest(house / "results")
+    result = files.latest(project / "results")
     assert list(result.rglob("gpus.jsonl.gz")) == []
     assert "GPU memory GiB" not in (result / "derived" / "report.md").read_text()
 

@@ -1,4 +1,5 @@
 import pytest
+from builders import LLAMA_2_7B, LLAMA_3_8B
 
 from enginebench.hardware import roofline
 from enginebench.hardware.roofline import Ceiling, Shape
@@ -7,14 +8,6 @@ from enginebench.hardware.roofline import Ceiling, Shape
 # output projection 10·8 = 80: 2·(192 + 384) + 80 = 1232 weights.
 TINY = Shape(2, 8, 2, 1, 4, 16, 10)
 SLOW = Ceiling("slow", 1000.0, {"float16": 1e6}, "made up")
-
-LLAMA_2_7B = {
-    "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
-    "num_key_value_heads": 32, "intermediate_size": 11008, "vocab_size": 32000,
-}  # fmt: skip
-LLAMA_3_8B = LLAMA_2_7B | {
-    "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256
-}  # fmt: skip
 
 
 def test_weights_read_in_a_step_are_counted_by_hand():

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from house import ROOT, make_house, study, write_study
+from project import ROOT, make_project, study, write_study
 
 from enginebench.base.errors import UserError
 from enginebench.cli import app
@@ -194,20 +194,20 @@ def test_what_pip_leaves_out_for_another_python_is_found():
 @pytest.fixture
 def packed(tmp_path, monkeypatch):
     """Packs a study of one double; pip is not asked: each list of packages is a stand-in."""
-    house = make_house(tmp_path / "house", "alpha")
+    project = make_project(tmp_path / "project", "alpha")
     for name in kit.SOURCES:
-        (house / name).mkdir() if name == "src" else (house / name).touch()
+        (project / name).mkdir() if name == "src" else (project / name).touch()
     monkeypatch.setattr(kit, "_resolve", lambda *_: ["one==1"])
     monkeypatch.setattr(kit, "_pip", lambda *_: None)
 
     def pack(own=None, **changes):
-        file = write_study(house, study({"engine": "alpha"}, **changes))
+        file = write_study(project, study({"engine": "alpha"}, **changes))
         found = study_file.load(file)
-        engines = {"alpha": directory.load_engine(house, "alpha")}
+        engines = {"alpha": directory.load_engine(project, "alpha")}
         out = tmp_path / "out"
         own = own or {}
         target = kit.Target("cpu", kit.OUR_PYTHON)
-        kit.pack(found, file, engines, house, out, target, 1 << 20, own, lambda text: None)
+        kit.pack(found, file, engines, project, out, target, 1 << 20, own, lambda text: None)
         tree = tmp_path / "tree"
         joined = b"".join(path.read_bytes() for path in sorted(out.glob("part-*")))
         with tarfile.open(fileobj=io.BytesIO(joined)) as file:

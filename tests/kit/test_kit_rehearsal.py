@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 import yaml
-from house import ROOT, enginebench
+from project import ROOT, enginebench
 
 pytestmark = pytest.mark.containers
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 import yaml
-from house import ROOT
+from project import ROOT
 
 from enginebench.engines.directory import HARNESS_VARIABLES, interpolate, load_engine
 

@@ -16,8 +16,8 @@ import time
 import docker
 import pytest
 import yaml
-from house import ROOT, TESTS, enginebench, study, taken_port, write_study
-from house import wait_for_step as house_wait_for_step
+from project import ROOT, TESTS, enginebench, study, taken_port, write_study
+from project import wait_for_step as project_wait_for_step
 
 from enginebench.launch import compose, leftovers
 from enginebench.record import files as record
@@ -29,7 +29,7 @@ GOOD = {"engine": "alpha"}
 #: One engine with one cell: what is tested is the way up and down.
 SMALL = {"workloads": study()["workloads"][:1], "trials": 1}
 SECRET = "hf_" + "x7Kq" * 6
-wait_for_step = functools.partial(house_wait_for_step, seconds=60)
+wait_for_step = functools.partial(project_wait_for_step, seconds=60)
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +37,9 @@ def client():
     return docker.from_env()
 
 
-def add_container_engine(house, name, **service):
+def add_container_engine(project, name, **service):
     """An engine directory whose server is the double's image."""
-    directory = house / name
+    directory = project / name
     shutil.copytree(TESTS / "data" / "engine_in_container", directory)
     launch = yaml.safe_load((directory / "launch.yaml").read_text())
     launch["services"]["engine"] |= service
@@ -47,7 +47,7 @@ def add_container_engine(house, name, **service):
 
 
 @pytest.fixture
-def house(tmp_path):
+def project(tmp_path):
     shutil.copytree(ROOT / "compose", tmp_path / "compose")
     shutil.copy(ROOT / "prompts.txt", tmp_path)
     (tmp_path / "studies").mkdir()
@@ -67,32 +67,32 @@ def nothing_of_ours_is_left(client):
     assert (names, networks, volumes) == ([], [], [])
 
 
-def run(house, cache, data, *more, **options):
-    file = write_study(house, data)
-    where = ("--root", house, "--cache", cache, "--runner", "container")
-    return enginebench("study", file, *where, *more, cwd=house, **options)
+def run(project, cache, data, *more, **options):
+    file = write_study(project, data)
+    where = ("--root", project, "--cache", cache, "--runner", "container")
+    return enginebench("study", file, *where, *more, cwd=project, **options)
 
 
-def result(house):
-    return record.latest(house / "results")
+def result(project):
+    return record.latest(project / "results")
 
 
-def launches(house):
-    files = sorted((result(house) / "raw").glob("*/launch.json"))
+def launches(project):
+    files = sorted((result(project) / "raw").glob("*/launch.json"))
     return [json.loads(file.read_text()) for file in files]
 
 
-def problems(house):
-    data = json.loads((result(house) / "derived" / "metrics_data.json").read_text())
+def problems(project):
+    data = json.loads((result(project) / "derived" / "metrics_data.json").read_text())
     return [" ".join(cell["problems"]) for cell in data["cells"]]
 
 
-def test_a_study_in_a_container_counts_and_its_record_says_what_ran(house, cache, client):
-    done = run(house, cache, study(GOOD), env=os.environ | {"HF_TOKEN": SECRET})
+def test_a_study_in_a_container_counts_and_its_record_says_what_ran(project, cache, client):
+    done = run(project, cache, study(GOOD), env=os.environ | {"HF_TOKEN": SECRET})
     assert done.returncode == 0, done.stdout + done.stderr
-    assert problems(house) == ["", "", ""]
-    assert record.read_study(result(house))["runner"] == "container"
-    (facts,) = launches(house)
+    assert problems(project) == ["", "", ""]
+    assert record.read_study(result(project))["runner"] == "container"
+    (facts,) = launches(project)
     inside = facts["container"]
     assert inside["image"] == IMAGE
     assert inside["image_id"] == client.images.get(IMAGE).id
@@ -105,21 +105,21 @@ def test_a_study_in_a_container_counts_and_its_record_says_what_ran(house, cache
         "out_of_memory": False,
         "restarts": 0,
     }
-    (directory,) = (result(house) / "raw").iterdir()
+    (directory,) = (result(project) / "raw").iterdir()
     resolved = yaml.safe_load((directory / "compose.yaml").read_text())["services"]["engine"]
     assert resolved["image"] == IMAGE and resolved["restart"] == "no"
     rows = list(record.read_lines(directory / "container.jsonl"))
     assert rows and all(row["memory_bytes"] > 1 << 20 for row in rows)
     assert rows[-1]["cpu_s"] > 0
     assert "***" in (directory / "server.log").read_text()  # the double prints its token
-    for path in result(house).rglob("*"):
+    for path in result(project).rglob("*"):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
     assert SECRET not in done.stdout + done.stderr
 
 
-def test_a_token_is_in_no_process_list_while_a_container_runs(house, cache):
+def test_a_token_is_in_no_process_list_while_a_container_runs(project, cache):
     running = run(
-        house,
+        project,
         cache,
         study(GOOD, trials=50),
         env=os.environ | {"HF_TOKEN": SECRET},
@@ -131,29 +131,29 @@ def test_a_token_is_in_no_process_list_while_a_container_runs(house, cache):
         seen = subprocess.check_output(["ps", "-eww", "-o", "args"], text=True)
         assert SECRET not in seen
     assert "double_server" in seen
-    wait_for_step(house, "load")
+    wait_for_step(project, "load")
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=60)
 
 
-def test_an_image_that_cannot_be_had_is_one_line_before_anything_starts(house, cache):
-    done = run(house, cache, study(GOOD), "--image", "alpha=127.0.0.1:9/nobody/has-this:1.0")
+def test_an_image_that_cannot_be_had_is_one_line_before_anything_starts(project, cache):
+    done = run(project, cache, study(GOOD), "--image", "alpha=127.0.0.1:9/nobody/has-this:1.0")
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "expected the image 127.0.0.1:9/nobody/has-this:1.0 here or in its registry" in line
-    assert not (house / "results").exists()
+    assert not (project / "results").exists()
 
 
-def test_an_image_option_for_no_engine_of_the_study_is_one_line(house, cache):
-    done = run(house, cache, study(GOOD), "--image", "beta=x")
+def test_an_image_option_for_no_engine_of_the_study_is_one_line(project, cache):
+    done = run(project, cache, study(GOOD), "--image", "beta=x")
     assert done.returncode == 2
     assert "expected ENGINE=IMAGE with an engine of the study (alpha), found 'beta=x'" in (
         done.stderr
     )
 
 
-def test_an_image_without_an_entrypoint_says_what_could_not_be_run(house, cache):
-    done = run(house, cache, study(GOOD, **SMALL), "--image", "alpha=enginebench-base")
+def test_an_image_without_an_entrypoint_says_what_could_not_be_run(project, cache):
+    done = run(project, cache, study(GOOD, **SMALL), "--image", "alpha=enginebench-base")
     assert done.returncode == 2
     assert "alpha: compose could not start its container" in done.stdout
     assert 'exec: "--model=' in done.stdout  # the first word of the command was to be run
@@ -169,61 +169,61 @@ def test_an_image_without_an_entrypoint_says_what_could_not_be_run(house, cache)
     ],
 )
 def test_an_engine_that_does_not_get_ready_ends_with_its_log_and_the_next_one_runs(
-    house, cache, behaviour, says
+    project, cache, behaviour, says
 ):
-    add_container_engine(house, "beta")
+    add_container_engine(project, "beta")
     bad = {"engine": "alpha", "settings": {"BEHAVIOUR": behaviour}}
-    done = run(house, cache, study(bad, {"engine": "beta"}, **SMALL, ready_timeout_s=3))
+    done = run(project, cache, study(bad, {"engine": "beta"}, **SMALL, ready_timeout_s=3))
     assert done.returncode == 2
     assert says in done.stdout
-    assert sorted(text == "" for text in problems(house)) == [False, True]
+    assert sorted(text == "" for text in problems(project)) == [False, True]
 
 
-def test_an_engine_over_its_memory_limit_is_said_to_be(house, cache):
-    add_container_engine(house, "limited", mem_limit="64m")
+def test_an_engine_over_its_memory_limit_is_said_to_be(project, cache):
+    add_container_engine(project, "limited", mem_limit="64m")
     bad = {"engine": "limited", "settings": {"BEHAVIOUR": "eats-memory"}}
-    done = run(house, cache, study(bad, **SMALL))
+    done = run(project, cache, study(bad, **SMALL))
     assert done.returncode == 2
     assert "ran out of its memory limit (OOM, exit code 137) before it was ready" in done.stdout
-    (facts,) = launches(house)
+    (facts,) = launches(project)
     assert facts["ended"]["out_of_memory"] is True
 
 
-def test_an_engine_that_dies_in_a_cell_leaves_an_invalid_cell(house, cache):
+def test_an_engine_that_dies_in_a_cell_leaves_an_invalid_cell(project, cache):
     bad = {"engine": "alpha", "settings": {"BEHAVIOUR": "dies-in-cell"}}
-    done = run(house, cache, study(bad, **SMALL))
+    done = run(project, cache, study(bad, **SMALL))
     assert done.returncode == 1
-    assert "the engine's container ended with exit code 9" in problems(house)[0]
-    (facts,) = launches(house)
+    assert "the engine's container ended with exit code 9" in problems(project)[0]
+    (facts,) = launches(project)
     assert facts["ended"]["died"] == "the engine's container ended with exit code 9"
 
 
-def test_a_port_that_somebody_took_is_one_line(house, cache):
+def test_a_port_that_somebody_took_is_one_line(project, cache):
     with taken_port() as port:
-        done = run(house, cache, study(GOOD, port=port))
+        done = run(project, cache, study(GOOD, port=port))
     assert done.returncode == 2
     assert f"port {port}: expected a free port" in done.stderr
 
 
-def add_real_engine(house, name):
+def add_real_engine(project, name):
     """TGI's or TensorRT-LLM's own directory; nothing changes but that a CPU is enough."""
-    shutil.copytree(ROOT / name, house / name)
-    file = house / name / "launch.yaml"
+    shutil.copytree(ROOT / name, project / name)
+    file = project / name / "launch.yaml"
     text = file.read_text().replace("service: engine-gpu", "service: engine-${DEVICE:-gpu}")
     file.write_text(text + f"\nx-cpu-image: enginebench-test-{name}\n" * (name == "trtllm"))
     return ["--image", f"{name}=enginebench-test-{name}"]
 
 
 @pytest.mark.parametrize("engine", ["tgi", "trtllm"])
-def test_an_engine_that_cannot_be_had_here_goes_the_same_way_up_and_down(house, cache, engine):
-    image = add_real_engine(house, engine)
-    done = run(house, cache, study({"engine": engine}), *image)
+def test_an_engine_that_cannot_be_had_here_goes_the_same_way_up_and_down(project, cache, engine):
+    image = add_real_engine(project, engine)
+    done = run(project, cache, study({"engine": engine}), *image)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert problems(house) == ["", "", ""]
-    (facts,) = launches(house)
+    assert problems(project) == ["", "", ""]
+    (facts,) = launches(project)
     assert facts["version"]["version"] == "double"
     assert facts["ready_s"] > 1.5  # it was not taken for ready while it loaded
-    data = json.loads((result(house) / "derived" / "metrics_data.json").read_text())
+    data = json.loads((result(project) / "derived" / "metrics_data.json").read_text())
     capacity = {"tgi": 4000, "trtllm": 3200}[engine]
     assert {cell["figures"]["kv_capacity_tokens"] for cell in data["cells"]} == {capacity}
 
@@ -237,26 +237,26 @@ def test_an_engine_that_cannot_be_had_here_goes_the_same_way_up_and_down(house, 
         ("unhealthy", 2, "HTTP 503 from /health"),
     ],
 )
-def test_its_failures_are_told_apart(house, cache, client, engine, fault, code, says):
-    image = add_real_engine(house, engine)
+def test_its_failures_are_told_apart(project, cache, client, engine, fault, code, says):
+    image = add_real_engine(project, engine)
     recipe = f"FROM enginebench-test-{engine}\nENV FAULT={fault}\n".encode()
     client.images.build(
         fileobj=io.BytesIO(recipe), tag=f"enginebench-test-{engine}-{fault}", rm=True
     )
     image[1] += f"-{fault}"
-    done = run(house, cache, study({"engine": engine}, **SMALL, ready_timeout_s=8), *image)
+    done = run(project, cache, study({"engine": engine}, **SMALL, ready_timeout_s=8), *image)
     assert done.returncode == code, done.stdout + done.stderr
     text = says if isinstance(says, str) else says[engine]
-    assert text in done.stdout + " ".join(problems(house))
+    assert text in done.stdout + " ".join(problems(project))
 
 
 @pytest.mark.parametrize("step", ["up", "ready", "load"])
 @pytest.mark.parametrize("signs", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 2])
-def test_an_interrupted_study_leaves_nothing_and_keeps_its_record(house, cache, step, signs):
+def test_an_interrupted_study_leaves_nothing_and_keeps_its_record(project, cache, step, signs):
     behaviour = {"BEHAVIOUR": "stubborn"} if len(signs) == 2 else {}
     long = study(GOOD, trials=50, settings=behaviour)
-    running = run(house, cache, long, start=subprocess.Popen)
-    wait_for_step(house, step)
+    running = run(project, cache, long, start=subprocess.Popen)
+    wait_for_step(project, step)
     start = time.monotonic()
     for sign in signs:
         running.send_signal(sign)
@@ -266,25 +266,25 @@ def test_an_interrupted_study_leaves_nothing_and_keeps_its_record(house, cache, 
     assert "interrupted" in errors and "Traceback" not in errors
     if len(signs) == 2:  # at once: the double, asked orderly, takes until it is killed, 15 s
         assert time.monotonic() - start < 14
-    assert launches(house)  # what ran is in the record
+    assert launches(project)  # what ran is in the record
 
 
-def test_what_a_killed_harness_left_is_named_and_removed_by_the_next_start(house, cache, client):
-    running = run(house, cache, study(GOOD, trials=50), start=subprocess.Popen)
-    wait_for_step(house, "load")
+def test_what_a_killed_harness_left_is_named_and_removed_by_the_next_start(project, cache, client):
+    running = run(project, cache, study(GOOD, trials=50), start=subprocess.Popen)
+    wait_for_step(project, "load")
     running.kill()
     running.communicate()
     (left,) = client.containers.list(filters={"label": "enginebench"})
-    done = run(house, cache, study(GOOD, **SMALL, name="next"))
+    done = run(project, cache, study(GOOD, **SMALL, name="next"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "removed what a killed enginebench had left behind: container " + left.name in (
         done.stdout.replace("\n", " ")
     )
 
 
-def test_what_another_living_harness_runs_is_left_alone(house, cache, client):
-    running = run(house, cache, study(GOOD, trials=50), start=subprocess.Popen)
-    wait_for_step(house, "load")
+def test_what_another_living_harness_runs_is_left_alone(project, cache, client):
+    running = run(project, cache, study(GOOD, trials=50), start=subprocess.Popen)
+    wait_for_step(project, "load")
     (other,) = client.containers.list(filters={"label": "enginebench"})
     leftovers.end(lambda text: pytest.fail(text))
     other.reload()
@@ -293,21 +293,21 @@ def test_what_another_living_harness_runs_is_left_alone(house, cache, client):
     running.communicate(timeout=60)
 
 
-def test_down_removes_also_what_was_started_by_hand(house, client, tmp_path):
+def test_down_removes_also_what_was_started_by_hand(project, client, tmp_path):
     env = os.environ | {"DEVICE": "cpu", "IMAGE": IMAGE, "MODEL": str(tmp_path)}
-    file = house / "alpha" / "launch.yaml"
+    file = project / "alpha" / "launch.yaml"
     up = [*compose.require().argv, "-p", "byhand", "-f", str(file), "up", "-d"]
     subprocess.run(up, env=env, check=True, capture_output=True)
-    done = enginebench("down", cwd=house)
+    done = enginebench("down", cwd=project)
     assert done.returncode == 0, done.stderr
     assert "container byhand" in done.stdout
     assert "byhand" not in " ".join(n.name for n in client.networks.list())
 
 
 @pytest.mark.skipif(not os.environ.get("ENGINEBENCH_OWN_DOCKER"), reason="the daemon is not ours")
-def test_a_daemon_that_stops_in_a_cell_invalidates_it_and_ends_in_words(house, cache):
-    running = run(house, cache, study(GOOD, trials=50), start=subprocess.Popen)
-    wait_for_step(house, "load")
+def test_a_daemon_that_stops_in_a_cell_invalidates_it_and_ends_in_words(project, cache):
+    running = run(project, cache, study(GOOD, trials=50), start=subprocess.Popen)
+    wait_for_step(project, "load")
     own = os.environ["ENGINEBENCH_OWN_DOCKER"]
     script = ROOT / ".ci"
     subprocess.run(["kill", (TESTS.parent / own / "pid").read_text().strip()], check=True)
@@ -318,9 +318,9 @@ def test_a_daemon_that_stops_in_a_cell_invalidates_it_and_ends_in_words(house, c
     assert running.returncode in (1, 2), errors
     assert "Traceback" not in output + errors
     assert "make down does it by hand" in output
-    found = problems(house)
+    found = problems(project)
     # Docker ends its containers orderly before itself, if it can still say so.
     ends = ("the engine's container was killed by SIGTERM", "Docker stopped answering")
     assert found[0].startswith(ends)
     assert found[-1] == "not run: the study ended before this cell"
-    subprocess.run([sys.executable, "-m", "enginebench", "down"], check=True, cwd=house)
+    subprocess.run([sys.executable, "-m", "enginebench", "down"], check=True, cwd=project)

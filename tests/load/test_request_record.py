@@ -1,10 +1,10 @@
 import dataclasses
 import json
-from array import array
 
 import pytest
+from builders import record_of
 from fake_server import HEAD, LAST_CHUNK, answer, event, sse
-from house import ROOT
+from project import ROOT
 
 from enginebench.engines.dialect import Ask, Delta
 from enginebench.engines.directory import load_engine
@@ -17,11 +17,7 @@ ASK = Ask((1, 2, 3, 4, 5), "five tokens", 3, prompt_sha256="ab12")
 
 def read(*pieces, fault=None, dialect=DIALECT):
     """The record of pieces that arrived at 1, 2, 3 ... seconds."""
-    took = Exchange(7, planned_s=0.25, sent_s=0.5, end_s=9.0, fault=fault)
-    took.arrival_s = array("d", range(1, len(pieces) + 1))
-    took.sizes = array("I", map(len, pieces))
-    took.kept = b"".join(pieces)
-    return request_record.read(took, dialect, ASK, phase="measured", request_id="r7")
+    return record_of(pieces, dialect, ASK, fault)
 
 
 def test_a_whole_answer_is_read_token_by_token():

@@ -1,8 +1,8 @@
 import pytest
+from builders import GIB
 
 from enginebench.metrics import gpu
 
-GIB = 1 << 30
 HALF = {"sw_power_cap": 0.5, "hw_slowdown": 0.25}
 
 

@@ -1,9 +1,7 @@
+from builders import kv_row as row
+
 from enginebench.metrics import kv_in_flight
 from enginebench.metrics.request_table import gather
-
-
-def row(event_s, event_tokens, prompt=10):
-    return {"event_s": event_s, "event_tokens": event_tokens, "prompt_tokens_asked": prompt}
 
 
 def held(moments_s, *rows):

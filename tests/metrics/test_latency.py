@@ -1,25 +1,10 @@
 import math
 
 import pytest
+from builders import request_row as row
 
 from enginebench.metrics import latency
 from enginebench.metrics.request_table import gather
-
-
-def row(**changes):
-    """Planned at 9, sent at 10; tokens at 11, 12 and 16, the last two in one event."""
-    return {
-        "planned_s": 9.0,
-        "sent_s": 10.0,
-        "event_s": [11.0, 12.0, 16.0],
-        "event_tokens": [1, 1, 2],
-        "event_chars": [3, 2, 7],
-        "output_tokens": 4,
-        "prompt_tokens": 100,
-        "error": None,
-        **changes,
-    }
-
 
 NEVER_ANSWERED = row(event_s=[], event_tokens=[], event_chars=[], output_tokens=None, error="x")
 

@@ -1,18 +1,10 @@
 import pytest
+from builders import kv_row as row
 
 from enginebench.engines import dialect
 from enginebench.metrics import memory
 from enginebench.metrics.memory import Sample
 from enginebench.metrics.request_table import gather
-
-
-def row(event_s, event_tokens, prompt=10):
-    return {
-        "event_s": event_s,
-        "event_tokens": event_tokens,
-        "prompt_tokens_asked": prompt,
-        "output_tokens_asked": 4,
-    }
 
 
 def page(**values):

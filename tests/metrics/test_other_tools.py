@@ -1,27 +1,10 @@
 """A log of known timing, and what each tool's formulas make of it, worked out by hand."""
 
 import pytest
+from builders import request_row as row
 
 from enginebench.metrics import other_tools
 from enginebench.metrics.request_table import gather
-
-
-def row(**changes):
-    """Planned at 9, sent at 10; 4 tokens at 11, 12 and 16, the last two in one event."""
-    return {
-        "planned_s": 9.0,
-        "sent_s": 10.0,
-        "event_s": [11.0, 12.0, 16.0],
-        "event_tokens": [1, 1, 2],
-        "event_chars": [3, 2, 7],
-        "end_s": 16.5,
-        "prompt_tokens_asked": 100,
-        "prompt_tokens": 100,
-        "output_tokens": 4,
-        "text_tokens": 9,
-        "error": None,
-    } | changes
-
 
 #: 6 tokens of which the first and the last three show nothing.
 SILENT_ENDS = row(
@@ -106,7 +89,7 @@ def test_guidellm_weights_by_tokens_has_the_prefill_in_tpot_and_never_interpolat
 
 
 def test_without_usage_the_tools_count_the_tokens_of_the_text():
-    log = gather([row(output_tokens=None)])
+    log = gather([row(output_tokens=None, text_tokens=9)])
     assert other_tools.vllm_bench_serve(log)["Mean TPOT (ms)"] == pytest.approx(5000 / 8)
     assert other_tools.guidellm(log)["TPOT ms Mean"] == pytest.approx(6000 / 9)
 

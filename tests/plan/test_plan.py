@@ -137,3 +137,17 @@ def test_answers_are_compared_on_the_first_start_only_and_counted_in_its_time():
     more = made.estimate_s - plain.estimate_s
     # 5 answers of 40 tokens and a warm-up of 8, at 10 and twice at 40 tokens/s; a second each.
     assert more == pytest.approx(208 / 10 + 1 + 2 * (208 / 40 + 1))
+
+
+def test_an_open_level_is_a_cell_of_its_own_that_lasts_as_its_schedule():
+    open_loop = {"name": "w", "prompt_tokens": 8, "output_tokens": 10, "rate": [2, 50]}
+    _, made = make(
+        engines=[{"engine": "a"}], workloads=[open_loop | {"duration_s": 30, "ramp_s": 10}]
+    )
+    slow, fast = made.launches[0].cells
+    assert [cell.id for cell in (slow, fast)] == ["w-r2", "w-r50"]
+    assert [cell.requests for cell in (slow, fast)] == [60, 1500]
+    assert [cell.warmups for cell in (slow, fast)] == [16, 16]
+    # 60 requests at 2/s, half of the ramp, and a second; by its hint it makes 40 tokens/s.
+    assert plan.cell_estimate_s(made.launches[0], slow) == pytest.approx(30 + 5 + 1, abs=0.01)
+    assert plan.cell_estimate_s(made.launches[0], fast) > 1500 * 10 / 40

@@ -2,7 +2,7 @@ import hashlib
 import json
 
 import pytest
-from house import ROOT
+from project import ROOT
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 

@@ -1,8 +1,9 @@
 import copy
+import re
 
 import pytest
 import yaml
-from house import ROOT
+from project import ROOT
 
 from enginebench.base.errors import UserError
 from enginebench.plan import study_file
@@ -198,3 +199,30 @@ def test_the_name_of_the_comparison_of_answers_is_taken():
     assert "a workload cannot be called 'agreement'" in mistake(
         changed("workloads.0.name", "agreement")
     )
+
+
+@pytest.mark.parametrize("interval_s", [0, 0.009, -1])
+def test_no_faster_than_a_hundred_times_a_second(interval_s):
+    shortest = study_file.parse(changed("sample_interval_s", 0.01), "x")
+    assert shortest.sample_interval_s == 0.01
+    found = mistake(changed("sample_interval_s", interval_s))
+    assert found.startswith("sample_interval_s: input should be greater than or equal to 0.01")
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({}, "expected levels of concurrency .* or of rate .*, found neither"),
+        ({"rate": [1], "concurrency": [1]}, "found both"),
+        ({"concurrency": [1], "max_in_flight": 2}, "max_in_flight belongs to an open loop"),
+        ({"rate": [1], "requests_per_stream": 2}, "requests_per_stream belongs to a closed loop"),
+        ({"rate": [1], "arrivals": "trace"}, "arrivals: trace and a file in trace"),
+        ({"rate": [1], "trace": "t.csv"}, "arrivals: trace and a file in trace"),
+        ({"rate": [1], "burstiness": 2}, "burstiness belongs to arrivals: gamma"),
+        ({"rate": [1, 1.0]}, "a level is there twice"),
+        ({"rate": [0]}, "greater than 0"),
+    ],
+)
+def test_a_load_that_contradicts_itself_is_one_line(fields, says):
+    workload = {"name": "w", "prompt_tokens": 8, "output_tokens": 10} | fields
+    assert re.search(says, mistake(SMALLEST | {"workloads": [workload]}))

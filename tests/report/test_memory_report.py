@@ -2,6 +2,7 @@ import dataclasses
 from collections import defaultdict
 
 import pytest
+from builders import GIB
 
 from enginebench.base.stats import Interval
 from enginebench.check.findings import Finding
@@ -10,7 +11,6 @@ from enginebench.report import memory_report
 from enginebench.summarize.cells import CellRow
 from enginebench.summarize.study_summary import Group, Summary
 
-GIB = 1 << 30
 CELL_FIGURES = (
     "total_bytes",
     "weights_bytes",

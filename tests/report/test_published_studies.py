@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from house import ROOT
+from project import ROOT
 
 from enginebench.report import build
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import wandb_stub
-from house import enginebench, make_house, study, write_study
+from project import enginebench, make_project, study, write_study
 
 from enginebench.base.errors import UserError
 from enginebench.record import files as record
@@ -32,34 +32,34 @@ pytestmark = pytest.mark.slow  # the package alone takes seconds to load
 @pytest.fixture(scope="module")
 def measured(cache, tmp_path_factory):
     """A study of two doubles, run where wandb is not installed: it is never needed."""
-    house = make_house(tmp_path_factory.mktemp("wandb"), "alpha", "beta")
+    project = make_project(tmp_path_factory.mktemp("wandb"), "alpha", "beta")
     data = study({"engine": "alpha"}, {"engine": "beta"}, workloads=study()["workloads"][1:])
-    command = ("study", write_study(house, data), "--root", house, "--cache", cache)
-    done = enginebench(*command, cwd=house, env=environment() | without_wandb(house))
+    command = ("study", write_study(project, data), "--root", project, "--cache", cache)
+    done = enginebench(*command, cwd=project, env=environment() | without_wandb(project))
     assert done.returncode == 0, done.stderr
-    return house, record.latest(house / "results")
+    return project, record.latest(project / "results")
 
 
-def without_wandb(house):
+def without_wandb(project):
     """As if the packages were not there."""
     for name in ("wandb", "wandb_workspaces"):
-        (house / "absent" / name).mkdir(parents=True, exist_ok=True)
-        (house / "absent" / name / "__init__.py").write_text("raise ImportError")
-    return {"PYTHONPATH": str(house / "absent")}
+        (project / "absent" / name).mkdir(parents=True, exist_ok=True)
+        (project / "absent" / name / "__init__.py").write_text("raise ImportError")
+    return {"PYTHONPATH": str(project / "absent")}
 
 
 def test_without_the_package_there_is_one_line_that_says_what_to_do(measured):
-    house, directory = measured
-    done = enginebench("wandb", cwd=house, env=environment() | without_wandb(house))
+    project, directory = measured
+    done = enginebench("wandb", cwd=project, env=environment() | without_wandb(project))
     assert done.returncode == 2
     assert "expected the package to be installed" in done.stderr and "make wandb" in done.stderr
     assert not (directory / "wandb").exists()
 
 
 def test_when_it_is_disabled_nothing_is_written(measured):
-    house, directory = measured
-    for more in ({}, without_wandb(house)):
-        done = enginebench("wandb", cwd=house, env=environment(WANDB_MODE="disabled") | more)
+    project, directory = measured
+    for more in ({}, without_wandb(project)):
+        done = enginebench("wandb", cwd=project, env=environment(WANDB_MODE="disabled") | more)
         assert (done.returncode, done.stderr) == (0, "")
         assert "nothing was written" in done.stdout
     assert not (directory / "wandb").exists()
@@ -82,10 +82,10 @@ def test_a_key_or_its_absence_decides_and_the_mode_goes_first(given, how):
 @pytest.fixture(scope="module")
 def logged(measured):
     pytest.importorskip("wandb")
-    house, directory = measured
+    project, directory = measured
     env = environment(WANDB_API_KEY=SECRET, WANDB_MODE="offline")
     for _ in range(2):  # the second time replaces the first
-        done = enginebench("wandb", cwd=house, env=env)
+        done = enginebench("wandb", cwd=project, env=env)
         assert done.returncode == 0, done.stderr
     return directory, done
 
@@ -259,10 +259,10 @@ def assert_whole(server, directory, name):
 
 def test_with_a_key_runs_are_uploaded_and_the_report_is_made(logged):
     directory, _ = logged
-    house = directory.parent.parent
+    project = directory.parent.parent
     with wandb_stub.serving() as server:
         env = environment(WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
-        done = enginebench("wandb", cwd=house, env=env)
+        done = enginebench("wandb", cwd=project, env=env)
     assert done.returncode == 0, done.stderr
     assert "2 runs were uploaded; report: http" in done.stdout
     assert KEY not in done.stdout + done.stderr

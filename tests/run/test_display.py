@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from house import enginebench, make_house, study, write_study
+from project import enginebench, make_project, study, write_study
 from rich.console import Console
 
 from enginebench.load.spec import Live
@@ -116,9 +116,9 @@ def events_of(text):
 
 
 def test_events_come_in_the_order_of_the_study_and_words_go_to_stderr(tmp_path, cache):
-    house = make_house(tmp_path, "alpha")
-    file = write_study(house, study({"engine": "alpha"}))
-    done = enginebench("study", file, "--json", "--root", house, "--cache", cache, cwd=house)
+    project = make_project(tmp_path, "alpha")
+    file = write_study(project, study({"engine": "alpha"}))
+    done = enginebench("study", file, "--json", "--root", project, "--cache", cache, cwd=project)
     assert done.returncode == 0, done.stderr
     assert "output tokens/s" in done.stderr
     events = events_of(done.stdout)
@@ -135,17 +135,20 @@ def test_events_come_in_the_order_of_the_study_and_words_go_to_stderr(tmp_path, 
     cells = ("alone-c1", "many-c2", "many-c4")
     assert last["valid"] == [f"trial1_alpha_default/{cell}" for cell in cells]
     assert last["invalid"] == last["suspect"] == last["failed_starts"] == []
-    assert (house / last["report"]).exists()
+    assert (project / last["report"]).exists()
 
 
 @pytest.mark.slow
 def test_a_reader_of_events_that_goes_away_does_not_stop_the_study(tmp_path, cache):
-    house = make_house(tmp_path, "alpha")
-    file = write_study(house, study({"engine": "alpha"}, workloads=study()["workloads"][:1]))
+    project = make_project(tmp_path, "alpha")
+    file = write_study(project, study({"engine": "alpha"}, workloads=study()["workloads"][:1]))
     command = "{ %s -m enginebench study %s --json --root %s --cache %s; echo $? >code; } | head -1"
     subprocess.run(
-        command % (sys.executable, file, house, cache), shell=True, cwd=house, capture_output=True
+        command % (sys.executable, file, project, cache),
+        shell=True,
+        cwd=project,
+        capture_output=True,
     )
-    assert (house / "code").read_text() == "0\n"
-    (found,) = house.glob("results/*/finished.json")
+    assert (project / "code").read_text() == "0\n"
+    (found,) = project.glob("results/*/finished.json")
     assert json.loads(found.read_text())

@@ -4,7 +4,7 @@ import os
 import shutil
 
 import pytest
-from house import ROOT, enginebench
+from project import ROOT, enginebench
 
 WITHOUT_DOCKER = {"DOCKER_HOST": "unix:///nowhere/docker.sock", "ENGINEBENCH_RUNNER": ""}
 

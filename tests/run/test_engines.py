@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 import requests
-from house import ROOT, write_study
+from project import ROOT, write_study
 
 from enginebench.engines import directory as launch
 from enginebench.engines.dialect import Ask
@@ -163,7 +163,7 @@ def test_a_client_that_leaves_frees_the_model(baseline, asks):
     assert metric(baseline, "baseline_output_tokens_total") - before < 90
 
 
-def house_of_real_engines(path):
+def project_of_real_engines(path):
     for name in ("baseline", "vllm", "compose"):
         shutil.copytree(ROOT / name, path / name)
     shutil.copy(ROOT / "prompts.txt", path)
@@ -181,27 +181,27 @@ def small_study(*engines):
     }
 
 
-def enginebench(house, study):
-    file = write_study(house, study)
-    command = [sys.executable, "-m", "enginebench", "study", str(file), "--root", str(house)]
+def enginebench(project, study):
+    file = write_study(project, study)
+    command = [sys.executable, "-m", "enginebench", "study", str(file), "--root", str(project)]
     return subprocess.Popen(
         [*command, "--cache", str(CACHE)],
-        cwd=house,
+        cwd=project,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def cells(house):
-    directory = files.latest(house / "results")
+def cells(project):
+    directory = files.latest(project / "results")
     return directory, json.loads((directory / "derived" / "metrics_data.json").read_text())["cells"]
 
 
 def test_a_copy_of_vllm_under_another_name_with_another_flag_is_an_engine(tmp_path):
-    house = house_of_real_engines(tmp_path)
-    shutil.copytree(house / "vllm", house / "sixth")
-    file = house / "sixth" / "launch.yaml"
+    project = project_of_real_engines(tmp_path)
+    shutil.copytree(project / "vllm", project / "sixth")
+    file = project / "sixth" / "launch.yaml"
     changed = file.read_text().replace("MAX_NUM_SEQS:-256", "MAX_NUM_SEQS:-2")
     assert changed != file.read_text()
     file.write_text(changed)
@@ -209,10 +209,10 @@ def test_a_copy_of_vllm_under_another_name_with_another_flag_is_an_engine(tmp_pa
     study["settings"]["DTYPE"] = "float32"
     study["agreement"] = {"prompts": 4, "prompt_tokens": 32, "output_tokens": 32}
     study["scrape_interval_s"] = 0.05
-    running = enginebench(house, study)
+    running = enginebench(project, study)
     output, _ = running.communicate(timeout=400)
     assert running.returncode == 0, output
-    directory, found = cells(house)
+    directory, found = cells(project)
     assert all(cell["is_valid"] for cell in found)
     found = [cell["figures"] for cell in found if cell["label"] == "sixth/default"]
     assert len(found) == 2
@@ -232,18 +232,18 @@ def assert_one_model(directory):
 
 
 def test_vllm_killed_in_a_cell_leaves_an_invalid_cell_and_the_next_engine_runs(tmp_path):
-    house = house_of_real_engines(tmp_path)
+    project = project_of_real_engines(tmp_path)
     study = small_study({"engine": "vllm"}, {"engine": "baseline", "settings": {"MODE": "static"}})
     study["workloads"][0]["output_tokens"] = 200  # long enough to be killed in
-    running = enginebench(house, study)
-    wait_for_load_of(house, "vllm")
+    running = enginebench(project, study)
+    wait_for_load_of(project, "vllm")
     time.sleep(0.5)
     for child in psutil.Process(running.pid).children():
         if "vllm.entrypoints.openai.api_server" in child.cmdline():
             child.kill()
     output, _ = running.communicate(timeout=400)
     assert running.returncode == 1, output
-    _, found = cells(house)
+    _, found = cells(project)
     killed = [cell for cell in found if cell["engine"] == "vllm"]
     assert "killed by SIGKILL" in killed[0]["problems"][0]
     assert killed[0]["log_tail"]
@@ -251,10 +251,10 @@ def test_vllm_killed_in_a_cell_leaves_an_invalid_cell_and_the_next_engine_runs(t
     assert all(cell["is_valid"] for cell in found if cell["engine"] == "baseline")
 
 
-def wait_for_load_of(house, engine, seconds=300):
+def wait_for_load_of(project, engine, seconds=300):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        for file in house.glob("results/*/events.jsonl"):
+        for file in project.glob("results/*/events.jsonl"):
             rows = list(files.read_lines(file))
             if rows and rows[-1]["step"] == "load" and f"_{engine}_" in rows[-1]["launch"]:
                 return

@@ -3,10 +3,8 @@
 import json
 
 import pytest
-from house import enginebench, make_house, study, write_study
+from project import enginebench, make_project, study, write_study
 
-from enginebench.base.errors import UserError
-from enginebench.plan import plan, study_file
 from enginebench.record import files
 
 TRACE = "time_s,prompt_tokens,output_tokens\n0,12,3\n0.1,200,4\n0.3,16,90\n"
@@ -15,8 +13,8 @@ TRACE = "time_s,prompt_tokens,output_tokens\n0,12,3\n0.1,200,4\n0.3,16,90\n"
 @pytest.fixture(scope="module")
 def done(cache, tmp_path_factory):
     """A study of two open workloads, one from a trace, with the client calibrated: its results."""
-    house = make_house(tmp_path_factory.mktemp("house"), "alpha")
-    (house / "trace.csv").write_text(TRACE)
+    project = make_project(tmp_path_factory.mktemp("project"), "alpha")
+    (project / "trace.csv").write_text(TRACE)
     common = {"prompt_tokens": 24, "output_tokens": 6, "warmup_output_tokens": 2}
     workloads = [
         {"name": "steady", "rate": [20, 40], "duration_s": 0.5, "max_in_flight": 4},
@@ -29,10 +27,10 @@ def done(cache, tmp_path_factory):
         },
     ]
     data = study({"engine": "alpha"}, workloads=[common | w for w in workloads], calibration_s=0.1)
-    file = write_study(house, data)
-    run = enginebench("study", file, "--root", house, "--cache", cache, cwd=house)
+    file = write_study(project, data)
+    run = enginebench("study", file, "--root", project, "--cache", cache, cwd=project)
     assert run.returncode in (0, 1), run.stderr
-    return files.latest(house / "results")
+    return files.latest(project / "results")
 
 
 def rows(done, cell):
@@ -77,40 +75,3 @@ def test_the_record_has_the_clients_own_figures_and_its_calibration(done):
     data = json.loads((done / "derived" / "metrics_data.json").read_text())
     offered = {c["rate"]: c["figures"]["requests_offered_per_s"] for c in data["cells"]}
     assert offered[20] > 0
-
-
-def workload(**fields):
-    data = {"name": "w", "prompt_tokens": 8, "output_tokens": 10} | fields
-    return study_file.parse(
-        {"name": "s", "engines": [{"engine": "a"}], "workloads": [data]}, "s.yaml"
-    )
-
-
-@pytest.mark.parametrize(
-    ("fields", "says"),
-    [
-        ({}, "expected levels of concurrency .* or of rate .*, found neither"),
-        ({"rate": [1], "concurrency": [1]}, "found both"),
-        ({"concurrency": [1], "max_in_flight": 2}, "max_in_flight belongs to an open loop"),
-        ({"rate": [1], "requests_per_stream": 2}, "requests_per_stream belongs to a closed loop"),
-        ({"rate": [1], "arrivals": "trace"}, "arrivals: trace and a file in trace"),
-        ({"rate": [1], "trace": "t.csv"}, "arrivals: trace and a file in trace"),
-        ({"rate": [1], "burstiness": 2}, "burstiness belongs to arrivals: gamma"),
-        ({"rate": [1, 1.0]}, "a level is there twice"),
-        ({"rate": [0]}, "greater than 0"),
-    ],
-)
-def test_a_load_that_contradicts_itself_is_one_line(fields, says):
-    with pytest.raises(UserError, match=says):
-        workload(**fields)
-
-
-def test_an_open_level_is_a_cell_of_its_own_that_lasts_as_its_schedule():
-    made = plan.make(workload(rate=[2, 50], duration_s=30, ramp_s=10))
-    slow, fast = made.launches[0].cells
-    assert [cell.id for cell in (slow, fast)] == ["w-r2", "w-r50"]
-    assert [cell.requests for cell in (slow, fast)] == [60, 1500]
-    assert [cell.warmups for cell in (slow, fast)] == [16, 16]
-    # 60 requests at 2/s, half of the ramp, and a second; by its hint it makes 40 tokens/s.
-    assert plan.cell_estimate_s(made.launches[0], slow) == pytest.approx(30 + 5 + 1, abs=0.01)
-    assert plan.cell_estimate_s(made.launches[0], fast) > 1500 * 10 / 40

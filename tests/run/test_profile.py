@@ -1,12 +1,10 @@
 """Which study runs, and as what, where nobody says: by what the machine has."""
 
 import pytest
-from house import ROOT, enginebench, make_house, study, write_study
+from project import ROOT, enginebench, make_project, study, write_study
 
-from enginebench.base.errors import UserError
-from enginebench.engines import directory
 from enginebench.hardware import machine
-from enginebench.launch import compose, docker_daemon, images
+from enginebench.launch import compose, docker_daemon
 from enginebench.run import profile
 
 GPU = [{"name": "NVIDIA L4", "memory_bytes": 24 << 30}]
@@ -74,20 +72,10 @@ def test_every_study_that_may_be_chosen_is_there():
         assert (ROOT / "studies" / f"{name}.yaml").exists()
 
 
-def test_tensorrt_llm_says_plainly_that_it_needs_a_gpu():
-    engine = directory.load_engine(ROOT, "trtllm")
-    with pytest.raises(UserError, match=r"trtllm/launch\.yaml: .* needs an NVIDIA GPU; run it on"):
-        images.name(engine, "cpu")
-    assert images.name(engine, "cuda") == "nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
-    assert images.name(directory.load_engine(ROOT, "vllm"), "cpu").startswith(
-        "vllm/vllm-openai-cpu:"
-    )
-
-
 def test_a_study_for_a_gpu_is_refused_where_there_is_none(tmp_path, cache):
-    house = make_house(tmp_path, "alpha")
-    file = write_study(house, study({"engine": "alpha"}, device="cuda"))
-    done = enginebench("study", file, "--root", house, "--cache", cache, cwd=house)
+    project = make_project(tmp_path, "alpha")
+    file = write_study(project, study({"engine": "alpha"}, device="cuda"))
+    done = enginebench("study", file, "--root", project, "--cache", cache, cwd=project)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "expected an NVIDIA GPU for this study, found none" in line

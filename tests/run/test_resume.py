@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from house import enginebench, make_house, study, write_study
+from project import enginebench, make_project, study, write_study
 
 from enginebench.base.errors import UserError
 from enginebench.record import files
@@ -13,63 +13,63 @@ ENGINES = ({"engine": "alpha"}, {"engine": "beta"})
 
 
 @pytest.fixture
-def house(tmp_path):
-    return make_house(tmp_path, "alpha", "beta")
+def project(tmp_path):
+    return make_project(tmp_path, "alpha", "beta")
 
 
-def run(house, cache, *options, **changes):
+def run(project, cache, *options, **changes):
     changes = {"workloads": study()["workloads"][:1], "trials": 2} | changes
-    file = write_study(house, study(*ENGINES, **changes))
-    where = ("--root", house, "--cache", cache)
-    return enginebench("study", file, *options, *where, cwd=house)
+    file = write_study(project, study(*ENGINES, **changes))
+    where = ("--root", project, "--cache", cache)
+    return enginebench("study", file, *options, *where, cwd=project)
 
 
-def directory(house):
-    (found,) = (house / "results").glob("*-test")
+def directory(project):
+    (found,) = (project / "results").glob("*-test")
     return found
 
 
-def started(house):
+def started(project):
     """The launches that were started, in order."""
-    rows = files.read_lines(directory(house) / "events.jsonl")
+    rows = files.read_lines(directory(project) / "events.jsonl")
     return [row["launch"] for row in rows if row["step"] == "up"]
 
 
-def verdicts(house):
-    data = json.loads((directory(house) / "derived" / "metrics_data.json").read_text())
+def verdicts(project):
+    data = json.loads((directory(project) / "derived" / "metrics_data.json").read_text())
     return [cell["verdict"] for cell in data["cells"]]
 
 
-def test_what_is_missing_or_has_failed_is_run_again_and_nothing_else(house, cache):
-    assert run(house, cache).returncode == 0
-    first = started(house)  # then a cell is lost ...
-    (directory(house) / "raw" / first[1] / "alone-c1" / "cell.json").unlink()
-    file = directory(house) / "raw" / first[2] / "launch.json"  # ... and one start had failed
+def test_what_is_missing_or_has_failed_is_run_again_and_nothing_else(project, cache):
+    assert run(project, cache).returncode == 0
+    first = started(project)  # then a cell is lost ...
+    (directory(project) / "raw" / first[1] / "alone-c1" / "cell.json").unlink()
+    file = directory(project) / "raw" / first[2] / "launch.json"  # ... and one start had failed
     failed = json.loads(file.read_text()) | {"failure": {"message": "gone", "log_tail": []}}
     file.write_text(json.dumps(failed))
-    done = run(house, cache, "--resume")
+    done = run(project, cache, "--resume")
     assert done.returncode == 0, done.stderr
     assert "2 engine starts are there" in done.stdout
-    assert started(house) == [*first, first[1], first[2]]
-    assert verdicts(house) == ["valid"] * 4
-    report = (directory(house) / "derived" / "report.md").read_text()
+    assert started(project) == [*first, first[1], first[2]]
+    assert verdicts(project) == ["valid"] * 4
+    report = (directory(project) / "derived" / "report.md").read_text()
     assert "cut off and gone on with (1)" in report
-    done = run(house, cache, "--resume")
+    done = run(project, cache, "--resume")
     assert "every engine start is there already" in done.stdout
-    assert len(started(house)) == 6
+    assert len(started(project)) == 6
 
 
-def test_a_study_whose_time_is_up_ends_between_two_engines_and_can_be_gone_on_with(house, cache):
-    done = run(house, cache, "--limit", "0")
+def test_a_study_whose_time_is_up_ends_between_two_engines_and_can_be_gone_on_with(project, cache):
+    done = run(project, cache, "--limit", "0")
     assert done.returncode == 3, done.stderr
     assert "time is up: 3 of 4 engine starts are left" in done.stdout
     assert "go on: the same command with --resume" in done.stdout
-    assert len(started(house)) == 1
-    assert not (directory(house) / "finished.json").exists()
-    done = run(house, cache, "--resume")
+    assert len(started(project)) == 1
+    assert not (directory(project) / "finished.json").exists()
+    done = run(project, cache, "--resume")
     assert done.returncode == 0, done.stderr
-    assert len(started(house)) == len(set(started(house))) == 4
-    assert verdicts(house) == ["valid"] * 4
+    assert len(started(project)) == len(set(started(project))) == 4
+    assert verdicts(project) == ["valid"] * 4
 
 
 FACTS = {

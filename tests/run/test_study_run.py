@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from house import (
+from project import (
     add_engine,
     enginebench,
-    make_house,
+    make_project,
     study,
     taken_port,
     wait_for_step,
@@ -31,48 +31,48 @@ LAUNCH = ["up", "ready", *["warm", "load", "record"] * 3, "down"]
 
 
 @pytest.fixture
-def house(tmp_path):
-    return make_house(tmp_path, "alpha", "beta")
+def project(tmp_path):
+    return make_project(tmp_path, "alpha", "beta")
 
 
-def run(house, cache, data, **options):
-    file = write_study(house, data)
-    return enginebench("study", file, "--root", house, "--cache", cache, cwd=house, **options)
+def run(project, cache, data, **options):
+    file = write_study(project, data)
+    return enginebench("study", file, "--root", project, "--cache", cache, cwd=project, **options)
 
 
-def result(house):
-    return files.latest(house / "results")
+def result(project):
+    return files.latest(project / "results")
 
 
-def steps(house):
-    return [row["step"] for row in files.read_lines(result(house) / "events.jsonl")]
+def steps(project):
+    return [row["step"] for row in files.read_lines(result(project) / "events.jsonl")]
 
 
-def derived(house):
-    return json.loads((result(house) / "derived" / "metrics_data.json").read_text())
+def derived(project):
+    return json.loads((result(project) / "derived" / "metrics_data.json").read_text())
 
 
-def problems(house, engine):
-    cells = [cell for cell in derived(house)["cells"] if cell["engine"] == engine]
+def problems(project, engine):
+    cells = [cell for cell in derived(project)["cells"] if cell["engine"] == engine]
     return [" ".join(cell["problems"]) for cell in cells]
 
 
-def engines_left(house):
-    """Processes of a double started from this house."""
+def engines_left(project):
+    """Processes of a double started from this project."""
     return [
         process
         for process in psutil.process_iter(["cmdline"])
-        if any(str(house) in word for word in process.info["cmdline"] or [])
+        if any(str(project) in word for word in process.info["cmdline"] or [])
     ]
 
 
-def test_an_engine_that_asks_for_it_is_given_a_model_without_an_end_and_no_other_is(house, cache):
-    launch_file = house / "beta" / "launch.yaml"
+def test_an_engine_that_asks_for_it_is_given_a_model_without_an_end_and_no_other_is(project, cache):
+    launch_file = project / "beta" / "launch.yaml"
     launch_file.write_text(launch_file.read_text() + "x-without-end-of-sequence: true\n")
-    done = run(house, cache, study(GOOD, {"engine": "beta"}, workloads=study()["workloads"][:1]))
+    done = run(project, cache, study(GOOD, {"engine": "beta"}, workloads=study()["workloads"][:1]))
     assert done.returncode == 0, done.stderr
     models = {}
-    for path in (result(house) / "raw").glob("*/launch.json"):
+    for path in (result(project) / "raw").glob("*/launch.json"):
         facts = json.loads(path.read_text())
         (flag,) = (word for word in facts["command"] if word.startswith("--model="))
         models[facts["engine"]] = Path(flag.removeprefix("--model="))
@@ -84,25 +84,25 @@ def test_an_engine_that_asks_for_it_is_given_a_model_without_an_end_and_no_other
     assert ends["beta"] == [] != ends["alpha"]
 
 
-def test_a_study_runs_every_step_in_order_and_every_cell_counts(house, cache):
-    done = run(house, cache, study(GOOD, {"engine": "beta"}, trials=2))
+def test_a_study_runs_every_step_in_order_and_every_cell_counts(project, cache):
+    done = run(project, cache, study(GOOD, {"engine": "beta"}, trials=2))
     assert done.returncode == 0, done.stderr
-    assert steps(house) == [*LAUNCH * 4, "finished"]
-    data = derived(house)
+    assert steps(project) == [*LAUNCH * 4, "finished"]
+    data = derived(project)
     assert len(data["cells"]) == 12
     assert all(cell["is_valid"] for cell in data["cells"])
-    for path in (result(house) / "raw").glob("*/*/requests.jsonl"):
+    for path in (result(project) / "raw").glob("*/*/requests.jsonl"):
         rows = [row for row in files.read_lines(path) if row["phase"] == "measured"]
         assert rows
         assert all(row["output_tokens"] == row["output_tokens_asked"] for row in rows)
         assert all(row["error"] is None for row in rows)
-    assert engines_left(house) == []
+    assert engines_left(project) == []
 
 
-def test_every_engine_and_trial_gets_the_same_prompts_and_none_twice(house, cache):
-    run(house, cache, study(GOOD, {"engine": "beta"}, trials=2))
+def test_every_engine_and_trial_gets_the_same_prompts_and_none_twice(project, cache):
+    run(project, cache, study(GOOD, {"engine": "beta"}, trials=2))
     seen = {}
-    for path in sorted((result(house) / "raw").glob("*/*/requests.jsonl")):
+    for path in sorted((result(project) / "raw").glob("*/*/requests.jsonl")):
         hashes = [row["prompt_sha256"] for row in files.read_lines(path)]
         assert len(set(hashes)) == len(hashes)
         seen.setdefault(path.parent.name, set()).add(tuple(hashes))
@@ -110,86 +110,86 @@ def test_every_engine_and_trial_gets_the_same_prompts_and_none_twice(house, cach
     assert all(len(versions) == 1 for versions in seen.values())
 
 
-def test_answers_are_compared_once_before_anything_is_measured(house, cache):
+def test_answers_are_compared_once_before_anything_is_measured(project, cache):
     asked = {"prompts": 2, "prompt_tokens": 24, "output_tokens": 6}
-    done = run(house, cache, study(GOOD, {"engine": "beta"}, trials=2, agreement=asked))
+    done = run(project, cache, study(GOOD, {"engine": "beta"}, trials=2, agreement=asked))
     assert done.returncode == 0, done.stderr
     first = ["up", "ready", "agree", *LAUNCH[2:]]
-    assert steps(house) == [*first * 2, *LAUNCH * 2, "finished"]
-    (found,) = derived(house)["agreement"]
+    assert steps(project) == [*first * 2, *LAUNCH * 2, "finished"]
+    (found,) = derived(project)["agreement"]
     assert (found["identical"], found["prompts"], found["unanswered"]) == (2, 2, 0)
-    rows = list(files.read_lines(result(house) / "raw/trial1_beta_default/agreement.jsonl.gz"))
+    rows = list(files.read_lines(result(project) / "raw/trial1_beta_default/agreement.jsonl.gz"))
     assert [len(row["token_ids"]) for row in rows] == [6, 6]
-    measured = result(house) / "raw/trial1_beta_default/alone-c1/requests.jsonl"
+    measured = result(project) / "raw/trial1_beta_default/alone-c1/requests.jsonl"
     prompts = {row["prompt_sha256"] for row in files.read_lines(measured)}
     assert not prompts & {row["prompt_sha256"] for row in rows}
 
 
-def test_the_report_is_rebuilt_from_raw_to_the_same_bytes(house, cache):
-    run(house, cache, study(GOOD, {"engine": "beta"}))
-    folder = result(house) / "derived"
+def test_the_report_is_rebuilt_from_raw_to_the_same_bytes(project, cache):
+    run(project, cache, study(GOOD, {"engine": "beta"}))
+    folder = result(project) / "derived"
     before = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert {"report.md", "report.html", "metrics_data.json", "metrics_summary.csv"} <= {
         str(path) for path in before
     }
     shutil.rmtree(folder)
-    done = enginebench("report", cwd=house)
+    done = enginebench("report", cwd=project)
     assert done.returncode == 0, done.stderr
     after = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert after == before
 
 
-def test_a_directory_placed_beside_the_others_is_an_engine(house, cache):
-    copy = house / "gamma"
-    shutil.copytree(house / "alpha", copy)
+def test_a_directory_placed_beside_the_others_is_an_engine(project, cache):
+    copy = project / "gamma"
+    shutil.copytree(project / "alpha", copy)
     launch = (copy / "launch.yaml").read_text()
     (copy / "launch.yaml").write_text(launch.replace("BEHAVIOUR:-normal", "BEHAVIOUR:-early-end"))
-    assert "gamma" in enginebench("engines", "--root", house, cwd=house).stdout
-    done = run(house, cache, study(GOOD, {"engine": "gamma"}))
+    assert "gamma" in enginebench("engines", "--root", project, cwd=project).stdout
+    done = run(project, cache, study(GOOD, {"engine": "gamma"}))
     assert done.returncode == 1
-    assert "gamma/default" in (result(house) / "derived" / "report.md").read_text()
-    assert all(text == "" for text in problems(house, "alpha"))
-    assert all("did not make exactly the tokens" in text for text in problems(house, "gamma"))
+    assert "gamma/default" in (result(project) / "derived" / "report.md").read_text()
+    assert all(text == "" for text in problems(project, "alpha"))
+    assert all("did not make exactly the tokens" in text for text in problems(project, "gamma"))
 
 
 def test_an_engine_that_dies_while_loading_is_shown_with_its_log_and_the_next_one_runs(
-    house, cache
+    project, cache
 ):
     bad = {"engine": "alpha", "settings": {"BEHAVIOUR": "dies-loading"}}
-    done = run(house, cache, study(bad, {"engine": "beta"}))
+    done = run(project, cache, study(bad, {"engine": "beta"}))
     assert done.returncode == 2
     assert "exit code 3 before it was ready" in done.stdout
     assert "fatal: the weights are not what they should be" in done.stdout
-    assert all("not run: alpha" in text for text in problems(house, "alpha"))
-    assert all(text == "" for text in problems(house, "beta"))
-    assert engines_left(house) == []
+    assert all("not run: alpha" in text for text in problems(project, "alpha"))
+    assert all(text == "" for text in problems(project, "beta"))
+    assert engines_left(project) == []
 
 
 @pytest.mark.slow
-def test_an_engine_that_never_gets_ready_ends_at_its_deadline_with_the_last_answer(house, cache):
+def test_an_engine_that_never_gets_ready_ends_at_its_deadline_with_the_last_answer(project, cache):
     bad = {"engine": "alpha", "settings": {"BEHAVIOUR": "never-ready"}}
-    done = run(house, cache, study(bad, ready_timeout_s=2))
+    done = run(project, cache, study(bad, ready_timeout_s=2))
     assert done.returncode == 2
     assert "not ready within 2 s" in done.stdout
     assert "HTTP 503 from /health" in done.stdout
-    assert engines_left(house) == []
+    assert engines_left(project) == []
 
 
-def test_an_engine_that_dies_in_a_cell_leaves_an_invalid_cell_and_the_study_goes_on(house, cache):
+def test_an_engine_that_dies_in_a_cell_leaves_an_invalid_cell_and_the_study_goes_on(project, cache):
     bad = {"engine": "alpha", "settings": {"BEHAVIOUR": "dies-in-cell"}}
-    done = run(house, cache, study(bad, {"engine": "beta"}))
+    done = run(project, cache, study(bad, {"engine": "beta"}))
     assert done.returncode == 1
-    cells = [cell for cell in derived(house)["cells"] if cell["engine"] == "alpha"]
+    cells = [cell for cell in derived(project)["cells"] if cell["engine"] == "alpha"]
     assert all("exit code 9" in cell["problems"][0] for cell in cells)
     assert "fatal: out of something" in cells[0]["log_tail"]
-    assert all(text == "" for text in problems(house, "beta"))
-    report = (result(house) / "derived" / "report.md").read_text()
+    assert all(text == "" for text in problems(project, "beta"))
+    report = (result(project) / "derived" / "report.md").read_text()
     assert "## Invalid and suspect cells" in report and "exit code 9" in report
 
 
-def test_a_port_in_use_is_one_line_that_names_the_port(house, cache):
+def test_a_port_in_use_is_one_line_that_names_the_port(project, cache):
     with taken_port() as port:
-        done = run(house, cache, study(GOOD, port=port))
+        done = run(project, cache, study(GOOD, port=port))
     assert done.returncode == 2
     assert f"port {port}: expected a free port" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -198,44 +198,44 @@ def test_a_port_in_use_is_one_line_that_names_the_port(house, cache):
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["up", "ready", "load"])
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_study_stops_its_engine_and_keeps_its_record(house, cache, step, sign):
+def test_an_interrupted_study_stops_its_engine_and_keeps_its_record(project, cache, step, sign):
     many = study(GOOD, trials=50)
-    process = run(house, cache, many, start=subprocess.Popen)
-    wait_for_step(house, step)
+    process = run(project, cache, many, start=subprocess.Popen)
+    wait_for_step(project, step)
     process.send_signal(sign)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert "interrupted" in errors
     assert "Traceback" not in errors
-    assert engines_left(house) == []
-    done = enginebench("report", cwd=house)
+    assert engines_left(project) == []
+    done = enginebench("report", cwd=project)
     assert done.returncode == 0, done.stderr
-    assert any("not run: the study ended before this cell" in t for t in problems(house, "alpha"))
+    assert any("not run: the study ended before this cell" in t for t in problems(project, "alpha"))
 
 
-def test_an_engine_does_not_outlive_a_harness_that_was_killed(house, cache):
-    process = run(house, cache, study(GOOD, trials=50), start=subprocess.Popen)
-    wait_for_step(house, "ready")
+def test_an_engine_does_not_outlive_a_harness_that_was_killed(project, cache):
+    process = run(project, cache, study(GOOD, trials=50), start=subprocess.Popen)
+    wait_for_step(project, "ready")
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 10
-    while engines_left(house) and time.monotonic() < deadline:
+    while engines_left(project) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert engines_left(house) == []
+    assert engines_left(project) == []
 
 
 @pytest.mark.slow
-def test_what_an_engine_of_a_killed_harness_had_started_is_ended_by_the_next_study(house, cache):
+def test_what_an_engine_of_a_killed_harness_had_started_is_ended_by_the_next_study(project, cache):
     dead = {leftovers.MARK: "1-0"}  # process 1 was not started at the beginning of time
     start = ["sh", "-c", "sleep 60 >/dev/null & echo $!"]  # its parent is gone at once
     orphan = int(subprocess.check_output(start, env=dict(os.environ) | dead, text=True))
-    done = run(house, cache, study(GOOD))
+    done = run(project, cache, study(GOOD))
     assert done.returncode == 0, done.stderr
     assert f"ended what a killed enginebench had left behind: sleep ({orphan})" in done.stdout
     assert not psutil.pid_exists(orphan)
 
 
-def test_a_full_disk_is_one_line_and_keeps_what_was_recorded(house, cache):
+def test_a_full_disk_is_one_line_and_keeps_what_was_recorded(project, cache):
     """A limit on the size of files stands in for the disk: the same OSError at the same place."""
 
     def limit():
@@ -243,33 +243,33 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_recorded(house, cache):
 
     big = study(GOOD)
     big["workloads"][1]["requests_per_stream"] = 12  # its requests.jsonl outgrows the limit
-    done = run(house, cache, big, preexec_fn=limit)
+    done = run(project, cache, big, preexec_fn=limit)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "cannot write" in line and "kept and readable" in line
-    kept = list((result(house) / "raw").glob("*/alone-c1/requests.jsonl"))
+    kept = list((result(project) / "raw").glob("*/alone-c1/requests.jsonl"))
     assert len(kept) == 1 and len(list(files.read_lines(kept[0]))) == 3
-    assert engines_left(house) == []
-    assert enginebench("report", cwd=house).returncode == 0
+    assert engines_left(project) == []
+    assert enginebench("report", cwd=project).returncode == 0
 
 
-def test_a_results_directory_that_cannot_be_written_is_one_line(house, cache):
-    (house / "results").write_text("a file in the way")
-    done = run(house, cache, study(GOOD))
+def test_a_results_directory_that_cannot_be_written_is_one_line(project, cache):
+    (project / "results").write_text("a file in the way")
+    done = run(project, cache, study(GOOD))
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "expected a directory for results, found something else" in line
 
 
-def test_a_token_in_the_environment_is_in_no_file_and_no_output(house, cache):
+def test_a_token_in_the_environment_is_in_no_file_and_no_output(project, cache):
     secret = "hf_" + "x7Kq" * 6
     env = os.environ | {"HF_TOKEN": secret}
-    done = run(house, cache, study(GOOD), env=env)
+    done = run(project, cache, study(GOOD), env=env)
     assert done.returncode == 0, done.stderr
     assert secret not in done.stdout + done.stderr
-    logs = list(result(house).rglob("server.log"))
+    logs = list(result(project).rglob("server.log"))
     assert "***" in logs[0].read_text()  # the double prints the token it was given
-    for path in result(house).rglob("*"):
+    for path in result(project).rglob("*"):
         assert path.is_dir() or secret.encode() not in path.read_bytes(), path
 
 
@@ -311,40 +311,40 @@ def test_a_token_in_the_environment_is_in_no_file_and_no_output(house, cache):
         ),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(house, cache, change, expected):
-    (house / "empty.txt").write_text("\n")
-    done = run(house, cache, study(GOOD) | change)
+def test_bad_input_is_one_line_and_exit_code_2(project, cache, change, expected):
+    (project / "empty.txt").write_text("\n")
+    done = run(project, cache, study(GOOD) | change)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert re.search(expected, line), line
-    assert not (house / "results").exists()
+    assert not (project / "results").exists()
 
 
 @pytest.mark.slow
-def test_a_missing_environment_is_built_first(house, tmp_path):
-    done = run(house, tmp_path / "no-cache", study(GOOD))
+def test_a_missing_environment_is_built_first(project, tmp_path):
+    done = run(project, tmp_path / "no-cache", study(GOOD))
     assert done.returncode == 0, done.stderr
     assert "installing its own Python environment" in done.stdout
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(house, tmp_path):
+def test_a_cache_that_cannot_be_written_is_one_line(project, tmp_path):
     (tmp_path / "in-the-way").write_text("")
-    done = run(house, tmp_path / "in-the-way", study(GOOD))
+    done = run(project, tmp_path / "in-the-way", study(GOOD))
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.slow
-def test_a_proxy_in_the_environment_is_not_asked_for_this_machine(house, cache):
+def test_a_proxy_in_the_environment_is_not_asked_for_this_machine(project, cache):
     env = os.environ | {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     env |= {"NO_PROXY": "", "no_proxy": ""}
-    done = run(house, cache, study(GOOD), env=env)
+    done = run(project, cache, study(GOOD), env=env)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_request_that_the_engine_refuses_ends_the_start_at_once(house, cache):
+def test_a_request_that_the_engine_refuses_ends_the_start_at_once(project, cache):
     bad = {"engine": "alpha", "settings": {"BEHAVIOUR": "refuses"}}
-    done = run(house, cache, study(bad, ready_timeout_s=600), timeout=60)
+    done = run(project, cache, study(bad, ready_timeout_s=600), timeout=60)
     assert done.returncode == 2
     assert "it refused the study's first request (HTTP 400" in done.stdout
 
@@ -367,23 +367,23 @@ except KeyboardInterrupt:
     assert done.stdout.split() == ["held", "interrupted"], done.stderr
 
 
-def test_one_engine_is_benched_with_its_part_of_a_study(house, cache):
+def test_one_engine_is_benched_with_its_part_of_a_study(project, cache):
     part = {"engine": "beta", "workloads": ["alone"]}
-    write_study(house, study({"engine": "alpha", "variant": "a"}, part))
+    write_study(project, study({"engine": "alpha", "variant": "a"}, part))
     done = enginebench(
-        "bench", "beta", "--study", "test", "--root", house, "--cache", cache, cwd=house
+        "bench", "beta", "--study", "test", "--root", project, "--cache", cache, cwd=project
     )
     assert done.returncode == 0, done.stderr
-    assert {cell["label"] for cell in derived(house)["cells"]} == {"beta/default"}
-    ran = files.read_study(result(house))["study"]["workloads"]
+    assert {cell["label"] for cell in derived(project)["cells"]} == {"beta/default"}
+    ran = files.read_study(result(project))["study"]["workloads"]
     assert [workload["name"] for workload in ran] == ["alone"]  # none that nobody of it runs
 
 
-def test_an_engine_that_the_study_does_not_name_is_benched_with_its_defaults(house, cache):
-    add_engine(house, "delta")
-    write_study(house, study(GOOD))
+def test_an_engine_that_the_study_does_not_name_is_benched_with_its_defaults(project, cache):
+    add_engine(project, "delta")
+    write_study(project, study(GOOD))
     done = enginebench(
-        "bench", "delta", "--study", "test", "--root", house, "--cache", cache, cwd=house
+        "bench", "delta", "--study", "test", "--root", project, "--cache", cache, cwd=project
     )
     assert done.returncode == 0, done.stderr
-    assert {cell["label"] for cell in derived(house)["cells"]} == {"delta/default"}
+    assert {cell["label"] for cell in derived(project)["cells"]} == {"delta/default"}

@@ -1,15 +1,26 @@
-"""Requests in a dialect of ours sent to a server, and their answers read."""
+"""Requests sent to a server of a test, and their answers read."""
 
 import socket
 
-from house import ROOT
+from project import ROOT
 
 from enginebench.engines.address import Address
 from enginebench.engines.dialect import Ask
 from enginebench.engines.directory import load_engine
-from enginebench.load import event_loop, http1, request_record
+from enginebench.load import (
+    calibrate,
+    client_stats,
+    event_loop,
+    http1,
+    request_record,
+    spec,
+    workers,
+)
+from enginebench.load.scripted_server import Script
 
 ASK = Ask((1, 2, 3, 4, 5), "five tokens", 3)
+TOKENS = 4  # of each answer of the scripted server
+QUICK = Script(first_s=0.002, pace_s=0.001)
 DIALECT = load_engine(ROOT, "vllm").dialect
 
 
@@ -30,3 +41,31 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def play(count, streams, script=QUICK, processes=1, tokens=TOKENS, timeout_s=20.0, **more):
+    """A load on the scripted server.
+
+    Returns:
+        what the load brought back, its records, the server's account, the client's own figures.
+    """
+    with calibrate.serving(script) as server:
+        requests = [
+            http1.post(server.address, "/v1/completions", {"max_tokens": tokens}, f"{index}")
+            for index in range(count)
+        ]
+        sent = spec.Load(server.address, requests, streams, timeout_s=timeout_s, **more)
+        with workers.run(sent, processes) as taken:
+            records = calibrate.records_of(taken, tokens)
+            own = client_stats.figures(taken)
+        return taken, records, server.stop(), own
+
+
+def in_flight(records):
+    """The most requests in flight at once."""
+    steps = sorted([(r.sent_s, 1) for r in records] + [(r.end_s, -1) for r in records])
+    most = now = 0
+    for _, step in steps:
+        now += step
+        most = max(most, now)
+    return most

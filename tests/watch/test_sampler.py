@@ -3,10 +3,6 @@ import subprocess
 import sys
 import time
 
-import pytest
-
-from enginebench.base.errors import UserError
-from enginebench.plan import study_file
 from enginebench.watch.sampler import Pulse, family, process_sample
 
 
@@ -38,20 +34,6 @@ def test_a_pulse_that_never_beat_has_no_lateness():
     cost = pulse.cost()
     assert (cost["beats"], cost["missed"]) == (0, 0)
     assert (cost["late_s_mean"], cost["late_s_max"]) == (None, None)
-
-
-@pytest.mark.parametrize("interval_s", [0, 0.009, -1])
-def test_no_faster_than_a_hundred_times_a_second(interval_s):
-    data = {
-        "name": "a",
-        "engines": [{"engine": "one"}],
-        "workloads": [
-            {"name": "w", "prompt_tokens": 8, "output_tokens": 8, "concurrency": [1]},
-        ],
-    }
-    assert study_file.parse(data | {"sample_interval_s": 0.01}, "x").sample_interval_s == 0.01
-    with pytest.raises(UserError, match="sample_interval_s"):
-        study_file.parse(data | {"sample_interval_s": interval_s}, "x")
 
 
 def test_pss_is_read_where_asked_and_a_process_that_is_gone_is_none():

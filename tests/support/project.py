@@ -1,4 +1,4 @@
-"""A small house for tests: engine directories with doubles, prompts, a study."""
+"""A small project for tests: engine directories with doubles, prompts, a study."""
 
 import contextlib
 import shutil
@@ -45,7 +45,7 @@ def add_engine(root: Path, name: str) -> Path:
     return directory
 
 
-def make_house(root: Path, *engines: str) -> Path:
+def make_project(root: Path, *engines: str) -> Path:
     for name in engines:
         add_engine(root, name)
     shutil.copy(ROOT / "prompts.txt", root / "prompts.txt")
@@ -95,11 +95,11 @@ def enginebench(*arguments: object, cwd: Path, start: Any = subprocess.run, **op
     return start(command, cwd=cwd, **options)
 
 
-def wait_for_step(house: Path, step: str, seconds: float = 30) -> None:
-    """Until the first study of a house has come to a step of its events."""
+def wait_for_step(project: Path, step: str, seconds: float = 30) -> None:
+    """Until the first study of a project has come to a step of its events."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        files = list(house.glob("results/*/events.jsonl"))
+        files = list(project.glob("results/*/events.jsonl"))
         if files and f'"{step}"' in files[0].read_text():
             return
         time.sleep(0.02)

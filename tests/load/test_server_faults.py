@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import driving
 import pytest
 from driving import free_port
 
@@ -13,17 +14,9 @@ TOKENS = 6
 QUICK = {"first_s": 0.001, "pace_s": 0.0002}
 
 
-def play(script, count=40, streams=8, timeout_s=20.0, port=None):
+def play(script, count=40, streams=8, timeout_s=20.0):
     """The records of so many requests to a server that plays a script."""
-    with calibrate.serving(script) as server:
-        address = server.address if port is None else Address("127.0.0.1", port)
-        requests = [
-            http1.post(address, "/v1/completions", {"max_tokens": TOKENS}, f"{index}")
-            for index in range(count)
-        ]
-        sent = spec.Load(address, requests, streams, timeout_s=timeout_s)
-        with event_loop.run(sent) as taken:
-            return calibrate.records_of(taken, TOKENS)
+    return driving.play(count, streams, script, tokens=TOKENS, timeout_s=timeout_s)[1]
 
 
 def kinds(records):
@@ -77,13 +70,16 @@ def test_a_fault_in_any_framing_is_no_success(framing, fault):
 
 
 def test_ten_thousand_refused_connections_are_ten_thousand_records():
-    records = play(Script(), count=10_000, streams=64, port=free_port())
+    address = Address("127.0.0.1", free_port())
+    requests = [http1.post(address, "/", {}, f"{index}") for index in range(10_000)]
+    with event_loop.run(spec.Load(address, requests, 64)) as taken:
+        records = calibrate.records_of(taken, TOKENS)
     assert kinds(records) == {"refused": 10_000}
     assert all(record.sent_s is None for record in records)
 
 
 def test_a_server_that_stalls_beyond_the_timeout_is_given_up():
-    slow = Script(**QUICK, stall_every=3, stall_s=60)
+    slow = Script(**QUICK, stall_every=3, stall_s=3)
     records = play(slow, count=4, streams=2, timeout_s=0.5)
     assert kinds(records) == {"timeout": 4}
     assert {len(record.event_s) for record in records} == {3}

@@ -1,18 +1,16 @@
 """The rarer forms of the engines' answers: how each is read, wherever the network cuts it."""
 
 import dataclasses
-from array import array
 from pathlib import Path
 
 import pytest
+from builders import record_of
 from fake_server import HEAD, LAST_CHUNK, chunk
-from house import ROOT
+from project import ROOT
 
 from enginebench.check import findings as check
 from enginebench.engines.dialect import Ask
 from enginebench.engines.directory import load_engine
-from enginebench.load import request_record
-from enginebench.load.exchange import Exchange
 
 DATA = ROOT / "tests" / "data"
 ENGINES = ("baseline", "tgi", "trtllm", "vllm")
@@ -32,11 +30,7 @@ def response(file: Path) -> bytes:
 
 
 def read(engine, pieces, fault=None, kind=None):
-    took = Exchange(7, planned_s=0.25, sent_s=0.5, end_s=1e9, fault=fault, kind=kind)
-    took.arrival_s = array("d", range(1, len(pieces) + 1))
-    took.sizes = array("I", map(len, pieces))
-    took.kept = b"".join(pieces)
-    return request_record.read(took, DIALECTS[engine], ASK, phase="measured", request_id="r7")
+    return record_of(pieces, DIALECTS[engine], ASK, fault, kind, end_s=1e9)
 
 
 GOOD = {"error": None, "prompt_tokens": 5, "output_tokens": 4, "finish_reason": "length"}

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from house import enginebench, make_house, study, write_study
+from project import enginebench, make_project, study, write_study
 
 from enginebench.plan import prompts
 from enginebench.record import files
@@ -45,7 +45,7 @@ EXPECTED = {
 OVERALL = {"valid": 0, "suspect": 1, "invalid": 2}
 
 
-def run(house, cache, *behaviours, strict=False):
+def run(project, cache, *behaviours, strict=False):
     """Run one study with a variant of the double for each behaviour."""
     engines = [
         {"engine": "alpha", "variant": name, "settings": {"BEHAVIOUR": name}} for name in behaviours
@@ -57,26 +57,26 @@ def run(house, cache, *behaviours, strict=False):
         "concurrency": [2],
         "warmup_output_tokens": 2,
     }
-    file = write_study(house, study(*engines, workloads=[workload], scrape_interval_s=0.05))
+    file = write_study(project, study(*engines, workloads=[workload], scrape_interval_s=0.05))
     flags = ["--strict"] if strict else []
-    return enginebench("study", file, "--root", house, "--cache", cache, *flags, cwd=house)
+    return enginebench("study", file, "--root", project, "--cache", cache, *flags, cwd=project)
 
 
-def cells(house):
-    """The cells of the house's study by variant."""
-    file = files.latest(house / "results") / "derived" / "metrics_data.json"
+def cells(project):
+    """The cells of the project's study by variant."""
+    file = files.latest(project / "results") / "derived" / "metrics_data.json"
     return {cell["variant"]: cell for cell in json.loads(file.read_text())["cells"]}
 
 
-def raw(house, behaviour):
-    return files.latest(house / "results") / "raw" / f"trial1_alpha_{behaviour}" / "w-c2"
+def raw(project, behaviour):
+    return files.latest(project / "results") / "raw" / f"trial1_alpha_{behaviour}" / "w-c2"
 
 
 @pytest.fixture(scope="module")
 def all_faults(cache, tmp_path_factory):
     """One study with every fault: how it ended, and where it is."""
-    house = make_house(tmp_path_factory.mktemp("house"), "alpha")
-    return run(house, cache, *EXPECTED), house
+    project = make_project(tmp_path_factory.mktemp("project"), "alpha")
+    return run(project, cache, *EXPECTED), project
 
 
 def agree(findings, expected):
@@ -128,16 +128,16 @@ def test_every_word_of_the_double_is_one_token(embedded_model):
 
 @pytest.mark.parametrize(("strict", "code"), [(False, 0), (True, 1)])
 def test_a_suspect_cell_fails_a_study_only_if_it_is_strict(cache, tmp_path, strict, code):
-    house = make_house(tmp_path, "alpha")
-    done = run(house, cache, "several-silent", strict=strict)
+    project = make_project(tmp_path, "alpha")
+    done = run(project, cache, "several-silent", strict=strict)
     assert done.returncode == code, done.stderr
-    assert cells(house)["several-silent"]["verdict"] == "suspect"
+    assert cells(project)["several-silent"]["verdict"] == "suspect"
 
 
 def test_a_clock_that_jumps_is_found_in_the_recorded_times(cache, tmp_path):
-    house = make_house(tmp_path, "alpha")
-    assert run(house, cache, "normal").returncode == 0
-    directory = raw(house, "normal")
+    project = make_project(tmp_path, "alpha")
+    assert run(project, cache, "normal").returncode == 0
+    directory = raw(project, "normal")
     about = json.loads((directory / "cell.json").read_text())
     about["ended"]["wall_s"] += 5
     (directory / "cell.json").write_text(json.dumps(about))
@@ -147,9 +147,9 @@ def test_a_clock_that_jumps_is_found_in_the_recorded_times(cache, tmp_path):
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (directory / "requests.jsonl").write_text(text)
 
-    done = enginebench("report", cwd=house)
+    done = enginebench("report", cwd=project)
     assert "Traceback" not in done.stderr
-    cell = cells(house)["normal"]
+    cell = cells(project)["normal"]
     agree(
         cell["findings"],
         [
@@ -162,13 +162,13 @@ def test_a_clock_that_jumps_is_found_in_the_recorded_times(cache, tmp_path):
 
 
 def test_an_engine_that_runs_another_model_is_found_by_its_answers(cache, tmp_path):
-    house = make_house(tmp_path, "alpha", "beta")
+    project = make_project(tmp_path, "alpha", "beta")
     other = {"engine": "beta", "settings": {"BEHAVIOUR": "other-model"}}
     asked = {"prompts": 3, "prompt_tokens": 24, "output_tokens": 6}
-    file = write_study(house, study({"engine": "alpha"}, other, agreement=asked))
-    done = enginebench("study", file, "--root", house, "--cache", cache, "--strict", cwd=house)
+    file = write_study(project, study({"engine": "alpha"}, other, agreement=asked))
+    done = enginebench("study", file, "--root", project, "--cache", cache, "--strict", cwd=project)
     assert done.returncode == 1, done.stderr
-    directory = files.latest(house / "results")
+    directory = files.latest(project / "results")
     data = json.loads((directory / "derived" / "metrics_data.json").read_text())
     (found,) = data["agreement"]
     assert (found["label"], found["against"]) == ("beta/default", "alpha/default")

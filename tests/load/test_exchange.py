@@ -1,0 +1,21 @@
+"""What one request and its answer leave behind: stamps and bytes."""
+
+from array import array
+
+from enginebench.load.exchange import Spool, arrivals
+
+
+def test_kernel_stamps_become_times_of_our_clock_and_missing_ones_the_time_of_reading():
+    stamps = array("q", [100, 500_000_000, 0, 0]).tobytes()
+    read_s = array("d", [3.0, 4.0])
+    assert arrivals(stamps, read_s, -98_000_000_000) == (array("d", [2.5, 4.0]), 1)
+    assert arrivals(stamps, read_s, None) == (read_s, 0)
+
+
+def test_finished_responses_are_read_back_from_their_file():
+    spool = Spool()
+    kept = [spool.keep(bytearray(text)) for text in (b"first", b"", b"third")]
+    assert [found.read() for found in kept] == [b"first", b"", b"third"]
+    assert spool.path.stat().st_mode & 0o077 == 0
+    spool.close()
+    assert not spool.path.exists()

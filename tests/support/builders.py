@@ -1,0 +1,83 @@
+"""The values that several tests build: request rows, exchanges, model configs."""
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from enginebench.engines.dialect import Ask, Dialect
+from enginebench.load import request_record
+from enginebench.load.exchange import Exchange
+from enginebench.load.request_record import RequestRecord
+
+GIB = 1 << 30
+
+#: config.json of two published models, the fields that decide sizes.
+LLAMA_2_7B = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "intermediate_size": 11008,
+    "vocab_size": 32000,
+}
+LLAMA_3_8B = LLAMA_2_7B | {
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+}
+
+
+def request_row(index: int = 0, **changes: Any) -> dict[str, Any]:
+    """A good request: planned at 9 s, sent at 10; 4 tokens at 11, 12 and 16, the last two in one
+    event.
+    """
+    return {
+        "index": index,
+        "planned_s": 9.0,
+        "sent_s": 10.0,
+        "headers_s": 11.0,
+        "event_s": [11.0, 12.0, 16.0],
+        "event_tokens": [1, 1, 2],
+        "event_chars": [3, 2, 7],
+        "end_s": 16.5,
+        "text": f"answer {index}",
+        "text_tokens": 4,
+        "prompt_sha256": f"sha{index}",
+        "prompt_tokens_asked": 100,
+        "prompt_tokens": 100,
+        "output_tokens_asked": 4,
+        "output_tokens": 4,
+        "cached_tokens": None,
+        "finish_reason": "length",
+        "error": None,
+    } | changes
+
+
+def kv_row(
+    event_s: list[float], event_tokens: list[int | None], prompt: int = 10
+) -> dict[str, Any]:
+    """What a request's share of the KV cache follows from."""
+    return {
+        "event_s": event_s,
+        "event_tokens": event_tokens,
+        "prompt_tokens_asked": prompt,
+        "output_tokens_asked": 4,
+    }
+
+
+def record_of(
+    pieces: Sequence[bytes],
+    dialect: Dialect,
+    ask: Ask,
+    fault: str | None = None,
+    kind: str | None = None,
+    end_s: float = 9.0,
+) -> RequestRecord:
+    """The record of request 7, planned at 0.25 s and sent at 0.5, whose answer came in these
+    pieces at 1, 2, 3 ... s.
+    """
+    exchange = Exchange(7, planned_s=0.25, sent_s=0.5, end_s=end_s, fault=fault, kind=kind)
+    exchange.arrival_s = array("d", range(1, len(pieces) + 1))
+    exchange.sizes = array("I", map(len, pieces))
+    exchange.kept = b"".join(pieces)
+    return request_record.read(exchange, dialect, ask, phase="measured", request_id="r7")
