@@ -30,7 +30,7 @@ from enginebench.load import event_loop, http1
 from enginebench.load.request_record import read
 from enginebench.metrics.latency import cell_figures
 from enginebench.plan import models, prompts
-from enginebench.run.interrupts import signals_held
+from enginebench.run.interrupts import DeferredInterrupts
 from enginebench.run.ready import wait_ready
 from enginebench.watch.sampler import Watcher
 
@@ -97,7 +97,8 @@ def main(
     command = process.resolve(found_engine, settings, device, CACHE, choose_port(None))
     results: dict[float | None, list[tuple[float, dict[str, Any]]]] = {i: [] for i in INTERVALS_S}
     with tempfile.TemporaryDirectory() as name:
-        with signals_held():
+        interrupts = DeferredInterrupts()
+        with interrupts.defer():
             server = process.start(found_engine, command, Path(name))
         try:
             wait_ready(server, asks[0], 300)
@@ -108,8 +109,8 @@ def main(
                     results[interval_s].append(watched(server, asks, concurrency, interval_s))
                 print(f"round {turn + 1} of {rounds} done", file=sys.stderr)
         finally:
-            with signals_held() as hurried:
-                server.stop(hurried)
+            with interrupts.defer():
+                server.stop(interrupts.is_urgent)
     print_results(engine, results)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from enginebench.cli.app import kv_script
+from enginebench.cli.scripts import kv_script
 
 if __name__ == "__main__":
     kv_script(Path(__file__))

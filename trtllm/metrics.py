@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from enginebench.cli.app import bench_script
+from enginebench.cli.scripts import bench_script
 
 if __name__ == "__main__":
     bench_script(Path(__file__))

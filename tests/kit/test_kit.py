@@ -19,13 +19,13 @@ import yaml
 from project import ROOT, make_project, study, write_study
 
 from enginebench.base.errors import UserError
-from enginebench.cli import app
+from enginebench.cli.kit import kit as kit_verb
 from enginebench.engines import directory
-from enginebench.kit import pack as kit
+from enginebench.kit import pack, packages, parts
 from enginebench.plan import study_file
 
 STAND_IN = """#!/bin/sh
-# Stands for the kit's Python: notes how it was called, leaves results, ends as it is told.
+# Stands for the kit's Python: notes how it was called, leaves results, ends with the code asked.
 echo "$@" >> calls
 mkdir -p results/one
 echo "$(wc -l < calls)" > results/one/finished.json
@@ -47,13 +47,13 @@ def made(tmp_path):
     out = tmp_path / "kit"
     out.mkdir()
     manifest = {
-        "format": kit.FORMAT,
+        "format": pack.FORMAT,
         "study": "small",
         "file": "studies/small.yaml",
         "device": "cpu",
-        "python": kit.OUR_PYTHON,
+        "python": packages.OUR_PYTHON,
         "machine": platform.machine(),
-        "parts": kit.write_parts(tree, out, 4096),
+        "parts": parts.write_parts(tree, out, 4096),
     }
     (out / "kit.json").write_text(json.dumps(manifest))
     shutil.copy(ROOT / "src" / "enginebench" / "kit" / "host.py", out / "run.py")
@@ -80,13 +80,13 @@ def test_a_kit_is_joined_run_and_archived_with_one_command(made):
         assert file.extractfile("results/one/finished.json").read() == b"1\n"
 
 
-def test_called_again_it_goes_on_and_replaces_the_archive(made):
+def test_run_again_it_continues_and_replaces_the_archive(made):
     assert run(made).returncode == 0
     (made / "work" / "kit" / "code").write_text("3")
     done = run(made, "--limit", "5")
     assert done.returncode == 3
     assert "unpacked already" in done.stdout
-    assert "call this again to go on" in done.stdout
+    assert "run this again to continue" in done.stdout
     limit = calls(made)[1].split("--limit ")[1]
     assert 4.5 < float(limit) <= 5
     with tarfile.open(made / "results.tar.gz") as file:
@@ -169,12 +169,12 @@ def test_what_cannot_be_packed_is_one_line_and_leaves_nothing(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
     with pytest.raises(UserError, match=expected):
-        app.kit_command(**options, root=ROOT)
+        kit_verb(**options, root=ROOT)
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
     assert (tmp_path / "full" / "file").read_text() == "mine"
 
 
-TARGET = kit.Target("cpu", "3.99")
+TARGET = packages.Target("cpu", "3.99")
 
 
 def package(name, *requires, extras=()):
@@ -187,34 +187,42 @@ def test_what_pip_leaves_out_for_another_python_is_found():
         package("one", 'six; python_version > "3.50"', 'old; python_version < "3.50"', "Two_B>=1"),
         package("two.b", 'fast>=2; extra == "speed"', 'slow; extra == "other"', extras=["speed"]),
     ]
-    assert kit.unmet(installed, TARGET) == ["fast>=2", "six"]
-    assert kit.unmet([*installed, package("six"), package("Fast")], TARGET) == []
+    assert packages.unmet(installed, TARGET) == ["fast>=2", "six"]
+    assert packages.unmet([*installed, package("six"), package("Fast")], TARGET) == []
 
 
 @pytest.fixture
 def packed(tmp_path, monkeypatch):
     """Packs a study of one double; pip is not asked: each list of packages is a stand-in."""
     project = make_project(tmp_path / "project", "alpha")
-    for name in kit.SOURCES:
+    for name in pack.SOURCES:
         (project / name).mkdir() if name == "src" else (project / name).touch()
-    monkeypatch.setattr(kit, "_resolve", lambda *_: ["one==1"])
-    monkeypatch.setattr(kit, "_pip", lambda *_: None)
+    monkeypatch.setattr(packages, "resolve", lambda *_: ["one==1"])
+    monkeypatch.setattr(packages, "pip", lambda *_: None)
 
-    def pack(own=None, **changes):
+    def pack_study(lists=None, **changes):
         file = write_study(project, study({"engine": "alpha"}, **changes))
         found = study_file.load(file)
         engines = {"alpha": directory.load_engine(project, "alpha")}
         out = tmp_path / "out"
-        own = own or {}
-        target = kit.Target("cpu", kit.OUR_PYTHON)
-        kit.pack(found, file, engines, project, out, target, 1 << 20, own, lambda text: None)
+        pack.pack(
+            found,
+            file,
+            engines,
+            root=project,
+            out=out,
+            target=packages.Target("cpu", packages.OUR_PYTHON),
+            part_bytes=1 << 20,
+            package_lists=lists or {},
+            log=lambda text: None,
+        )
         tree = tmp_path / "tree"
         joined = b"".join(path.read_bytes() for path in sorted(out.glob("part-*")))
         with tarfile.open(fileobj=io.BytesIO(joined)) as file:
             file.extractall(tree, filter="data")
         return tree
 
-    return pack
+    return pack_study
 
 
 def environment_of(tree):
@@ -233,7 +241,7 @@ def test_a_packed_engine_takes_its_packages_from_the_wheels_alone(packed):
 
 def test_a_list_of_ones_own_is_packed_as_it_is(packed, tmp_path):
     (tmp_path / "mine.txt").write_text("# what the machine lacks\ntwo==2\n")
-    tree = packed(own={"alpha": tmp_path / "mine.txt"})
+    tree = packed(lists={"alpha": tmp_path / "mine.txt"})
     assert (tree / "wheels" / "alpha.txt").read_text() == "two==2\n"
     assert environment_of(tree)["uses_system_packages"]
 
@@ -254,7 +262,7 @@ def test_prompts_from_elsewhere_are_refused_and_nothing_is_left(packed, tmp_path
     with pytest.raises(UserError, match="by their path below"):
         packed(prompts={"path": str(tmp_path / "other.txt")})
     assert not (tmp_path / "out").exists()
-    assert not list(tmp_path.glob(f"{kit.WORK}*"))
+    assert not list(tmp_path.glob(f"{pack.WORK}*"))
 
 
 def test_an_interrupt_ends_the_study_once_and_keeps_what_is_there(made):
@@ -270,7 +278,7 @@ def test_an_interrupt_ends_the_study_once_and_keeps_what_is_there(made):
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "call this again to go on" in said
+    assert "run this again to continue" in said
     with tarfile.open(made / "results.tar.gz") as file:
         assert file.extractfile("results/begun").read() == b"1\n"  # interrupted once
 

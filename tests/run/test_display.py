@@ -1,4 +1,4 @@
-"""What is seen while a study runs: the live view, and events for machines."""
+"""What is seen while a study runs: the live view, and events for programs."""
 
 import io
 import json
@@ -40,8 +40,8 @@ def seen(show):
     return console.file.getvalue()
 
 
-def made(told=display.silent):
-    return Display(Console(file=io.StringIO()), 60.0, 4, told)
+def made(emit=display.ignore_events):
+    return Display(Console(file=io.StringIO()), 60.0, 4, emit)
 
 
 def test_the_live_view_says_what_client_and_engine_say(clock):
@@ -74,11 +74,11 @@ def test_what_an_engine_does_not_say_is_not_shown(clock):
 def test_the_rate_is_that_of_now_and_not_of_the_whole_cell(clock):
     rates = []
 
-    def told(event, **fields):
+    def emit(event, **fields):
         if event == "progress":
             rates.append(fields["tokens_per_s"])
 
-    show, live = made(told), Live()
+    show, live = made(emit), Live()
     show.cell("label", 8, live)
     for second in range(10):  # 100 pieces a second, then none
         clock.now_s += 1.0

@@ -15,7 +15,7 @@ from enginebench.engines import directory as launch
 from enginebench.engines.dialect import Ask
 from enginebench.hardware import machine
 from enginebench.launch import environment, process
-from enginebench.launch.server import choose_port, patiently
+from enginebench.launch.server import choose_port
 from enginebench.load import event_loop, http1
 from enginebench.load.request_record import read
 from enginebench.plan import models, prompts
@@ -63,7 +63,7 @@ def baseline(request, found, asks, tmp_path_factory):
         wait_ready(server, asks[0], 300)
         yield server
     finally:
-        server.stop(patiently)
+        server.stop(lambda: False)
 
 
 def complete(server, **body):

@@ -1,4 +1,4 @@
-"""Going on with a study that was cut off, and ending one when its time is up."""
+"""Resuming a study that was interrupted, and ending one when its time is up."""
 
 import json
 
@@ -49,21 +49,21 @@ def test_what_is_missing_or_has_failed_is_run_again_and_nothing_else(project, ca
     file.write_text(json.dumps(failed))
     done = run(project, cache, "--resume")
     assert done.returncode == 0, done.stderr
-    assert "2 engine starts are there" in done.stdout
+    assert "2 of 4 engine starts complete" in done.stdout
     assert started(project) == [*first, first[1], first[2]]
     assert verdicts(project) == ["valid"] * 4
     report = (directory(project) / "derived" / "report.md").read_text()
     assert "cut off and gone on with (1)" in report
     done = run(project, cache, "--resume")
-    assert "every engine start is there already" in done.stdout
+    assert "every engine start is complete" in done.stdout
     assert len(started(project)) == 6
 
 
-def test_a_study_whose_time_is_up_ends_between_two_engines_and_can_be_gone_on_with(project, cache):
+def test_a_study_whose_time_is_up_ends_between_two_engines_and_can_be_resumed(project, cache):
     done = run(project, cache, "--limit", "0")
     assert done.returncode == 3, done.stderr
-    assert "time is up: 3 of 4 engine starts are left" in done.stdout
-    assert "go on: the same command with --resume" in done.stdout
+    assert "time is up: 3 of 4 engine starts remain" in done.stdout
+    assert "continue with: the same command with --resume" in done.stdout
     assert len(started(project)) == 1
     assert not (directory(project) / "finished.json").exists()
     done = run(project, cache, "--resume")
@@ -93,7 +93,7 @@ def written(results, name, **changes):
     return path
 
 
-def test_the_last_record_of_that_name_is_gone_on_with(tmp_path):
+def test_the_last_record_of_that_name_is_resumed(tmp_path):
     assert files.last(tmp_path, "test") is None
     written(tmp_path, "first")
     last = written(tmp_path, "a-last", started_at="2026-11-21T11:00:00")
@@ -120,9 +120,9 @@ def test_a_record_that_somebody_writes_is_left_alone(tmp_path):
         ("GPUs", {"machine": FACTS["machine"] | {"gpus": [{"name": "another"}]}}),
     ],
 )
-def test_a_record_of_something_else_is_not_gone_on_with(tmp_path, what, change):
+def test_a_record_of_something_else_is_not_resumed(tmp_path, what, change):
     directory = written(tmp_path, "one")
     resume.require_same(directory, FACTS | {"started_at": "later"})
-    with pytest.raises(UserError, match=f"expected to go on with the same {what}, found") as error:
+    with pytest.raises(UserError, match=f"expected the same {what} as in the record") as error:
         resume.require_same(directory, FACTS | change)
     assert "start anew without --resume" in error.value.message

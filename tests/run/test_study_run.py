@@ -349,14 +349,14 @@ def test_a_request_that_the_engine_refuses_ends_the_start_at_once(project, cache
     assert "it refused the study's first request (HTTP 400" in done.stdout
 
 
-def test_an_interrupt_is_put_off_while_signals_are_held_even_with_other_threads():
+def test_an_interrupt_is_deferred_until_the_block_ends_even_with_other_threads():
     code = """
 import signal, threading, time
-from enginebench.run import interrupts
+from enginebench.run.interrupts import DeferredInterrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread(target=time.sleep, args=(0.5,), daemon=True).start()
 try:
-    with interrupts.signals_held():
+    with DeferredInterrupts().defer():
         signal.raise_signal(signal.SIGINT)
         print("held")
     print("not reached")

@@ -1,10 +1,10 @@
 """Run a kit on a machine without a network: join its parts, verify, install, measure, archive.
 
     python3 run.py                  everything, from the parts to results.tar.gz
-    python3 run.py --limit 20       the same in at most about 20 minutes; call it again to go on
+    python3 run.py --limit 20       the same in at most about 20 minutes; run it again to continue
 
-Made by `enginebench kit`. Asks no network and no package index. Every step that is done is not done
-again, so it can be interrupted at any time and called again. Exit code: that of the study, 3 if
+Packed by `enginebench kit`. It uses no network and no package index. It does no complete step
+again, so you can interrupt it at any time and run it again. Exit code: that of the study; 3 if
 time was up before its end, 130 if interrupted, 2 if the kit cannot be used as it is.
 """
 
@@ -29,6 +29,7 @@ from typing import Any, BinaryIO, NoReturn
 FORMAT = 1
 CHUNK = 1 << 20
 GRACE_S = 120  # after the limit, for the last engine's end and the report; then it is interrupted
+USER_ERROR = 2  # this and the next two: as in cli/exit_codes.py, which is not here
 TIME_IS_UP = 3
 INTERRUPTED = 130
 
@@ -48,32 +49,32 @@ def main() -> None:
     manifest = read_manifest(kit)
     try:
         lock = hold(work)
-        house = unpack(kit, manifest, work)
-        install(house)
+        project = unpack(kit, manifest, work)
+        install(project)
         left_s = (
             None if options.limit is None else options.limit * 60 + started_s - time.monotonic()
         )
-        code = run_study(house, manifest, left_s, lock)
-        archive = pack_results(house, kit if os.access(kit, os.W_OK) else work)
+        code = run_study(project, manifest, left_s, lock)
+        archive = pack_results(project, kit if os.access(kit, os.W_OK) else work)
     except KeyboardInterrupt:
-        say("interrupted; call this again to go on")
+        log("interrupted; run this again to continue")
         sys.exit(INTERRUPTED)
     except OSError as error:
-        stop(f"cannot go on ({error}); make room, or give --into; what is there is in {work}")
-    say(f"results: {archive} ({archive.stat().st_size / 2**20:.1f} MiB)")
+        fail(f"cannot continue ({error}); free some space, or give --into; {work} is kept")
+    log(f"results: {archive} ({archive.stat().st_size / 2**20:.1f} MiB)")
     if code in (TIME_IS_UP, INTERRUPTED):
-        say("not all of it is measured yet: call this again to go on")
+        log("the study is not complete: run this again to continue")
     sys.exit(code)
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(f"kit: {text}", flush=True)
 
 
-def stop(text: str) -> NoReturn:
-    """A person's mistake, or a damaged kit: one line."""
+def fail(text: str) -> NoReturn:
+    """End with one line: a user's mistake, or a damaged kit."""
     print(f"kit: {text}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(USER_ERROR)
 
 
 def read_manifest(kit: Path) -> Manifest:
@@ -81,57 +82,57 @@ def read_manifest(kit: Path) -> Manifest:
     try:
         manifest: Manifest = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        stop(f"{file}: expected the kit's manifest, found: {error}; copy it here again")
+        fail(f"{file}: expected the kit's manifest, found: {error}; copy it here again")
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     wanted = manifest.get("python")
     if wanted != here:
-        stop(
+        fail(
             f"expected Python {wanted}, for which this kit is, found {here}; run: python{wanted} …"
         )
     for name, value in (("format", FORMAT), ("machine", platform.machine())):
         if manifest.get(name) != value:
-            stop(f"{file}: expected {name} {value}, found {manifest.get(name)}; pack it for that")
+            fail(f"{file}: expected {name} {value}, found {manifest.get(name)}; pack it for that")
     return manifest
 
 
 def hold(work: Path) -> BinaryIO:
-    """See to it that nobody else works there, as long as the file is open anywhere."""
+    """Lock the working directory for as long as the file is open anywhere."""
     work.mkdir(parents=True, exist_ok=True)
     lock = (work / ".lock").open("wb")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        stop(f"{work}: expected nobody at work there, found this kit running; wait for its end")
+        fail(f"{work}: expected it to be free, found this kit running there; wait for its end")
     except OSError:  # a file system that has no locks
         pass
     return lock
 
 
 def unpack(kit: Path, manifest: Manifest, work: Path) -> Path:
-    """Join the parts into a directory of ``work``, each verified on the way; whole or not at all.
+    """Join the parts into a directory of ``work``, each verified on the way; all or nothing.
 
     Returns:
         That directory.
     """
-    house = work / "kit"
-    mark = house / ".unpacked"
+    project = work / "kit"
+    mark = project / ".unpacked"
     identity = hashlib.sha256(json.dumps(manifest["parts"]).encode()).hexdigest()
     if mark.exists() and mark.read_text() == identity:
-        say("unpacked already")
-        return house
-    if house.exists():
-        stop(f"{house}: expected this kit unpacked, found something else; remove it or give --into")
+        log("unpacked already")
+        return project
+    if project.exists():
+        fail(f"{project}: expected this kit, found something else; remove it or give --into")
     missing = [part["name"] for part in manifest["parts"] if not (kit / part["name"]).exists()]
     if missing:
-        stop(f"{len(missing)} parts are missing ({', '.join(missing[:5])}); copy them here")
+        fail(f"{len(missing)} parts are missing ({', '.join(missing[:5])}); copy them here")
     half = work / ".part"
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir()
     size = sum(part["bytes"] for part in manifest["parts"])
     free = shutil.disk_usage(half).free
     if free < size:
-        stop(f"{half}: expected {size / 2**30:.1f} GiB free, found {free / 2**30:.1f}; use --into")
-    say(f"joining and verifying {len(manifest['parts'])} parts, {size / 2**20:.0f} MiB ...")
+        fail(f"{half}: expected {size / 2**30:.1f} GiB free, found {free / 2**30:.1f}; use --into")
+    log(f"joining and verifying {len(manifest['parts'])} parts, {size / 2**20:.0f} MiB ...")
     joined = Joined(kit, manifest["parts"])
     try:
         with tarfile.open(fileobj=joined, mode="r|") as file:
@@ -141,10 +142,10 @@ def unpack(kit: Path, manifest: Manifest, work: Path) -> Path:
         joined.drain()
     except tarfile.TarError as error:
         joined.drain()  # a part that is damaged is named
-        stop(f"the kit cannot be unpacked ({error}); pack it again")
+        fail(f"the kit cannot be unpacked ({error}); pack it again")
     (half / mark.name).write_text(identity)
-    half.rename(house)
-    return house
+    half.rename(project)
+    return project
 
 
 class Joined(io.RawIOBase):
@@ -182,21 +183,21 @@ class Joined(io.RawIOBase):
     def _check(self, part: dict[str, Any]) -> None:
         found = self._digest.hexdigest()
         if found != part["sha256"]:
-            stop(
+            fail(
                 f"{part['name']}: expected sha256 {part['sha256'][:16]}…, found {found[:16]}…; "
                 "copy this part again"
             )
 
 
-def install(house: Path) -> None:
+def install(project: Path) -> None:
     """The harness, from the kit's wheels alone. Engines get theirs when the study starts."""
-    home = house / ".venv"
+    home = project / ".venv"
     mark = home / ".complete"
     if mark.exists():
         return
-    say("installing the harness ...")
+    log("installing the harness ...")
     shutil.rmtree(home, ignore_errors=True)
-    wheels = house / "wheels"
+    wheels = project / "wheels"
     where = ["--no-index", "--no-deps", "--find-links", str(wheels)]
     pip = [str(home / "bin" / "python"), "-m", "pip", "install", "-q", *where]
     for call in (
@@ -204,31 +205,31 @@ def install(house: Path) -> None:
         [*pip, "-r", str(wheels / "enginebench.txt")],
     ):
         if subprocess.run(call, env=environment()).returncode:
-            stop(f"{' '.join(call[:4])} ... failed, see above (Debian: apt install python3-venv)")
+            fail(f"{' '.join(call[:4])} ... failed, see above (Debian: apt install python3-venv)")
     mark.touch()
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what would lead pip elsewhere, and without tokens: there is no hub to ask."""
+    """Ours, without what leads pip to an index, and without tokens, as there is no hub to ask."""
     left_out = ("PIP_", "PYTHONPATH", "HF_TOKEN", "WANDB_API_KEY")
     kept = {name: v for name, v in os.environ.items() if not name.startswith(left_out)}
     quiet = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     return kept | quiet | {"HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
 
 
-def run_study(house: Path, manifest: Manifest, left_s: float | None, lock: BinaryIO) -> int:
-    """The study, gone on with if it was begun; its exit code."""
-    python = str(house / ".venv" / "bin" / "python")
+def run_study(project: Path, manifest: Manifest, left_s: float | None, lock: BinaryIO) -> int:
+    """Run the study, or resume it; its exit code."""
+    python = str(project / ".venv" / "bin" / "python")
     call = [python, "-m", "enginebench", "study", manifest["file"], "--runner", "process"]
     call += ["--resume", "--profile", "gpu" if manifest["device"] == "cuda" else "cpu"]
     if left_s is not None:
         call += ["--limit", f"{max(left_s, 0) / 60:.2f}"]
-    say(f"running the study {manifest['study']} ...")
-    asked: list[int] = []  # signals that came
+    log(f"running the study {manifest['study']} ...")
+    interrupts: list[int] = []
     running: list[subprocess.Popen[bytes]] = []
 
     def forward(number: int, frame: object) -> None:
-        asked.append(number)
+        interrupts.append(number)
         for process in running:
             process.send_signal(signal.SIGINT)
 
@@ -237,29 +238,29 @@ def run_study(house: Path, manifest: Manifest, left_s: float | None, lock: Binar
             signal.signal(number, forward)
     # In a session of its own: a terminal's Ctrl-C reaches it once, from here. It holds the lock.
     study = subprocess.Popen(
-        call, cwd=house, env=environment(), start_new_session=True, pass_fds=[lock.fileno()]
+        call, cwd=project, env=environment(), start_new_session=True, pass_fds=[lock.fileno()]
     )
     running.append(study)
-    if asked:
+    if interrupts:
         study.send_signal(signal.SIGINT)
     try:
         return study.wait(None if left_s is None else max(left_s, 0) + GRACE_S)
     except subprocess.TimeoutExpired:
-        say("time is up: stopping the engine that is running")
+        log("time is up: stopping the engine that is running")
         study.send_signal(signal.SIGINT)
         study.wait()
-    if any((house / "results").glob("*/study.json")):
-        subprocess.run([python, "-m", "enginebench", "report"], cwd=house, env=environment())
+    if any((project / "results").glob("*/study.json")):
+        subprocess.run([python, "-m", "enginebench", "report"], cwd=project, env=environment())
     return TIME_IS_UP
 
 
-def pack_results(house: Path, place: Path) -> Path:
+def pack_results(project: Path, place: Path) -> Path:
     """All results as one archive in ``place``; the one before is replaced."""
     archive = place / "results.tar.gz"
     part = archive.with_name(f"{archive.name}.part")
     with tarfile.open(part, "w:gz") as file:
-        if (house / "results").exists():
-            file.add(house / "results", "results")
+        if (project / "results").exists():
+            file.add(project / "results", "results")
     part.replace(archive)
     return archive
 

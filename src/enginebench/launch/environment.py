@@ -17,8 +17,7 @@ from filelock import FileLock
 
 from enginebench.base.errors import UserError
 from enginebench.engines.directory import Engine
-
-LOG_TAIL_LINES = 12
+from enginebench.launch.server import LOG_TAIL_LINES
 
 
 def directory(engine: Engine, device: str, cache: Path) -> Path:

@@ -12,8 +12,8 @@ from enginebench.base.redaction import redact
 from enginebench.engines.directory import Engine, interpolate
 from enginebench.launch.compose import Project
 from enginebench.launch.docker_daemon import DOCKER_ERRORS, Docker
+from enginebench.launch.server import LOG_TAIL_LINES
 
-LOG_TAIL_LINES = 12
 SAY_EVERY_S = 10.0
 
 

@@ -47,11 +47,6 @@ class Server:
         return redact(self.log_text()).splitlines()[-LOG_TAIL_LINES:]
 
 
-def patiently() -> bool:
-    """For ``Server.stop``: nobody is in a hurry."""
-    return False
-
-
 def choose_port(wanted: int | None) -> int:
     """The wanted port if it is free, or any free one.
 

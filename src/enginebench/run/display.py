@@ -1,6 +1,6 @@
-"""What is seen while a study runs: a live view on a terminal, plain lines elsewhere, events.
+"""What a study shows while it runs: a live view on a terminal, plain lines elsewhere, and events.
 
-Events are for machines (``--json``): one object a line, their fields in ``docs/events.md``.
+Events are for programs (``--json``): one object a line; ``docs/events.md`` lists their fields.
 """
 
 import json
@@ -29,17 +29,17 @@ LOOKS = 5  # the rate "now" is that since the fifth last look at the engine
 SHOWN = ("requests_running", "requests_waiting", "kv_used_ratio")
 GAUGES = (*SHOWN, "output_tokens_total")
 
-Tell = Callable[..., None]  # of an event: its name, and its fields
+Emit = Callable[..., None]  # takes an event's name, and its fields as keywords
 
 
-def silent(event: str, **fields: Any) -> None:
-    """Nobody reads the events."""
+def ignore_events(event: str, **fields: Any) -> None:
+    """For a study whose events nobody reads."""
 
 
-def json_lines(file: IO[str]) -> Tell:
-    """Events as lines of JSON, each written at once; a reader that goes away stops nothing."""
+def json_lines(file: IO[str]) -> Emit:
+    """Write each event as a line of JSON at once; a reader that goes away stops nothing."""
 
-    def tell(event: str, **fields: Any) -> None:
+    def emit(event: str, **fields: Any) -> None:
         try:
             file.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
             file.flush()
@@ -48,7 +48,7 @@ def json_lines(file: IO[str]) -> Tell:
             os.dup2(nowhere, file.fileno())
             os.close(nowhere)
 
-    return tell
+    return emit
 
 
 @dataclass(slots=True)
@@ -69,13 +69,13 @@ class _CellView:
     def tokens_per_s(self) -> float:
         """By the engine's own count over the last looks; 0 before the second one.
 
-        Where it has none, pieces received a second: about the tokens, as they are only counted
+        Where it has none, pieces received a second: about the tokens, which are counted only
         afterwards.
         """
         first_s, first_pieces, first = self.looks[0] if self.looks else (0.0, 0, None)
         last_s, last_pieces, last = self.looks[-1] if self.looks else (0.0, 0, None)
-        made = last_pieces - first_pieces if first is None or last is None else last - first
-        return made / (last_s - first_s) if last_s > first_s else 0.0
+        tokens = last_pieces - first_pieces if first is None or last is None else last - first
+        return tokens / (last_s - first_s) if last_s > first_s else 0.0
 
     def engine_text(self) -> str:
         running, waiting, used = (self.engine.get(name) for name in SHOWN)
@@ -95,10 +95,10 @@ class Display:
         console: Console,
         total_estimate_s: float = 0.0,
         cells: int = 0,
-        tell: Tell = silent,
+        emit: Emit = ignore_events,
     ) -> None:
         self.console = console
-        self._tell = tell
+        self._emit = emit
         self._total_s = total_estimate_s
         self._cells = cells
         self._cells_done = 0
@@ -137,7 +137,7 @@ class Display:
         self._event("cell_started", cell=label, requests=requests)
 
     def engine(self, gauges: Mapping[str, float | None]) -> None:
-        """What the engine just said of itself (``GAUGES``); comes about once a second."""
+        """Show the engine's latest metrics (``GAUGES``); comes about once a second."""
         if (view := self._cell) is None:
             return
         view.look(gauges)
@@ -162,7 +162,7 @@ class Display:
         self._advance(estimate_s)
 
     def skip(self, cells: int, estimate_s: float) -> None:
-        """These cells will not be run, or were before; nothing is learned about the pace."""
+        """These cells will not be run, or were run before; the pace does not count them."""
         self._cells_done += cells
         self._total_s -= estimate_s
         now_s = time.perf_counter()
@@ -181,7 +181,7 @@ class Display:
         self._last_done_s = time.perf_counter()
 
     def _event(self, event: str, **fields: Any) -> None:
-        self._tell(
+        self._emit(
             event,
             elapsed_s=round(time.perf_counter() - self._started_s, 3),
             left_s=round(self.left_s(), 1),

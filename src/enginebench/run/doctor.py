@@ -15,30 +15,36 @@ from enginebench.launch.server import HOST
 from enginebench.plan import models
 
 GIB = 1 << 30
-#: The images of the three engines that are pulled, unpacked, take tens of GiB on a GPU machine.
+#: What the images of a study's engines take unpacked, by device.
 IMAGES_GIB = {"cuda": 100, "cpu": 15}
 HUB_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """One thing that a study needs, and whether this machine has it."""
+
     what: str
-    found: str
+    state: str
     is_good: bool
     advice: str = ""  # one line; empty where nothing is lacking
 
 
 def examine(model: str, cache: Path) -> list[Finding]:
-    """Look at everything; ``model`` is that of the study that would run, ``cache`` where its
-    environments would be made."""
+    """Look at everything that a study needs.
+
+    Args:
+        model: that of the study that would run.
+        cache: where its environments would be built.
+    """
     docker = docker_daemon.connect()
     gpus = machine.gpus()
-    found = [_docker(docker), _compose(), _gpus(gpus)]
+    findings = [_docker(docker), _compose(), _gpus(gpus)]
     if gpus:
-        found.append(_gpu_in_docker(docker))
-    found.append(_disk(docker, "cuda" if gpus else "cpu", cache))
-    found += [_token(), _model(model), _ports()]
-    return found
+        findings.append(_gpu_in_docker(docker))
+    findings.append(_disk(docker, "cuda" if gpus else "cpu", cache))
+    findings += [_token(), _model(model), _ports()]
+    return findings
 
 
 def _docker(docker: Docker | str) -> Finding:
@@ -49,11 +55,11 @@ def _docker(docker: Docker | str) -> Finding:
 
 
 def _compose() -> Finding:
-    found = compose.find()
-    if found is None:
+    plugin = compose.find()
+    if plugin is None:
         advice = "install docker-compose-plugin (or docker-compose 1.29)"
         return Finding("compose", "none", False, advice)
-    return Finding("compose", f"{found.version} ({' '.join(found.argv)})", True)
+    return Finding("compose", f"{plugin.version} ({' '.join(plugin.argv)})", True)
 
 
 def _gpus(gpus: Sequence[Mapping[str, Any]]) -> Finding:
@@ -65,8 +71,8 @@ def _gpus(gpus: Sequence[Mapping[str, Any]]) -> Finding:
         return Finding("GPU", f"{names}; driver {gpus[0]['driver']}", True)
     error = nvml.error()
     if error:
-        return Finding("GPU", f"NVML fails: {error}", False, "mend the NVIDIA driver (nvidia-smi)")
-    advice = "without one, studies run on the CPU; TensorRT-LLM needs one"
+        return Finding("GPU", f"NVML fails: {error}", False, "repair the driver (nvidia-smi)")
+    advice = "without one, studies run on the CPU; some engines need one"
     return Finding("GPU", "none (no NVML library)", False, advice)
 
 
@@ -81,7 +87,7 @@ def _gpu_in_docker(docker: Docker | str) -> Finding:
 
 
 def _disk(docker: Docker | str, device: str, cache: Path) -> Finding:
-    """Free room where images go, or the engines' environments where there is no Docker."""
+    """Free space where images go, or the engines' environments where there is no Docker."""
     place = cache
     if not isinstance(docker, str) and Path(str(docker.info.get("DockerRootDir"))).exists():
         place = Path(str(docker.info["DockerRootDir"]))
@@ -105,10 +111,10 @@ def _token() -> Finding:
 
 def _model(name: str) -> Finding:
     what = f"model {name}"
-    if (made := models.design(name)) is not None:
-        return Finding(what, f"made here, {2 * made.shape.weights / 1e9:.1f} GB", True)
+    if (design := models.design(name)) is not None:
+        return Finding(what, f"generated locally, {2 * design.shape.weights / 1e9:.1f} GB", True)
     if Path(name).expanduser().exists():
-        return Finding(what, "a directory here", True)
+        return Finding(what, "a local directory", True)
     from huggingface_hub import HfApi
 
     try:

@@ -1,37 +1,42 @@
-"""Ctrl-C and SIGTERM: put off where they must not break in."""
+"""Ctrl-C and SIGTERM: deferred where they must not break in."""
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-_put_off: list[int] = []  # by the last block
 
 
-@contextlib.contextmanager
-def signals_held() -> Iterator[Callable[[], bool]]:
-    """Put off Ctrl-C and SIGTERM until the block has ended.
+class DeferredInterrupts:
+    """The interrupts that arrive while one engine starts and stops."""
 
-    An interrupt that arrives while a process is being forked is lost (Python ignores what its
-    at-fork hooks raise); one that arrives while an engine is being stopped would leave it running.
-    Handlers are replaced, not signals blocked: a mask holds for one thread only, and a display has
-    a thread of its own.
+    def __init__(self) -> None:
+        self._arrived: list[int] = []  # during the block that runs, or the last one
+        self._was_repeated = False  # several arrived during the block before that
 
-    Yields:
-        a function that says whether someone is in a hurry: another interrupt has arrived since the
-        one that led here.
-    """
-    arrived: list[int] = []
-    is_hurried = len(_put_off) > 1  # two while the block before was run
-    before = {
-        number: signal.signal(number, lambda number, _: arrived.append(number))
-        for number in _INTERRUPTS
-    }
-    try:
-        yield lambda: bool(is_hurried or arrived)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        _put_off[:] = arrived
-        if arrived:
-            signal.raise_signal(arrived[0])
+    @contextlib.contextmanager
+    def defer(self) -> Iterator[None]:
+        """Defer Ctrl-C and SIGTERM until the block has ended; then the first of them is raised.
+
+        An interrupt that arrives while a process is being forked is lost (Python ignores what its
+        at-fork hooks raise); one that arrives while an engine is being stopped would leave it
+        running. Handlers are replaced, not signals blocked: a mask holds for one thread only, and
+        a display has a thread of its own.
+        """
+        self._was_repeated = len(self._arrived) > 1
+        self._arrived = []
+        before = {number: signal.signal(number, self._record) for number in _INTERRUPTS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self._arrived:
+                signal.raise_signal(self._arrived[0])
+
+    def is_urgent(self) -> bool:
+        """Whether another interrupt has arrived since the one that led to this block."""
+        return self._was_repeated or bool(self._arrived)
+
+    def _record(self, number: int, frame: object) -> None:
+        self._arrived.append(number)

@@ -1,4 +1,4 @@
-"""What a study runs as where nobody says: chosen by what the machine has, with the reason."""
+"""The default study and runner: chosen by what the machine has, with the reason."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from enginebench.hardware import machine
 from enginebench.launch import compose, docker_daemon
 
 Runner = Literal["container", "process"]
-#: By device and runner. Two of the four engines run in containers only, so a GPU without Docker has
-#: a study of the other two.
+#: By device and runner. Some engines run in containers only, so a GPU without Docker has a study
+#: of the others.
 STUDIES: Mapping[tuple[str, Runner], str] = {
     ("cuda", "container"): "gpu",
     ("cuda", "process"): "gpu-llama-2-7b",
@@ -21,6 +21,8 @@ PLACES = {"container": "containers", "process": "processes of their own"}
 
 @dataclass(frozen=True, slots=True)
 class Profile:
+    """What a study runs on this machine, and as what."""
+
     device: str  # "cuda" or "cpu"
     runner: Runner
     study: str  # the name of the study that is run where none is named
@@ -31,25 +33,25 @@ def choose(device: str = "", runner: str = "") -> Profile:
     """The profile of this machine.
 
     Args:
-        device: "cuda" or "cpu", if that is settled already.
-        runner: "container" or "process", if that is.
+        device: "cuda" or "cpu" if the person asks for one; empty: what the machine has.
+        runner: "container" or "process" if the person asks for one; empty: containers if possible.
     """
     gpus = machine.gpus()
-    here = "cuda" if gpus else "cpu"
+    present = "cuda" if gpus else "cpu"
     parts = [f"found {gpus[0]['name']}" if gpus else "no GPU found"]
-    if device not in ("", here):
+    if device not in ("", present):
         parts.append(f"{device} asked for")
     if runner:
         chosen: Runner = "container" if runner == "container" else "process"
         parts.append(f"engines run in {PLACES[chosen]}, as asked for")
     else:
-        chosen, reason = _runner(device or here)
+        chosen, reason = _runner(device or present)
         parts += [reason, f"engines run in {PLACES[chosen]}"]
-    return Profile(device or here, chosen, STUDIES[device or here, chosen], ", ".join(parts))
+    return Profile(device or present, chosen, STUDIES[device or present, chosen], ", ".join(parts))
 
 
 def _runner(device: str) -> tuple[Runner, str]:
-    """Containers where they can be had, and what that was decided by."""
+    """Containers where they can run, and the reason."""
     docker = docker_daemon.connect()
     if isinstance(docker, str):
         return "process", f"no Docker ({docker})"

@@ -40,7 +40,7 @@ def wait_ready(server: Server, ask: Ask, deadline_s: float) -> float:
                 if first.status is not None and 400 <= first.status < 500:
                     raise EngineError(
                         f"{name}: it refused the study's first request ({first.error}); "
-                        "mend the study or the engine's settings; the end of its log:",
+                        "correct the study or the engine's settings; the end of its log:",
                         server.log_tail(),
                     )
         except requests.RequestException as error:

@@ -1,8 +1,7 @@
-"""Going on with a study: which record it is, and what of it still stands.
+"""Resuming a study: whether a record is of the same study, and which of its parts are complete.
 
-A start of an engine stands if it ended without a failure, the engine's death in a cell among them,
-and left every cell that was planned for it; what is left of any other is removed, and it is run
-again.
+A start of an engine is complete if it ended without a failure, no cell saw the engine die, and
+every planned cell was recorded. The rest is removed and run again.
 """
 
 import shutil
@@ -17,28 +16,29 @@ from enginebench.record import files
 
 
 @dataclass(frozen=True, slots=True)
-class There:
-    """What a record has already; by default: nothing."""
+class ResumeState:
+    """What a record has already, as ids of engine starts; by default: nothing."""
 
-    whole: frozenset[str] = frozenset()  # ids of the engine starts that stand
-    tried: frozenset[str] = frozenset()  # of those that were begun and do not
+    complete: frozenset[str] = frozenset()
+    attempted: frozenset[str] = frozenset()  # begun and not complete
 
 
 def require_same(directory: Path, now: Mapping[str, Any]) -> None:
-    """Whether the record is of the same study, work and machine.
+    """Refuse to resume a record of another study, other work or another machine.
 
     Args:
-        now: what ``study.json`` would say if the study were started anew.
+        now: what ``study.json`` would hold if the study were started anew.
 
     Raises:
-        UserError: it is not; says what differs.
+        UserError: they differ; names the first difference.
     """
     before = _identity(files.read_study(directory))
     for what, new in _identity(now).items():
         if (old := before[what]) != new:
             raise UserError(
-                f"{directory}: expected to go on with the same {what}, found {_short(old)} in the "
-                f"record and {_short(new)} now; start anew without --resume, or move it away"
+                f"{directory}: expected the same {what} as in the record that is resumed, found "
+                f"{_short(old)} in the record and {_short(new)} now; start anew without --resume, "
+                "or move the record away"
             )
 
 
@@ -61,29 +61,29 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def keep_whole(directory: Path, plan: Plan) -> There:
-    """The engine starts that stand are kept; the rest of the record's are removed.
+def keep_complete(directory: Path, plan: Plan) -> ResumeState:
+    """Keep the complete engine starts of a record and remove the others.
 
     If any is missing, the record no longer counts as finished.
     """
-    whole = frozenset(item.id for item in plan.launches if _stands(directory, item))
-    tried = frozenset(path.name for path in (directory / "raw").glob("*")) - whole
-    for name in tried:
+    complete = frozenset(item.id for item in plan.launches if _is_complete(directory, item))
+    attempted = frozenset(path.name for path in (directory / "raw").glob("*")) - complete
+    for name in attempted:
         shutil.rmtree(directory / "raw" / name)
-    if len(whole) < len(plan.launches):
+    if len(complete) < len(plan.launches):
         (directory / "finished.json").unlink(missing_ok=True)
-    return There(whole, tried)
+    return ResumeState(complete, attempted)
 
 
-def _stands(directory: Path, item: Launch) -> bool:
-    where = directory / "raw" / item.id
-    file = where / "launch.json"
+def _is_complete(directory: Path, item: Launch) -> bool:
+    launch = directory / "raw" / item.id
+    file = launch / "launch.json"
     return (
         file.exists()
-        and files.read_json(file).get("failure", "cut off") is None
-        and all(_is_whole(where / cell.id / "cell.json") for cell in item.cells)
+        and files.read_json(file).get("failure", "interrupted") is None
+        and all(_is_recorded(launch / cell.id / "cell.json") for cell in item.cells)
     )
 
 
-def _is_whole(cell: Path) -> bool:
+def _is_recorded(cell: Path) -> bool:
     return cell.exists() and not files.read_json(cell).get("engine_death")

@@ -24,11 +24,12 @@ from enginebench.metrics.latency import cell_figures
 from enginebench.plan import plan
 from enginebench.plan.plan import Cell, Launch
 from enginebench.record.files import Writer
+from enginebench.run.cell_requests import Work
 from enginebench.run.display import GAUGES, Display
-from enginebench.run.interrupts import signals_held
-from enginebench.run.prepare import Prepared, Work
+from enginebench.run.interrupts import DeferredInterrupts
+from enginebench.run.prepare import Prepared
 from enginebench.run.ready import wait_ready
-from enginebench.run.resume import There
+from enginebench.run.resume import ResumeState
 from enginebench.watch.sampler import Watcher, local_session
 
 SETTLE_S = 0.3  # engines publish their counters a moment after the last token
@@ -44,33 +45,33 @@ def run(
     prepared: Prepared,
     writer: Writer,
     show: Display,
-    there: There,
-    until_s: float = math.inf,
+    state: ResumeState,
+    deadline_s: float = math.inf,
 ) -> Outcome:
     """Run every launch of the plan; an engine that fails does not stop the others.
 
     If Docker has gone, no engine can be started any more: the rest is not run then.
 
     Args:
-        there: what the record has already. What failed before is tried again last, so that time
-            that is limited is not spent on it alone.
-        until_s: when to end at the latest, on the clock of the requests. A launch that is not
-            expected to end by then is left, and all after it; one is run in any case.
+        state: what the record has already. What failed before is tried again last, so that
+            limited time is not spent on it alone.
+        deadline_s: on the clock of ``time.perf_counter``. A launch that is not expected to end by
+            then is left, and all after it; one is run in any case.
     """
-    if there.whole:
+    if state.complete:
         names = ("clock", "calibration", "ceiling", "gpu_reached")
         writer.event("resumed", **{name: prepared.facts[name] for name in names})
     else:
         writer.write_json("study.json", prepared.facts)
     failed: list[str] = []
-    missing = [item for item in prepared.plan.launches if item.id not in there.whole]
-    missing.sort(key=lambda item: item.id in there.tried)
+    missing = [item for item in prepared.plan.launches if item.id not in state.complete]
+    missing.sort(key=lambda item: item.id in state.attempted)
     for item in prepared.plan.launches:
-        if item.id in there.whole:
+        if item.id in state.complete:
             show.skip(len(item.cells), plan.launch_estimate_s(item))
     for index, item in enumerate(missing):
         expected_s = plan.launch_estimate_s(item) * show.pace()
-        if index and time.perf_counter() + expected_s > until_s:
+        if index and time.perf_counter() + expected_s > deadline_s:
             return Outcome(tuple(failed), len(missing) - index)
         try:
             _run_launch(prepared, item, writer, show)
@@ -110,9 +111,10 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
     show.stage(f"{item.variant.label}, trial {item.trial}: starting the engine")
     writer.event("up", launch=item.id)
     server: Server | None = None
+    interrupts = DeferredInterrupts()
     try:
         device_free.wait(prepared.device, engine.name)
-        with signals_held():
+        with interrupts.defer():
             server = _start(prepared, engine, settings, item.id, directory)
         facts |= server.facts
         first = prepared.work[item.cells[0].id].warmup[0]
@@ -131,9 +133,9 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         facts["failure"] = {"message": error.message, "log_tail": list(error.details)}
         raise
     finally:
-        with signals_held() as hurried:
+        with interrupts.defer():
             if server is not None:
-                facts |= server.stop(hurried)
+                facts |= server.stop(interrupts.is_urgent)
                 if server.meters:
                     writer.write_lines(f"raw/{item.id}/container.jsonl", server.meters)
             writer.event("down", launch=item.id)
