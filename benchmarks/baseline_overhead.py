@@ -67,10 +67,10 @@ def over_http(
     finally:
         server.stop(lambda: False)
     rows = [
-        read(answer, dialect, ask, phase="measured", request_id="").to_json()
+        read(answer, dialect, ask, phase="measured", request_id="")
         for answer, ask in zip(answers, asks, strict=True)
     ]
-    assert all(row["error"] is None for row in rows), rows[0]["error"]
+    assert all(row.error is None for row in rows), rows[0].error
     return float(cell_figures(rows)["output_tokens_per_s"])
 
 

@@ -29,7 +29,7 @@ from enginebench.launch import environment, process
 from enginebench.launch.server import Server, choose_port
 from enginebench.load import event_loop, http1
 from enginebench.load.exchange import Exchange
-from enginebench.load.request_record import read
+from enginebench.load.request_record import RequestRecord, read
 from enginebench.metrics import other_tools, request_table
 from enginebench.plan import models, prompts
 from enginebench.run.ready import wait_ready
@@ -193,10 +193,10 @@ def ours(server: Server, asks: Sequence[Ask], concurrency: int) -> other_tools.P
 
 def _account(server: Server, seen: Sequence[Exchange], asks: Sequence[Ask]) -> other_tools.Printed:
     rows = [
-        read(exchange, server.engine.dialect, ask, phase="measured", request_id="").to_json()
+        read(exchange, server.engine.dialect, ask, phase="measured", request_id="")
         for exchange, ask in zip(seen, asks, strict=True)
     ]
-    errors = [row["error"] for row in rows if row["error"] is not None]
+    errors = [row.error for row in rows if row.error is not None]
     assert not errors, errors[0]
     return other_tools.vllm_bench_serve(request_table.gather(rows))
 
@@ -209,15 +209,21 @@ def by_our_formulas(result: Mapping[str, Any]) -> other_tools.Printed:
         for gap_s in result["itls"][index]:
             event_s.append(event_s[-1] + gap_s)
         rows.append(
-            {
-                "sent_s": start_s,
-                "event_s": event_s,
-                "event_tokens": [1] * len(event_s),
-                "event_chars": [1] * len(event_s),
-                "prompt_tokens": result["input_lens"][index],
-                "output_tokens": result["output_lens"][index],
-                "error": result["errors"][index] or None,
-            }
+            RequestRecord(
+                index,
+                "measured",
+                f"{index}",
+                "",
+                prompt_tokens_asked=result["input_lens"][index],
+                output_tokens_asked=result["output_lens"][index],
+                sent_s=start_s,
+                event_s=event_s,
+                event_tokens=[1] * len(event_s),
+                event_chars=[1] * len(event_s),
+                prompt_tokens=result["input_lens"][index],
+                output_tokens=result["output_lens"][index],
+                error=result["errors"][index] or None,
+            )
         )
     return other_tools.vllm_bench_serve(request_table.gather(rows), result["duration"])
 

@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,11 @@ def _drive(sent: Any, tokens: int, processes: int) -> dict[str, Any]:
     good = [record for record in records if record.error is None]
     return {
         "ttft_s": [r.event_s[0] - (r.sent_s or 0.0) for r in good],
-        "itl_s": inter_token_s(request_table.gather(r.to_json() for r in good)).tolist(),
+        "itl_s": inter_token_s(request_table.gather(good)).tolist(),
         "own": own,
         "memory_bytes": after - before,
         "parsed_tokens_per_s": sum(len(r.event_s) for r in records) / parse_s,
-        "records": [r.to_json() for r in records],
+        "records": [asdict(r) for r in records],
         "read_s": read_s,
     }
 

@@ -52,10 +52,10 @@ def rate(server: Server, asks: list[Ask], concurrency: int) -> float:
     ]
     answers = event_loop.run_closed_loop(server.address, bodies, concurrency, 600)
     rows = [
-        read(answer, dialect, ask, phase="measured", request_id="").to_json()
+        read(answer, dialect, ask, phase="measured", request_id="")
         for answer, ask in zip(answers, asks, strict=True)
     ]
-    assert all(row["error"] is None for row in rows), rows[0]["error"]
+    assert all(row.error is None for row in rows), rows[0].error
     return float(cell_figures(rows)["output_tokens_per_s"])
 
 

@@ -1,5 +1,7 @@
 """How long a report takes, and how much memory, by the number of requests: `make bench-report`.
 
+With ``ARGS=--write``: how fast requests are written, and what memory that takes.
+
 The record of one cell is made up (its times are random), then summarized and reported by the
 command line in a process of its own. Ten times the requests should take about ten times as long.
 """
@@ -7,6 +9,7 @@ command line in a process of its own. Ten times the requests should take about t
 import gzip
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,7 +23,9 @@ import numpy as np
 import orjson
 import typer
 
+from enginebench.load.request_record import RequestRecord
 from enginebench.plan import study_file
+from enginebench.record.files import Writer
 
 STREAMS = 256
 TOKENS = 100  # of every answer, one an event
@@ -28,12 +33,14 @@ PROMPT_TOKENS = 200
 TTFT_S, ITL_S = 0.2, 0.02  # means
 SCRAPE_S = 1.0
 MOST_BYTES = 4 << 30
+LEAST_TOKENS_PER_S = 1_000_000  # of the writer
+MOST_WRITER_BYTES = 300 << 20
 LINEAR = 1.5  # ten times the work may take so many times ten times as long
 CELL = f"many-c{STREAMS}"
 LAUNCH = "trial1_made_up"
 
 
-def write(directory: Path, requests: int) -> int:
+def write_record(directory: Path, requests: int) -> int:
     """The record of a study of one cell; bytes of its requests."""
     where = directory / "raw" / LAUNCH / CELL
     where.mkdir(parents=True)
@@ -143,18 +150,70 @@ def reported(directory: Path) -> tuple[float, int]:
     return taken_s, used.ru_maxrss * 1024
 
 
+def written(directory: Path, requests: int) -> tuple[float, int, int]:
+    """Write requests with the record's writer: seconds, bytes of the file, and bytes by which this
+    process grew. Few rows are made, and written again and again under other numbers."""
+    some = [RequestRecord(**row) for row in _rows(STREAMS)]
+
+    def rows() -> Iterator[RequestRecord]:
+        for index in range(requests):
+            row = some[index % STREAMS]
+            row.index = index
+            yield row
+
+    writer = Writer.create(directory, "scale")
+    writer.write_lines("warm.jsonl", some)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start_s = time.perf_counter()
+    writer.write_lines("requests.jsonl", rows())
+    taken_s = time.perf_counter() - start_s
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return taken_s, (writer.directory / "requests.jsonl").stat().st_size, grown * 1024
+
+
+def write_report(counts: list[int], directory: Path | None) -> None:
+    """Print how fast records of these sizes are written; exit code 1: too slow or too much."""
+    print("| requests | tokens | record | rows/s | tokens/s | MiB/s | memory grown by |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    is_fast = is_bounded = True
+    for count in counts:
+        place = Path(tempfile.mkdtemp(dir=directory))
+        try:
+            taken_s, size, grown = written(place, count)
+        finally:
+            shutil.rmtree(place)
+        print(
+            f"| {count:,} | {count * TOKENS:,} | {size / 2**20:,.0f} MiB | {count / taken_s:,.0f} "
+            f"| {count * TOKENS / taken_s:,.0f} | {size / 2**20 / taken_s:,.0f} "
+            f"| {grown / 2**20:.1f} MiB |",
+            flush=True,
+        )
+        is_fast = is_fast and count * TOKENS / taken_s >= LEAST_TOKENS_PER_S
+        is_bounded = is_bounded and grown < MOST_WRITER_BYTES
+    print(
+        f"at least {LEAST_TOKENS_PER_S:,} tokens/s: {is_fast}; "
+        f"bounded by {MOST_WRITER_BYTES >> 20} MiB: {is_bounded}"
+    )
+    if not (is_fast and is_bounded):
+        raise typer.Exit(1)
+
+
 def main(
     requests: Annotated[list[int] | None, typer.Argument(help="Requests of each record")] = None,
     directory: Annotated[Path | None, typer.Option(help="Where the records are made")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Time the writer, not the report")] = False,
 ) -> None:
     """Report made-up records of 10,000, 100,000 (and with an argument 1,000,000) requests."""
+    if write:
+        write_report(requests or [10_000, 100_000, 1_000_000], directory)
+        return
     print("| requests | tokens | record | report | peak memory |")
     print("|---:|---:|---:|---:|---:|")
     taken, is_bounded = [], True
     for count in requests or [10_000, 100_000]:
         made = Path(tempfile.mkdtemp(dir=directory)) / "scale"
         try:
-            size = write(made, count)
+            size = write_record(made, count)
             taken_s, peak_bytes = reported(made)
         finally:
             shutil.rmtree(made.parent)

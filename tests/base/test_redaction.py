@@ -43,3 +43,51 @@ def test_a_file_without_a_secret_is_left_untouched(tmp_path):
 
 def test_a_log_that_is_not_there_is_no_error(tmp_path):
     redaction.redact_file(tmp_path / "gone.log")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "KEY_PASSPHRASE", "AWS_CREDENTIALS", "A_CREDENTIAL", "GITHUB_PAT", "BASIC_AUTH",
+        "PGPASSWORD", "MYSQL_PWD", "HFTOKEN", "SSHPASS", "API-KEY", "MySecret",
+    ],
+)  # fmt: skip
+def test_a_name_that_marks_a_secret(name):
+    assert redaction.is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["PATH", "PWD", "OLDPWD", "MAX_NUM_BATCHED_TOKENS", "PATTERN", "AUTHOR", "KEYBOARD", "HOME"],
+)
+def test_a_name_that_marks_none(name):
+    assert not redaction.is_secret_name(name)
+
+
+def test_the_password_of_a_url_in_the_environment_is_a_secret():
+    found = redaction.values(
+        {
+            "HTTPS_PROXY": "http://me:pass%20word@proxy:3128",
+            "INDEX": "https://ghp_onlyuser@host/simple https://u:another@host",
+            "BROKEN": "http://[::1@host",
+            "MAIL": "somebody@host",
+        }
+    )
+    assert set(found) == {"pass%20word", "pass word", "ghp_onlyuser", "another"}
+
+
+def test_a_url_in_a_text_loses_its_userinfo():
+    text = "pulling https://user:x@host/a and ssh://git@host/b, not http://host/c@d"
+    assert (
+        redaction.redact(text)
+        == "pulling https://***@host/a and ssh://***@host/b, not http://host/c@d"
+    )
+
+
+def test_a_long_text_of_slashes_is_searched_in_linear_time():
+    text = "://" * 200_000 + "://" + "a" * 200_000
+    assert redaction.redact(text) == text
+
+
+def test_the_keys_of_an_object_stay():
+    assert redaction.redact_values({"hf_abcdef": ["hf_abcdef", 1]}) == {"hf_abcdef": ["***", 1]}

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from builders import record_of
+from builders import record_of, request
 from fake_server import HEAD, LAST_CHUNK, chunk
 from project import ROOT
 
@@ -132,7 +132,7 @@ def test_an_event_of_no_known_form_never_passes_for_an_answer(engine, data):
 
 
 def findings(record):
-    row = record.to_json() | {"text_tokens": None}
+    row = request(**(dataclasses.asdict(record) | {"text_tokens": None}))
     return {finding.check for finding in check.requests_findings([row], 1)}
 
 

@@ -9,10 +9,10 @@ import sys
 import psutil
 import pytest
 import yaml
-from builders import GIB
+from builders import GIB, rows_of
 from project import enginebench, make_project, study, write_study
 
-from enginebench.record import files
+from enginebench.record import reading
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler (cc) for the stub")
 
@@ -136,7 +136,7 @@ def run(project, cache, library, **script):
         env=environment(library, STUB_TOTAL_GIB=1000, **script),  # what is in use is no engine's
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    result = files.latest(project / "results")
+    result = reading.latest(project / "results")
     derived = json.loads((result / "derived" / "metrics_data.json").read_text())
     return result, derived["cells"], (result / "derived" / "report.md").read_text()
 
@@ -147,12 +147,12 @@ def test_a_study_records_its_gpus_and_reports_what_slowed_them(tmp_path, cache, 
     where = result / "raw" / "trial1_alpha_default"
     for cell in cells:
         figures = cell["figures"]
-        rows = list(files.read_lines(where / cell_id(cell) / "gpus.jsonl.gz"))
+        rows = rows_of(where / cell_id(cell) / "gpus.jsonl.gz")
         assert figures["gpu_memory_peak_bytes"] == max(r["memory_used_bytes"] for r in rows)
         assert (figures["power_w_mean"], figures["gpu_utilisation_mean"]) == (250.5, 0.75)
         assert figures["gpu_errors"] == {}
         assert figures["energy_j"] > 0
-        about = files.read_json(where / cell_id(cell) / "cell.json")["watching"]
+        about = reading.read_json(where / cell_id(cell) / "cell.json")["watching"]
         # Those at the two ends are not beats of the thread.
         assert about["sampling"]["beats"] == len(rows) - 2
         assert about["sampling"]["interval_s"] == 0.01
@@ -199,7 +199,7 @@ def test_a_study_on_the_processor_leaves_the_gpus_alone(tmp_path, cache, library
         *("study", file, "--root", project, "--cache", cache), cwd=project, env=environment(library)
     )
     assert done.returncode == 0, done.stderr
-    result = files.latest(project / "results")
+    result = reading.latest(project / "results")
     assert list(result.rglob("gpus.jsonl.gz")) == []
     assert "GPU memory GiB" not in (result / "derived" / "report.md").read_text()
 

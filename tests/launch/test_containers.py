@@ -16,11 +16,12 @@ import time
 import docker
 import pytest
 import yaml
+from builders import rows_of
 from project import ROOT, TESTS, enginebench, study, taken_port, write_study
 from project import wait_for_step as project_wait_for_step
 
 from enginebench.launch import compose, leftovers
-from enginebench.record import files as record
+from enginebench.record import reading
 
 pytestmark = pytest.mark.containers
 
@@ -74,7 +75,7 @@ def run(project, cache, data, *more, **options):
 
 
 def result(project):
-    return record.latest(project / "results")
+    return reading.latest(project / "results")
 
 
 def launches(project):
@@ -91,7 +92,7 @@ def test_a_study_in_a_container_counts_and_its_record_says_what_ran(project, cac
     done = run(project, cache, study(GOOD), env=os.environ | {"HF_TOKEN": SECRET})
     assert done.returncode == 0, done.stdout + done.stderr
     assert problems(project) == ["", "", ""]
-    assert record.read_study(result(project))["runner"] == "container"
+    assert reading.read_study(result(project)).runner == "container"
     (facts,) = launches(project)
     inside = facts["container"]
     assert inside["image"] == IMAGE
@@ -108,7 +109,7 @@ def test_a_study_in_a_container_counts_and_its_record_says_what_ran(project, cac
     (directory,) = (result(project) / "raw").iterdir()
     resolved = yaml.safe_load((directory / "compose.yaml").read_text())["services"]["engine"]
     assert resolved["image"] == IMAGE and resolved["restart"] == "no"
-    rows = list(record.read_lines(directory / "container.jsonl"))
+    rows = rows_of(directory / "container.jsonl")
     assert rows and all(row["memory_bytes"] > 1 << 20 for row in rows)
     assert rows[-1]["cpu_s"] > 0
     assert "***" in (directory / "server.log").read_text()  # the double prints its token

@@ -1,4 +1,5 @@
 import pytest
+from builders import request
 
 from enginebench.metrics import agreement
 
@@ -6,14 +7,15 @@ DTYPES = ("float32", "float32")
 
 
 def row(ids, margins=None, index=0, **changes):
-    return {
+    made = {
         "index": index,
         "prompt_sha256": f"sha{index}",
         "token_ids": ids,
         "margins": margins,
         "text": str(ids),
         "error": None,
-    } | changes
+    }
+    return request(**(made | changes))
 
 
 def compare(rows, others, dtypes=DTYPES):

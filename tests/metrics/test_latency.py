@@ -66,8 +66,14 @@ def test_figures_do_not_depend_on_the_pieces_in_which_a_cell_is_read(monkeypatch
 
 
 def test_the_window_of_a_cell_is_from_first_sent_to_last_token():
-    late = row(sent_s=14.0, event_s=[15.0, 20.0], event_tokens=[1, 5], event_chars=[1, 1])
-    figures = latency.cell_figures([late | {"output_tokens": 6}, row()])
+    late = row(
+        sent_s=14.0,
+        event_s=[15.0, 20.0],
+        event_tokens=[1, 5],
+        event_chars=[1, 1],
+        output_tokens=6,
+    )
+    figures = latency.cell_figures([late, row()])
     assert figures["window_s"] == 10  # 10 to 20
     assert figures["output_tokens"] == 10
     assert figures["prompt_tokens"] == 200

@@ -1,4 +1,5 @@
 import pytest
+from builders import request
 
 from enginebench.metrics import lockstep
 from enginebench.metrics.request_table import gather
@@ -7,15 +8,15 @@ from enginebench.metrics.request_table import gather
 def requests(*sent_s, takes_s=10.0):
     """Requests of one token each; the answer is complete so many seconds after it was sent."""
     return gather(
-        {
-            "planned_s": sent,
-            "sent_s": sent,
-            "event_s": [] if sent is None else [sent + takes_s],
-            "event_tokens": [] if sent is None else [1],
-            "event_chars": [] if sent is None else [1],
-            "output_tokens": None if sent is None else 1,
-            "error": "not sent" if sent is None else None,
-        }
+        request(
+            planned_s=sent,
+            sent_s=sent,
+            event_s=[] if sent is None else [sent + takes_s],
+            event_tokens=[] if sent is None else [1],
+            event_chars=[] if sent is None else [1],
+            output_tokens=None if sent is None else 1,
+            error="not sent" if sent is None else None,
+        )
         for sent in sent_s
     )
 

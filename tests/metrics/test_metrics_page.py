@@ -31,8 +31,12 @@ def scrape(text, status=200):
     return {"t_s": 0.0, "status": status, "text": text, "error": None}
 
 
+def read(scrape, names):
+    return metrics_page.read(scrape["status"], scrape["text"], names)
+
+
 def test_a_page_is_read_into_our_names():
-    assert metrics_page.read(scrape(PAGE), METRICS) == {
+    assert read(scrape(PAGE), METRICS) == {
         "requests_running": 5.0,  # both ranks
         "requests_waiting": None,  # not on the page
         "output_tokens_total": 1000.0,  # by its second name
@@ -42,17 +46,17 @@ def test_a_page_is_read_into_our_names():
 
 def test_the_first_name_that_is_present_is_read_even_if_it_is_zero():
     page = "generated_total 0\nmade_total 5\n"
-    assert metrics_page.read(scrape(page), METRICS)["output_tokens_total"] == 0.0
+    assert read(scrape(page), METRICS)["output_tokens_total"] == 0.0
 
 
 @pytest.mark.parametrize("page", [None, "", "<html><body>404</body></html>", '{"error": 1}'])
 def test_a_metric_that_is_absent_is_none_not_zero(page):
-    assert metrics_page.read(scrape(page), METRICS) == dict.fromkeys(METRICS)
+    assert read(scrape(page), METRICS) == dict.fromkeys(METRICS)
 
 
 def test_a_page_that_is_not_a_200_is_not_read():
-    assert metrics_page.read(scrape(PAGE, 500), METRICS) == dict.fromkeys(METRICS)
-    assert metrics_page.read(scrape(None, None), METRICS) == dict.fromkeys(METRICS)
+    assert read(scrape(PAGE, 500), METRICS) == dict.fromkeys(METRICS)
+    assert read(scrape(None, None), METRICS) == dict.fromkeys(METRICS)
 
 
 def test_a_histogram_gives_its_sum_and_count():
@@ -77,9 +81,7 @@ def test_a_broken_page_gives_what_precedes_the_break():
 )
 def test_a_number_that_stands_in_a_label_is_read_too(name, value):
     page = 'config{size_tokens="48",blocks="3",block_size="16",policy="fcfs"} 1\n'
-    assert metrics_page.read(scrape(page), {"kv_capacity_tokens": (name,)}) == {
-        "kv_capacity_tokens": value
-    }
+    assert read(scrape(page), {"kv_capacity_tokens": (name,)}) == {"kv_capacity_tokens": value}
 
 
 ITERATIONS = """[
@@ -102,14 +104,14 @@ ITERATIONS = """[
     ],
 )
 def test_a_page_of_iterations_in_json_gives_the_last_one(name, value):
-    found = metrics_page.read(scrape(ITERATIONS), {"requests_running": (name,)})
+    found = read(scrape(ITERATIONS), {"requests_running": (name,)})
     assert found == {"requests_running": value}
 
 
 @pytest.mark.parametrize("page", ["[]", "[1]", "[{", '[{"numActiveRequests": 1}', "[null]"])
 def test_a_json_page_that_is_empty_or_broken_gives_nothing(page):
     names = {"requests_running": ("numActiveRequests",)}
-    assert metrics_page.read(scrape(page), names) == {"requests_running": None}
+    assert read(scrape(page), names) == {"requests_running": None}
 
 
 @given(st.text(st.sampled_from('ab_{}"\\=, 1.#+e\n:'), max_size=30))
@@ -134,7 +136,7 @@ def test_a_counter_grows_or_says_nothing(first, last, grown):
 
 def test_a_look_at_some_metrics_is_what_the_whole_page_says():
     names = {name: METRICS[name] for name in ("requests_running", "output_tokens_total")}
-    whole = metrics_page.read(scrape(PAGE), METRICS)
+    whole = read(scrape(PAGE), METRICS)
     assert metrics_page.gauges(scrape(PAGE), names) == {name: whole[name] for name in names}
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import wandb_stub
+from builders import request, rows_of
 from project import enginebench, make_project, study, write_study
 
 from enginebench.base.errors import UserError
-from enginebench.record import files as record
+from enginebench.record import reading
 from enginebench.report import wandb_report, wandb_runs
 from enginebench.summarize.study_summary import summarize
 
@@ -37,7 +38,7 @@ def measured(cache, tmp_path_factory):
     command = ("study", write_study(project, data), "--root", project, "--cache", cache)
     done = enginebench(*command, cwd=project, env=environment() | without_wandb(project))
     assert done.returncode == 0, done.stderr
-    return project, record.latest(project / "results")
+    return project, reading.latest(project / "results")
 
 
 def without_wandb(project):
@@ -152,9 +153,9 @@ def test_a_run_has_its_group_and_what_it_was_made_with(read_back):
     assert (run.run_group, run.project) == (directory.name, "enginebench")
     assert run.display_name == "alpha/default trial 1"
     assert (config["engine"], config["variant"], config["trial"]) == ("alpha", "default", 1)
-    facts = record.read_json(directory / "raw" / "trial1_alpha_default" / "launch.json")
+    facts = reading.read_json(directory / "raw" / "trial1_alpha_default" / "launch.json")
     assert config["command"] == facts["command"] and config["dtype"] == "float32"
-    study = record.read_study(directory)
+    study = reading.read_study_json(directory)
     assert config["machine"] == study["machine"]
     assert config["model"]["sha256"] == study["model"]["sha256"]
 
@@ -201,7 +202,7 @@ def test_tables_have_a_row_a_request_and_a_row_a_cell(read_back):
     }
     (files,) = directory.glob(f"wandb/offline-run-*-{run.run_id}/files")
     tables = {name: json.loads((files / path).read_text()) for name, path in paths.items()}
-    lines = record.read_lines(directory / "raw/trial1_alpha_default/many-c4/requests.jsonl")
+    lines = rows_of(directory / "raw/trial1_alpha_default/many-c4/requests.jsonl")
     measured = [row for row in lines if row["phase"] == "measured"]
     table = tables["requests/many-c4"]
     assert table["columns"] == list(wandb_runs.REQUEST_COLUMNS)
@@ -275,17 +276,17 @@ def test_with_a_key_runs_are_uploaded_and_the_report_is_made(logged):
 def test_requests_without_a_time_or_a_count_have_none_in_the_table():
     from enginebench.metrics.request_table import gather
 
-    row = {"planned_s": 1.0, "sent_s": None, "event_s": [], "event_tokens": [], "error": "x"}
+    row = request(planned_s=1.0, error="x")
     whole = {"planned_s": 2.0, "sent_s": 2.5, "event_s": [3.0, 4.5], "event_tokens": [1, 2]} | {
         "event_chars": [1, 1], "prompt_tokens": 7, "output_tokens": 3, "error": None,
     }  # fmt: skip
-    found = gather([row, whole])
+    found = gather([row, request(**whole)])
     assert wandb_runs.request_rows(found) == [
         [0, -1.5, None, None, None, None, None, None, True],
         [1, -0.5, 0.0, 0.5, 0.75, 2.0, 7, 3, False],
     ]
     assert wandb_runs.tokens_per_s(found) == [(3.5, 1.0), (4.5, 0.0), (5.5, 2.0)]
-    early = gather([whole | {"event_s": [1.0, 1.5]}])  # a clock was set
+    early = gather([request(**whole | {"event_s": [1.0, 1.5]})])  # a clock was set
     assert wandb_runs.tokens_per_s(early) == [(3.5, 0.0)]
 
 

@@ -4,10 +4,11 @@ import json
 import re
 
 import pytest
+from builders import rows_of
 from project import enginebench, make_project, study, write_study
 
 from enginebench.plan import prompts
-from enginebench.record import files
+from enginebench.record import reading
 
 #: Behaviour of the double -> the cell's verdict, and check -> distinctive text of its finding.
 EXPECTED = {
@@ -64,12 +65,12 @@ def run(project, cache, *behaviours, strict=False):
 
 def cells(project):
     """The cells of the project's study by variant."""
-    file = files.latest(project / "results") / "derived" / "metrics_data.json"
+    file = reading.latest(project / "results") / "derived" / "metrics_data.json"
     return {cell["variant"]: cell for cell in json.loads(file.read_text())["cells"]}
 
 
 def raw(project, behaviour):
-    return files.latest(project / "results") / "raw" / f"trial1_alpha_{behaviour}" / "w-c2"
+    return reading.latest(project / "results") / "raw" / f"trial1_alpha_{behaviour}" / "w-c2"
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +107,14 @@ def test_a_study_with_an_invalid_cell_exits_with_1(all_faults):
 
 
 def test_tokens_that_come_two_at_a_time_are_counted_as_two(all_faults):
-    rows = list(files.read_lines(raw(all_faults[1], "several-a-chunk") / "requests.jsonl"))
+    rows = rows_of(raw(all_faults[1], "several-a-chunk") / "requests.jsonl")
     measured = [row for row in rows if row["phase"] == "measured"]
     assert [row["event_tokens"] for row in measured] == [[2, 2, 2, 2]] * 4
     assert cells(all_faults[1])["several-a-chunk"]["figures"]["output_tokens"] == 32
 
 
 def test_the_double_answers_with_one_token_a_word_and_each_prompt_otherwise(all_faults):
-    rows = list(files.read_lines(raw(all_faults[1], "normal") / "requests.jsonl"))
+    rows = rows_of(raw(all_faults[1], "normal") / "requests.jsonl")
     assert [row["text_tokens"] for row in rows] == [row["output_tokens"] for row in rows]
     measured = [row["text"] for row in rows if row["phase"] == "measured"]
     assert len(set(measured)) > 1
@@ -141,7 +142,7 @@ def test_a_clock_that_jumps_is_found_in_the_recorded_times(cache, tmp_path):
     about = json.loads((directory / "cell.json").read_text())
     about["ended"]["wall_s"] += 5
     (directory / "cell.json").write_text(json.dumps(about))
-    rows = list(files.read_lines(directory / "requests.jsonl"))
+    rows = rows_of(directory / "requests.jsonl")
     times = next(row for row in rows if row["phase"] == "measured")["event_s"]
     times[3] = times[2] - 1e-6  # one event earlier than the one before
     text = "".join(json.dumps(row) + "\n" for row in rows)
@@ -168,7 +169,7 @@ def test_an_engine_that_runs_another_model_is_found_by_its_answers(cache, tmp_pa
     file = write_study(project, study({"engine": "alpha"}, other, agreement=asked))
     done = enginebench("study", file, "--root", project, "--cache", cache, "--strict", cwd=project)
     assert done.returncode == 1, done.stderr
-    directory = files.latest(project / "results")
+    directory = reading.latest(project / "results")
     data = json.loads((directory / "derived" / "metrics_data.json").read_text())
     (found,) = data["agreement"]
     assert (found["label"], found["against"]) == ("beta/default", "alpha/default")

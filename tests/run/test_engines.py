@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 import requests
+from builders import rows_of
 from project import ROOT, write_study
 
 from enginebench.engines import directory as launch
@@ -19,7 +20,7 @@ from enginebench.launch.server import choose_port
 from enginebench.load import event_loop, http1
 from enginebench.load.request_record import read
 from enginebench.plan import models, prompts
-from enginebench.record import files
+from enginebench.record import reading
 from enginebench.run.ready import wait_ready
 
 pytestmark = pytest.mark.engine
@@ -194,7 +195,7 @@ def enginebench(project, study):
 
 
 def cells(project):
-    directory = files.latest(project / "results")
+    directory = reading.latest(project / "results")
     return directory, json.loads((directory / "derived" / "metrics_data.json").read_text())["cells"]
 
 
@@ -255,7 +256,7 @@ def wait_for_load_of(project, engine, seconds=300):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for file in project.glob("results/*/events.jsonl"):
-            rows = list(files.read_lines(file))
+            rows = rows_of(file)
             if rows and rows[-1]["step"] == "load" and f"_{engine}_" in rows[-1]["launch"]:
                 return
         time.sleep(0.05)

@@ -3,9 +3,10 @@
 import json
 
 import pytest
+from builders import rows_of
 from project import enginebench, make_project, study, write_study
 
-from enginebench.record import files
+from enginebench.record import reading
 
 TRACE = "time_s,prompt_tokens,output_tokens\n0,12,3\n0.1,200,4\n0.3,16,90\n"
 
@@ -30,12 +31,12 @@ def done(cache, tmp_path_factory):
     file = write_study(project, data)
     run = enginebench("study", file, "--root", project, "--cache", cache, cwd=project)
     assert run.returncode in (0, 1), run.stderr
-    return files.latest(project / "results")
+    return reading.latest(project / "results")
 
 
 def rows(done, cell):
     (file,) = done.glob(f"raw/*/{cell}/requests.jsonl")
-    return [row for row in files.read_lines(file) if row["phase"] == "measured"]
+    return [row for row in rows_of(file) if row["phase"] == "measured"]
 
 
 def test_every_request_has_both_of_its_times(done):

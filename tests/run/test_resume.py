@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from builders import rows_of
 from project import enginebench, make_project, study, write_study
 
 from enginebench.base.errors import UserError
-from enginebench.record import files
+from enginebench.record import reading, schema
+from enginebench.record.files import Writer
 from enginebench.run import resume
 
 ENGINES = ({"engine": "alpha"}, {"engine": "beta"})
@@ -31,7 +33,7 @@ def directory(project):
 
 def started(project):
     """The launches that were started, in order."""
-    rows = files.read_lines(directory(project) / "events.jsonl")
+    rows = rows_of(directory(project) / "events.jsonl")
     return [row["launch"] for row in rows if row["step"] == "up"]
 
 
@@ -73,15 +75,24 @@ def test_a_study_whose_time_is_up_ends_between_two_engines_and_can_be_resumed(pr
 
 
 FACTS = {
-    "schema": files.SCHEMA,
+    "schema": schema.SCHEMA,
     "started_at": "2026-11-21T10:00:00",
-    "study": {"name": "test", "seed": 0},
+    "clock": {"t_s": 0.0, "wall_s": 0.0},
+    "study": {"name": "test", "seed": 0, "engines": [], "workloads": []},
     "runner": "process",
     "device": "cpu",
-    "prompts": {"sha256": "a"},
-    "model": {"sha256": "b"},
+    "prompts": {"path": "prompts.txt", "sha256": "a", "count": 1},
+    "model": {"sha256": "b", "name": "m", "hashed": "", "has_random_weights": True, "config": {}},
     "git": {"commit": "c", "dirty": False},
-    "machine": {"cpu": "some", "cpus": 2, "gpus": [{"name": "one"}]},
+    "machine": {
+        "system": "Linux",
+        "python": "3.11",
+        "cpu": "some",
+        "cpus": 2,
+        "memory_bytes": 1,
+        "gpus": [{"name": "one"}],
+    },
+    "plan": [],
 }
 
 
@@ -94,25 +105,25 @@ def written(results, name, **changes):
 
 
 def test_the_last_record_of_that_name_is_resumed(tmp_path):
-    assert files.last(tmp_path, "test") is None
+    assert reading.last(tmp_path, "test") is None
     written(tmp_path, "first")
     last = written(tmp_path, "a-last", started_at="2026-11-21T11:00:00")
     written(tmp_path, "other", started_at="2026-11-21T12:00:00", study={"name": "other"})
-    assert files.last(tmp_path, "test") == last
+    assert reading.last(tmp_path, "test") == last
 
 
 def test_a_record_that_somebody_writes_is_left_alone(tmp_path):
-    first = files.Writer.create(tmp_path, "test")
+    first = Writer.create(tmp_path, "test")
     with pytest.raises(UserError, match="another study is still at it; wait for its end"):
-        files.Writer(first.directory)
+        Writer(first.directory)
 
 
 @pytest.mark.parametrize(
     ("what", "change"),
     [
-        ("study", {"study": {"name": "test", "seed": 1}}),
-        ("prompts", {"prompts": {"sha256": "z"}}),
-        ("model", {"model": {"sha256": "z"}}),
+        (r"study \(seed\)", {"study": FACTS["study"] | {"seed": 1}}),
+        ("prompts", {"prompts": FACTS["prompts"] | {"sha256": "z"}}),
+        ("model", {"model": FACTS["model"] | {"sha256": "z"}}),
         ("commit", {"git": {"commit": "z", "dirty": False}}),
         ("commit", {"git": {"commit": "c", "dirty": True}}),
         ("runner", {"runner": "container"}),

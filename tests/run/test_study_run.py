@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from builders import rows_of
 from project import (
     add_engine,
     enginebench,
@@ -24,7 +25,7 @@ from project import (
 )
 
 from enginebench.launch import leftovers
-from enginebench.record import files
+from enginebench.record import reading
 
 GOOD = {"engine": "alpha"}
 LAUNCH = ["up", "ready", *["warm", "load", "record"] * 3, "down"]
@@ -41,11 +42,11 @@ def run(project, cache, data, **options):
 
 
 def result(project):
-    return files.latest(project / "results")
+    return reading.latest(project / "results")
 
 
 def steps(project):
-    return [row["step"] for row in files.read_lines(result(project) / "events.jsonl")]
+    return [row["step"] for row in rows_of(result(project) / "events.jsonl")]
 
 
 def derived(project):
@@ -92,7 +93,7 @@ def test_a_study_runs_every_step_in_order_and_every_cell_counts(project, cache):
     assert len(data["cells"]) == 12
     assert all(cell["is_valid"] for cell in data["cells"])
     for path in (result(project) / "raw").glob("*/*/requests.jsonl"):
-        rows = [row for row in files.read_lines(path) if row["phase"] == "measured"]
+        rows = [row for row in rows_of(path) if row["phase"] == "measured"]
         assert rows
         assert all(row["output_tokens"] == row["output_tokens_asked"] for row in rows)
         assert all(row["error"] is None for row in rows)
@@ -103,7 +104,7 @@ def test_every_engine_and_trial_gets_the_same_prompts_and_none_twice(project, ca
     run(project, cache, study(GOOD, {"engine": "beta"}, trials=2))
     seen = {}
     for path in sorted((result(project) / "raw").glob("*/*/requests.jsonl")):
-        hashes = [row["prompt_sha256"] for row in files.read_lines(path)]
+        hashes = [row["prompt_sha256"] for row in rows_of(path)]
         assert len(set(hashes)) == len(hashes)
         seen.setdefault(path.parent.name, set()).add(tuple(hashes))
     assert len(seen) == 3
@@ -118,10 +119,10 @@ def test_answers_are_compared_once_before_anything_is_measured(project, cache):
     assert steps(project) == [*first * 2, *LAUNCH * 2, "finished"]
     (found,) = derived(project)["agreement"]
     assert (found["identical"], found["prompts"], found["unanswered"]) == (2, 2, 0)
-    rows = list(files.read_lines(result(project) / "raw/trial1_beta_default/agreement.jsonl.gz"))
+    rows = rows_of(result(project) / "raw/trial1_beta_default/agreement.jsonl.gz")
     assert [len(row["token_ids"]) for row in rows] == [6, 6]
     measured = result(project) / "raw/trial1_beta_default/alone-c1/requests.jsonl"
-    prompts = {row["prompt_sha256"] for row in files.read_lines(measured)}
+    prompts = {row["prompt_sha256"] for row in rows_of(measured)}
     assert not prompts & {row["prompt_sha256"] for row in rows}
 
 
@@ -248,7 +249,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_recorded(project, cache):
     (line,) = done.stderr.strip().splitlines()
     assert "cannot write" in line and "kept and readable" in line
     kept = list((result(project) / "raw").glob("*/alone-c1/requests.jsonl"))
-    assert len(kept) == 1 and len(list(files.read_lines(kept[0]))) == 3
+    assert len(kept) == 1 and len(rows_of(kept[0])) == 3
     assert engines_left(project) == []
     assert enginebench("report", cwd=project).returncode == 0
 
@@ -375,8 +376,8 @@ def test_one_engine_is_benched_with_its_part_of_a_study(project, cache):
     )
     assert done.returncode == 0, done.stderr
     assert {cell["label"] for cell in derived(project)["cells"]} == {"beta/default"}
-    ran = files.read_study(result(project))["study"]["workloads"]
-    assert [workload["name"] for workload in ran] == ["alone"]  # none that nobody of it runs
+    ran = reading.read_study(result(project)).study.workloads
+    assert [workload.name for workload in ran] == ["alone"]  # none that nobody of it runs
 
 
 def test_an_engine_that_the_study_does_not_name_is_benched_with_its_defaults(project, cache):

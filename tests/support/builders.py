@@ -1,4 +1,4 @@
-"""The values that several tests build: request rows, exchanges, model configs."""
+"""The values that several tests build: request rows, exchanges, samples, model configs."""
 
 from array import array
 from collections.abc import Sequence
@@ -8,6 +8,9 @@ from enginebench.engines.dialect import Ask, Dialect
 from enginebench.load import request_record
 from enginebench.load.exchange import Exchange
 from enginebench.load.request_record import RequestRecord
+from enginebench.record import reading
+from enginebench.record.schema import Request
+from enginebench.record.schema_samples import GpuSample
 
 GIB = 1 << 30
 
@@ -27,11 +30,47 @@ LLAMA_3_8B = LLAMA_2_7B | {
 }
 
 
-def request_row(index: int = 0, **changes: Any) -> dict[str, Any]:
+def request(**changes):
+    """A line of requests.jsonl of a request that was never sent."""
+    empty = {
+        "index": 0,
+        "phase": "measured",
+        "request_id": "0",
+        "prompt_sha256": "0",
+        "prompt_tokens_asked": 0,
+        "output_tokens_asked": 0,
+        "planned_s": None,
+        "sent_s": None,
+        "headers_s": None,
+        "event_s": [],
+        "event_tokens": [],
+        "event_chars": [],
+        "end_s": None,
+        "text": "",
+        "prompt_tokens": None,
+        "output_tokens": None,
+        "finish_reason": None,
+        "status": None,
+        "error": None,
+    }
+    return Request(**(empty | changes))
+
+
+def gpu_sample(**changes):
+    """A line of gpus.jsonl.gz."""
+    return GpuSample(**({"t_s": 0.0, "index": 0} | changes))
+
+
+def rows_of(path):
+    """The rows of a JSON-lines file of a record as plain data."""
+    return list(reading.read_rows(path, Any))
+
+
+def request_row(index: int = 0, **changes: Any) -> Request:
     """A good request: planned at 9 s, sent at 10; 4 tokens at 11, 12 and 16, the last two in one
     event.
     """
-    return {
+    good = {
         "index": index,
         "planned_s": 9.0,
         "sent_s": 10.0,
@@ -50,19 +89,19 @@ def request_row(index: int = 0, **changes: Any) -> dict[str, Any]:
         "cached_tokens": None,
         "finish_reason": "length",
         "error": None,
-    } | changes
-
-
-def kv_row(
-    event_s: list[float], event_tokens: list[int | None], prompt: int = 10
-) -> dict[str, Any]:
-    """What a request's share of the KV cache follows from."""
-    return {
-        "event_s": event_s,
-        "event_tokens": event_tokens,
-        "prompt_tokens_asked": prompt,
-        "output_tokens_asked": 4,
     }
+    return request(**(good | changes))
+
+
+def kv_row(event_s: list[float], event_tokens: list[int | None], prompt: int = 10) -> Request:
+    """What a request's share of the KV cache follows from."""
+    return request(
+        event_s=event_s,
+        event_tokens=event_tokens,
+        event_chars=[1] * len(event_s),
+        prompt_tokens_asked=prompt,
+        output_tokens_asked=4,
+    )
 
 
 def record_of(

@@ -13,7 +13,8 @@ import numpy as np
 
 from enginebench.metrics import metrics_page
 from enginebench.metrics.agreement import Comparison
-from enginebench.metrics.request_table import UNKNOWN, Columns, Row
+from enginebench.metrics.request_table import UNKNOWN, Columns
+from enginebench.record.schema import Request
 
 Verdict = Literal["valid", "suspect", "invalid"]
 
@@ -74,27 +75,27 @@ class Tally:
     text: str = ""  # of the first answer
     same_text: int = 0  # answers like it
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Request) -> None:
         self.rows += 1
-        self.prompts.add(row["prompt_sha256"])
-        if row["error"] is not None:
+        self.prompts.add(row.prompt_sha256)
+        if row.error is not None:
             if not self.failed:
-                self.first_error = row["error"].splitlines()[0] if row["error"] else ""
+                self.first_error = row.error.splitlines()[0] if row.error else ""
             self.failed += 1
             return
         for index, (_, is_bad, _, _) in enumerate(_REQUEST_CHECKS):
             if is_bad(row):
                 self.bad[index] += 1
-        if row.get("text_tokens") is not None and row["output_tokens"]:
-            self.text_tokens += row["text_tokens"]
-            self.usage_tokens += row["output_tokens"]
-        self.unknown += None in row["event_tokens"]
+        if row.text_tokens is not None and row.output_tokens:
+            self.text_tokens += row.text_tokens
+            self.usage_tokens += row.output_tokens
+        self.unknown += None in row.event_tokens
         if self.rows - self.failed == 1:
-            self.text = row["text"]
-        self.same_text += bool(row["text"]) and row["text"] == self.text
+            self.text = row.text
+        self.same_text += bool(row.text) and row.text == self.text
 
 
-def requests_findings(rows: Iterable[Row], asked: int) -> Iterator[Finding]:
+def requests_findings(rows: Iterable[Request], asked: int) -> Iterator[Finding]:
     """What the cell's measured requests say by themselves, from their rows."""
     tally = Tally()
     for row in rows:
@@ -126,35 +127,40 @@ def tally_findings(tally: Tally, asked: int) -> Iterator[Finding]:
     yield from _difference_findings(tally, finished)
 
 
-def _output_error(row: Row) -> int | None:
-    made = row["output_tokens"]
-    return None if made is None else made - row["output_tokens_asked"]
+def _output_error(row: Request) -> int | None:
+    made = row.output_tokens
+    return None if made is None else made - row.output_tokens_asked
 
 
-def _prompt_error(row: Row) -> int | None:
-    seen = row["prompt_tokens"]
-    return None if seen is None else seen - row["prompt_tokens_asked"]
+def _prompt_error(row: Request) -> int | None:
+    seen = row.prompt_tokens
+    return None if seen is None else seen - row.prompt_tokens_asked
 
 
-def _empty_tail(row: Row) -> int:
+def _streamed_tokens(row: Request) -> int | None:
+    """The sum over a request's events; None where one is of unknown size."""
+    if None in row.event_tokens:
+        return None
+    return sum(row.event_tokens)  # type: ignore[arg-type]
+
+
+def _empty_tail(row: Request) -> int:
     """Tokens after the last one that showed any text."""
     tail = 0
-    for tokens, chars in zip(
-        reversed(row["event_tokens"]), reversed(row["event_chars"]), strict=True
-    ):
+    for tokens, chars in zip(reversed(row.event_tokens), reversed(row.event_chars), strict=True):
         if chars:
             break
         tail += tokens or 0
     return tail
 
 
-def _is_out_of_order(row: Row) -> bool:
-    times = [row["planned_s"], row["sent_s"], row["headers_s"], *row["event_s"], row["end_s"]]
+def _is_out_of_order(row: Request) -> bool:
+    times = [row.planned_s, row.sent_s, row.headers_s, *row.event_s, row.end_s]
     known = [time_s for time_s in times if time_s is not None]
     return known != sorted(known)
 
 
-_REQUEST_CHECKS: tuple[tuple[str, Callable[[Row], Any], str, str], ...] = (
+_REQUEST_CHECKS: tuple[tuple[str, Callable[[Request], Any], str, str], ...] = (
     (
         "output",
         lambda row: _output_error(row) is None,
@@ -193,15 +199,13 @@ _REQUEST_CHECKS: tuple[tuple[str, Callable[[Row], Any], str, str], ...] = (
     ),
     (
         "finish",
-        lambda row: row["finish_reason"] != "length",
+        lambda row: row.finish_reason != "length",
         "ended for another reason than their length",
         "make the engine ignore stop conditions",
     ),
     (
         "stream",
-        lambda row: (
-            None not in row["event_tokens"] and sum(row["event_tokens"]) != row["output_tokens"]
-        ),
+        lambda row: _streamed_tokens(row) not in (None, row.output_tokens),
         "streamed another number of tokens than their usage says",
         "check how engine.py counts the tokens of an event",
     ),
@@ -213,7 +217,7 @@ _REQUEST_CHECKS: tuple[tuple[str, Callable[[Row], Any], str, str], ...] = (
     ),
     (
         "cache",
-        lambda row: row["cached_tokens"],
+        lambda row: row.cached_tokens,
         "had prompt tokens served from a cache",
         "turn the prefix cache off in launch.yaml",
     ),
@@ -278,9 +282,9 @@ def _unknown_text(found: Comparison) -> str:
     return f" ({unknown} of them unknown: no margins were given)" if unknown else ""
 
 
-def warmup_findings(rows: Sequence[Row]) -> Iterator[Finding]:
+def warmup_findings(rows: Sequence[Request]) -> Iterator[Finding]:
     """A warm-up that failed has warmed nothing."""
-    bad = sum(row["error"] is not None for row in rows)
+    bad = sum(row.error is not None for row in rows)
     if bad:
         text = f"{bad} of {len(rows)} warm-up requests failed"
         advice = "look at them in requests.jsonl"

@@ -1,8 +1,9 @@
 """From the kept bytes of an exchange to the record of a request."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Literal
 
 from enginebench.engines.dialect import Ask, Dialect, Usage
 from enginebench.load.exchange import Exchange, Kind
@@ -43,8 +44,44 @@ class RequestRecord:
     error: str | None = None  # why this request does not count; None: it ended as it should
     error_kind: Kind | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+
+@dataclass(frozen=True, slots=True)
+class ShortFigures:
+    """What one line on a terminal says of a cell; the report's figures are ``measure.figures``."""
+
+    requests: int
+    failed: int
+    output_tokens: int
+    window_s: float | None  # first request sent to last token received; None: there is none
+    ttft_s_p50: float | None
+
+    @property
+    def output_tokens_per_s(self) -> float | None:
+        return self.output_tokens / self.window_s if self.window_s else None
+
+
+def short_figures(records: Sequence[RequestRecord]) -> ShortFigures:
+    """The figures of a cell's measured requests that a terminal shows; looks at no event but the
+    first with text and the last of each request."""
+    sent_s = [record.sent_s for record in records if record.sent_s is not None]
+    last_s = [record.event_s[-1] for record in records if record.event_s]
+    ttft_s = [
+        first_s - record.sent_s
+        for record in records
+        if record.sent_s is not None and (first_s := _first_text_s(record)) is not None
+    ]
+    return ShortFigures(
+        requests=len(records),
+        failed=sum(record.error is not None for record in records),
+        output_tokens=sum(record.output_tokens or 0 for record in records),
+        window_s=max(last_s) - min(sent_s) if sent_s and last_s else None,
+        ttft_s_p50=median(ttft_s) if ttft_s else None,
+    )
+
+
+def _first_text_s(record: RequestRecord) -> float | None:
+    times = zip(record.event_s, record.event_chars, strict=True)
+    return next((time_s for time_s, chars in times if chars), None)
 
 
 def read(

@@ -9,9 +9,8 @@ clear choice is: one of the two did not compute the same model.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
-Row = Mapping[str, Any]  # one line of agreement.jsonl.gz: the fields of exchange.RequestRecord
+from enginebench.record.schema import Request
 
 #: The margin, in nats, up to which the better one of two tokens is a matter of rounding. Logits of
 #: these models are of the order of 10; bfloat16 keeps 8 bits of them, float16 11, float32 24, and
@@ -77,7 +76,7 @@ class Comparison:
 
 
 def comparisons(
-    answers: Mapping[str, Sequence[Row]], dtypes: Mapping[str, str | None], reference: str
+    answers: Mapping[str, Sequence[Request]], dtypes: Mapping[str, str | None], reference: str
 ) -> tuple[Comparison, ...]:
     """Every variant beside the reference's engine in its own dtype, then beside the reference.
 
@@ -105,15 +104,15 @@ def comparisons(
 
 def compare(
     label: str,
-    rows: Sequence[Row],
+    rows: Sequence[Request],
     against: str,
-    others: Sequence[Row],
+    others: Sequence[Request],
     dtypes: tuple[str | None, str | None],
 ) -> Comparison:
     """Compare two variants' answers to the same prompts, in the same order."""
     pairs = list(zip(rows, others, strict=True))
-    answered = [(a, b) for a, b in pairs if a["error"] is None and b["error"] is None]
-    assert all(a["prompt_sha256"] == b["prompt_sha256"] for a, b in answered)
+    answered = [(a, b) for a, b in pairs if a.error is None and b.error is None]
+    assert all(a.prompt_sha256 == b.prompt_sha256 for a, b in answered)
     return Comparison(
         label,
         against,
@@ -125,33 +124,33 @@ def compare(
     )
 
 
-def _differences(answered: Sequence[tuple[Row, Row]]) -> Iterator[Difference]:
+def _differences(answered: Sequence[tuple[Request, Request]]) -> Iterator[Difference]:
     for one, other in answered:
-        ids, other_ids = one["token_ids"], other["token_ids"]
+        ids, other_ids = one.token_ids, other.token_ids
         if ids is None or other_ids is None:
-            if one["text"] != other["text"]:
-                yield Difference(one["index"], None, None)
+            if one.text != other.text:
+                yield Difference(one.index, None, None)
             continue
         if ids == other_ids:
             continue
         same = _same_tokens(one, other)
         margins = [margin for row in (one, other) if (margin := _margin_at(row, same)) is not None]
-        yield Difference(one["index"], same + 1, max(margins, default=None))
+        yield Difference(one.index, same + 1, max(margins, default=None))
 
 
-def _same_tokens(one: Row, other: Row) -> int:
+def _same_tokens(one: Request, other: Request) -> int:
     """How many tokens two answers have in common before they part."""
-    pairs = list(zip(one["token_ids"] or (), other["token_ids"] or (), strict=False))
+    pairs = list(zip(one.token_ids or (), other.token_ids or (), strict=False))
     return next((n for n, (a, b) in enumerate(pairs) if a != b), len(pairs))
 
 
-def _margin_errors(one: Row, other: Row) -> Iterator[float]:
+def _margin_errors(one: Request, other: Request) -> Iterator[float]:
     for position in range(_same_tokens(one, other)):
         margins = _margin_at(one, position), _margin_at(other, position)
         if margins[0] is not None and margins[1] is not None:
             yield abs(margins[0] - margins[1])
 
 
-def _margin_at(row: Row, position: int) -> float | None:
-    margins = row["margins"] or []
+def _margin_at(row: Request, position: int) -> float | None:
+    margins = row.margins or []
     return margins[position] if position < len(margins) else None

@@ -1,16 +1,16 @@
 """What the samples of the GPUs say of a cell. Pure."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-Row = Mapping[str, Any]  # a line of gpus.jsonl.gz
+from enginebench.record.schema_samples import GpuSample
 
 #: Reasons for a clock below its highest that are no throttling: nothing to do, or so set by hand.
 ORDINARY = ("gpu_idle", "application_clocks")
 
 
-def figures(rows: Sequence[Row], pids: Collection[int]) -> dict[str, Any]:
+def figures(rows: Sequence[GpuSample], pids: Collection[int]) -> dict[str, Any]:
     """Memory, power, load and throttling of the GPUs that the engine uses; None is "not measured".
 
     Args:
@@ -32,40 +32,40 @@ def figures(rows: Sequence[Row], pids: Collection[int]) -> dict[str, Any]:
         "power_w_mean": sum(power) if power else None,
         "gpu_utilisation_mean": sum(load) / len(load) if load else None,
         "throttled": _throttled(used),
-        "gpu_errors": dict(Counter(f"GPU {r['index']}: {r['error']}" for r in rows if r["error"])),
+        "gpu_errors": dict(Counter(f"GPU {r.index}: {r.error}" for r in rows if r.error)),
     }
 
 
-def of_engine(rows: Sequence[Row], pids: Collection[int]) -> list[Row]:
+def of_engine(rows: Sequence[GpuSample], pids: Collection[int]) -> list[GpuSample]:
     """The samples of the GPUs that name one of these processes; of all, if none does."""
     names = {str(pid) for pid in pids}
-    its = {row["index"] for row in rows if names & (row["processes"] or {}).keys()}
-    return [row for row in rows if not its or row["index"] in its]
+    its = {row.index for row in rows if names & (row.processes or {}).keys()}
+    return [row for row in rows if not its or row.index in its]
 
 
-def over_time(rows: Sequence[Row], name: str) -> list[tuple[float, float]]:
+def over_time(rows: Sequence[GpuSample], name: str) -> list[tuple[float, float]]:
     """The sum over all GPUs of one figure: t_s and value; times at which one is silent left out."""
     held: dict[float, float | None] = {}
     for row in rows:
-        before, more = held.get(row["t_s"], 0), row[name]
-        held[row["t_s"]] = None if before is None or more is None else before + more
+        before, more = held.get(row.t_s, 0), getattr(row, name)
+        held[row.t_s] = None if before is None or more is None else before + more
     return [(time_s, total) for time_s, total in held.items() if total is not None]
 
 
-def _means(rows: Sequence[Row], name: str) -> list[float] | None:
+def _means(rows: Sequence[GpuSample], name: str) -> list[float] | None:
     """Each GPU's mean over time; None unless every GPU has one."""
-    values: dict[int, list[float]] = {row["index"]: [] for row in rows}
+    values: dict[int, list[float]] = {row.index: [] for row in rows}
     for row in rows:
-        if row[name] is not None:
-            values[row["index"]].append(row[name])
+        if getattr(row, name) is not None:
+            values[row.index].append(getattr(row, name))
     if not all(values.values()):
         return None
     return [sum(of_one) / len(of_one) for of_one in values.values()]
 
 
-def _throttled(rows: Sequence[Row]) -> dict[str, float] | None:
+def _throttled(rows: Sequence[GpuSample]) -> dict[str, float] | None:
     """Reason -> share of the samples that had it; empty if it was never throttled."""
-    known = [row["throttle_reasons"] for row in rows if row["throttle_reasons"] is not None]
+    known = [row.throttle_reasons for row in rows if row.throttle_reasons is not None]
     if not known:
         return None
     seen = Counter(reason for reasons in known for reason in reasons if reason not in ORDINARY)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from enginebench.base import stats
-from enginebench.metrics.request_table import Columns, Row, Times, as_numbers, gather
+from enginebench.metrics.request_table import Columns, Times, as_numbers, gather
+from enginebench.record.schema import Request
 
 PERCENTILES = (50, 90, 95, 99)
 QUANTILES = 200  # steps from the least to the largest that are kept of every latency of a cell
@@ -64,7 +65,7 @@ def _in_flight_mean(e2e_s: Times, window_s: float | None) -> float | None:
     return math.fsum(e2e_s) / window_s if window_s and len(e2e_s) else None
 
 
-def cell_figures(rows: Iterable[Row]) -> dict[str, Any]:
+def cell_figures(rows: Iterable[Request]) -> dict[str, Any]:
     """The figures of a cell's measured requests, from their rows."""
     return figures(gather(rows))
 

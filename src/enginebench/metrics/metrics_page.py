@@ -53,23 +53,24 @@ def gauges(scrape: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Met
 
     For a look while an engine is being measured; a report reads whole pages.
     """
-    if scrape["text"] and not scrape["text"].lstrip().startswith("["):
+    text = scrape["text"]
+    if text and not text.lstrip().startswith("["):
         terms = (term for theirs in names.values() for name in theirs for term in name.split("*"))
         wanted = tuple(term.partition("[")[0] for term in terms)
-        lines = [line for line in scrape["text"].splitlines() if line.startswith(wanted)]
-        scrape = {**scrape, "text": "\n".join(lines) + "\n"}
-    return read(scrape, names)
+        lines = [line for line in text.splitlines() if line.startswith(wanted)]
+        text = "\n".join(lines) + "\n"
+    return read(scrape["status"], text, names)
 
 
-def read(scrape: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Metrics:
+def read(status: int | None, text: str | None, names: Mapping[str, Sequence[str]]) -> Metrics:
     """Our metrics from one scrape; None for what the engine did not print, or did not answer.
 
     Args:
-        scrape: a row of scrapes.jsonl.gz.
+        status, text: of a row of scrapes.jsonl.gz.
         names: our name -> the engine's names for it, the first one present is read;
             ``dialect.Dialect.metrics`` says what form a name may have.
     """
-    samples = parse(scrape["text"]) if scrape["status"] == 200 and scrape["text"] else []
+    samples = parse(text) if status == 200 and text else []
     found: Metrics = {}
     for ours, theirs in names.items():
         values = (_value(samples, name) for name in theirs)

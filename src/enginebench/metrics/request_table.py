@@ -2,14 +2,15 @@
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Row = Mapping[str, Any]  # one line of requests.jsonl: the fields of exchange.RequestRecord
+from enginebench.record.schema import Request
+
 Times = NDArray[np.float64]
 Counts = NDArray[np.int32]
 
@@ -98,25 +99,26 @@ class Columns:
         return first
 
 
-def gather(rows: Iterable[Row]) -> Columns:
+def gather(rows: Iterable[Request]) -> Columns:
     """Read rows one by one and keep their figures only."""
     times = {name: array("d") for name in (*TIMES, "first_text_s", "last_text_s", "event_s")}
     counts = {name: array("i") for name in (*COUNTS, "event_tokens")}
     failed, starts = array("b"), array("q", [0])
     for row in rows:
         for name in TIMES:
-            times[name].append(_known(row.get(name), math.nan))
+            times[name].append(_known(getattr(row, name), math.nan))
         for name in COUNTS:
-            counts[name].append(_known(row.get(name), UNKNOWN))
-        event_s, event_tokens = row["event_s"], row["event_tokens"]
-        first, last = _shown(event_s, row.get("event_chars") or ())
+            counts[name].append(_known(getattr(row, name), UNKNOWN))
+        event_s, event_tokens = row.event_s, row.event_tokens
+        first, last = _shown(event_s, row.event_chars)
         times["first_text_s"].append(first)
         times["last_text_s"].append(last)
-        failed.append(row.get("error") is not None)
+        failed.append(row.error is not None)
         times["event_s"].extend(event_s)
         if None in event_tokens:
-            event_tokens = [_known(tokens, UNKNOWN) for tokens in event_tokens]
-        counts["event_tokens"].extend(event_tokens)
+            counts["event_tokens"].extend(_known(tokens, UNKNOWN) for tokens in event_tokens)
+        else:
+            counts["event_tokens"].extend(event_tokens)  # type: ignore[arg-type]
         starts.append(len(times["event_s"]))
     made: dict[str, Any] = {name: as_numbers(values) for name, values in times.items()}
     made |= {name: np.frombuffer(values, dtype=np.int32) for name, values in counts.items()}

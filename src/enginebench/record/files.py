@@ -16,35 +16,34 @@ before); everything else is derived from them and can be deleted.
 """
 
 import contextlib
+import errno
 import fcntl
 import gzip
 import itertools
-import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import orjson
-
+from enginebench.base import redaction
 from enginebench.base.errors import UserError
-from enginebench.base.redaction import redact_values
+from enginebench.record.encoding import Encoder
 
-#: Version of the raw files' form. History:
-#: 1 (2026-11): first form.
-#: 2 (2026-11): open loops (``rate``), ``error_kind``, the client's own figures and its calibration.
-#:   ``sent_s`` is read right before the last byte is handed over, and no longer right after.
-SCHEMA = 2
-READABLE = (1, 2)  # what is new in 2 is "not measured" in 1
+BUFFER_BYTES = 1 << 20
 
 
 class Writer:
-    """Writes one study's raw files. A full disk or a read-only directory is a UserError."""
+    """Writes one study's raw files. A full disk or a read-only directory is a UserError.
+
+    Files are written as a stream: a row is encoded and forgotten. Secrets are those of the
+    environment at the time that the writer is made.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._encoder = Encoder(redaction.values())
         self._lock = os.open(directory, os.O_RDONLY)  # until this process ends
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,123 +80,87 @@ class Writer:
 
     def launch_directory(self, launch_id: str) -> Path:
         path = self.directory / "raw" / launch_id
-        with _friendly(path):
+        with _one_line(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
 
     def write_json(self, path: str, value: Any) -> None:
-        """Write one JSON file, whole or not at all."""
-        text = json.dumps(redact_values(value), indent=2, allow_nan=False) + "\n"
-        self._write(path, text.encode())
+        """Write one JSON file, whole or not at all.
+
+        Raises:
+            UserError: it cannot be written, or has a number that JSON has not (NaN).
+        """
+        content = self._encoder.document(value, str(self.directory / path))
+        with self._replacing(path) as file:
+            file.write(content)
 
     def write_lines(self, path: str, rows: Iterable[Any], compress: bool = False) -> None:
-        """Write one JSON-lines file, whole or not at all."""
-        text = "".join(
-            json.dumps(redact_values(row), allow_nan=False) + "\n" for row in rows
-        ).encode()
-        self._write(path, gzip.compress(text, 6, mtime=0) if compress else text)
+        """Write one JSON-lines file, whole or not at all; raises like ``write_json``.
+
+        Args:
+            rows: plain data, dataclasses or structs; read one by one.
+            compress: with gzip, without a time inside: the same rows are the same bytes.
+        """
+        where = str(self.directory / path)
+        with self._replacing(path) as file:
+            if not compress:
+                self._write_rows(file, rows, where)
+                return
+            with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+                self._write_rows(packed, rows, where)
+
+    def _write_rows(
+        self, file: "IO[bytes] | gzip.GzipFile", rows: Iterable[Any], where: str
+    ) -> None:
+        for number, row in enumerate(rows, 1):
+            file.write(self._encoder.line(row, f"{where}, line {number}"))
 
     def event(self, step: str, **fields: Any) -> None:
         """Add one line to ``events.jsonl``."""
         row = {"t_s": time.perf_counter(), "step": step, **fields}
         target = self.directory / "events.jsonl"
-        with _friendly(target), target.open("a") as file:
-            file.write(json.dumps(redact_values(row), allow_nan=False) + "\n")
+        line = self._encoder.line(row, str(target))
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        with _one_line(target), os.fdopen(os.open(target, flags, 0o666), "r+b", 0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if end and os.pread(file.fileno(), 1, end - 1) != b"\n":  # an earlier line was cut off
+                line = b"\n" + line
+            try:
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(end)
+                raise
 
-    def _write(self, path: str, content: bytes) -> None:
+    @contextlib.contextmanager
+    def _replacing(self, path: str) -> Iterator[IO[bytes]]:
+        """A new file that takes the place of ``path`` once all is written; else it is removed."""
         target = self.directory / path
         part = target.with_name(target.name + ".part")
-        with _friendly(target):
+        if not self.directory.is_dir():
+            raise UserError(
+                f"{self.directory}: expected the record that is being written, found that it was "
+                "removed; run the study again"
+            )
+        with _one_line(target):
             target.parent.mkdir(parents=True, exist_ok=True)
+            part.unlink(missing_ok=True)  # of a harness that was killed
             try:
-                part.write_bytes(content)
+                with part.open("xb", BUFFER_BYTES) as file:
+                    yield file
                 part.replace(target)
-            except OSError:
+            except BaseException:
                 part.unlink(missing_ok=True)
                 raise
 
 
-class _friendly:
+@contextlib.contextmanager
+def _one_line(target: Path) -> Iterator[None]:
     """Turns a failed write into one line that says what is left."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise UserError(
-                f"{self._target}: cannot write ({error.strerror}); what was recorded before is "
-                "kept and readable: free some space, then run: make report"
-            ) from error
-
-
-def read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        yield
+    except OSError as error:
         raise UserError(
-            f"{path}: expected a JSON file of a study's record, found: {error}; "
-            "name a directory below results/ that a study has written"
-        ) from None
-
-
-def read_lines(path: Path, told: Callable[[int], object] = int) -> Iterator[Any]:
-    """The rows of a JSON-lines file, plain or gzip, one by one.
-
-    Args:
-        told: is given the bytes of each line once it is used up; of a gzip file, unpacked.
-    """
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        for line in file:
-            yield _row(line)
-            told(len(line))
-
-
-def _row(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return json.loads(line)  # half a character in a text: escaped in the file, not valid UTF-8
-
-
-def read_study(directory: Path) -> dict[str, Any]:
-    """A study's ``study.json``, checked for its schema.
-
-    Raises:
-        UserError: not there, or written by a newer version.
-    """
-    study: dict[str, Any] = read_json(directory / "study.json")
-    if study.get("schema") not in READABLE:
-        raise UserError(
-            f"{directory / 'study.json'}: expected schema {SCHEMA}, found "
-            f"{study.get('schema')!r}; read it with the version of enginebench that wrote it"
-        )
-    return study
-
-
-def latest(results: Path) -> Path:
-    """The study directory that was started last.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = last(results)
-    if found is None:
-        raise UserError(
-            f"{results}: expected a study's record, found none; run one with: make study"
-        )
-    return found
-
-
-def last(results: Path, name: str | None = None) -> Path | None:
-    """The study directory that was started last (of that name, if given); None: there is none."""
-    read = ((read_json(path), path.parent) for path in results.glob("*/study.json"))
-    found = [
-        (facts.get("started_at", ""), directory)
-        for facts, directory in read
-        if name in (None, facts.get("study", {}).get("name"))
-    ]
-    return max(found)[1] if found else None
+            f"{target}: cannot write ({error.strerror}); what was recorded before is "
+            "kept and readable: free some space, then run: make report"
+        ) from error

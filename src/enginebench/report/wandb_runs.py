@@ -18,7 +18,7 @@ from enginebench.base.errors import UserError
 from enginebench.base.redaction import redact_values
 from enginebench.metrics import request_table
 from enginebench.metrics.latency import request_times
-from enginebench.record import files
+from enginebench.record import reading, schema
 from enginebench.summarize.cells import CellRow
 from enginebench.summarize.study_summary import AVERAGED, Summary
 
@@ -273,4 +273,5 @@ def _requests(directory: Path, cell: CellRow) -> request_table.Columns | None:
     file = directory / "raw" / cell.launch / cell.id / "requests.jsonl"
     if not file.exists():
         return None
-    return request_table.gather(row for row in files.read_lines(file) if row["phase"] == "measured")
+    rows = reading.read_rows(file, schema.Request)
+    return request_table.gather(row for row in rows if row.phase == "measured")

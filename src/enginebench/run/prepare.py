@@ -23,7 +23,7 @@ from enginebench.load.calibrate import Calibration
 from enginebench.plan import models, plan, prompts
 from enginebench.plan.plan import Cell, Launch, Plan
 from enginebench.plan.study_file import Study
-from enginebench.record.files import SCHEMA
+from enginebench.record.schema import SCHEMA
 from enginebench.run import cell_requests
 from enginebench.run.cell_requests import Work
 

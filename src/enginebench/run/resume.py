@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from enginebench.base import redaction
 from enginebench.base.errors import UserError
 from enginebench.plan.plan import Launch, Plan
-from enginebench.record import files
+from enginebench.record import reading, schema
+from enginebench.record.encoding import Encoder
+from enginebench.record.schema_study import Study, StudyFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +37,9 @@ def require_same(directory: Path, now: Mapping[str, Any]) -> None:
     Raises:
         UserError: they differ; names the first difference.
     """
-    before = _identity(files.read_study(directory))
-    for what, new in _identity(now).items():
+    before = _identity(reading.read_study(directory))
+    as_written = Encoder(redaction.values()).redacted(now)
+    for what, new in _identity(msgspec.convert(as_written, Study, str_keys=True)).items():
         if (old := before[what]) != new:
             raise UserError(
                 f"{directory}: expected the same {what} as in the record that is resumed, found "
@@ -42,21 +48,21 @@ def require_same(directory: Path, now: Mapping[str, Any]) -> None:
             )
 
 
-def _identity(facts: Mapping[str, Any]) -> dict[str, Any]:
-    machine = facts["machine"]
-    return {
-        "study": facts["study"],
-        "commit": (facts["git"]["commit"], facts["git"]["dirty"]),
-        "runner": facts["runner"],
-        "device": facts["device"],
-        "prompts": facts["prompts"]["sha256"],
-        "model": facts["model"]["sha256"],
-        "processors": (machine["cpu"], machine["cpus"]),
-        "GPUs": [gpu["name"] for gpu in machine["gpus"]],
+def _identity(facts: Study) -> dict[str, object]:
+    machine = facts.machine
+    study = {f"study ({name})": getattr(facts.study, name) for name in StudyFile.__struct_fields__}
+    return study | {
+        "commit": (facts.git.commit, facts.git.dirty),
+        "runner": facts.runner,
+        "device": facts.device,
+        "prompts": facts.prompts.sha256,
+        "model": facts.model.sha256,
+        "processors": (machine.cpu, machine.cpus),
+        "GPUs": [gpu.name for gpu in machine.gpus],
     }
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -77,13 +83,12 @@ def keep_complete(directory: Path, plan: Plan) -> ResumeState:
 
 def _is_complete(directory: Path, item: Launch) -> bool:
     launch = directory / "raw" / item.id
-    file = launch / "launch.json"
-    return (
-        file.exists()
-        and files.read_json(file).get("failure", "interrupted") is None
-        and all(_is_recorded(launch / cell.id / "cell.json") for cell in item.cells)
-    )
-
-
-def _is_recorded(cell: Path) -> bool:
-    return cell.exists() and not files.read_json(cell).get("engine_death")
+    try:
+        facts = reading.read_document(launch / "launch.json", schema.Launch)
+        cells = [
+            reading.read_document(launch / cell.id / "cell.json", schema.Cell)
+            for cell in item.cells
+        ]
+    except reading.RecordError:  # interrupted, or damaged since
+        return False
+    return facts.failure is None and not any(cell.engine_death for cell in cells)

@@ -1,5 +1,6 @@
 """Running a prepared study: the one place where all parts are wired, in the order of the flow."""
 
+import itertools
 import math
 import time
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import requests
 
 from enginebench.base.errors import EngineError
@@ -20,7 +22,6 @@ from enginebench.launch.server import Server, choose_port
 from enginebench.load import client_stats, http1, request_record, spec, workers
 from enginebench.load.request_record import Phase, RequestRecord
 from enginebench.metrics import metrics_page
-from enginebench.metrics.latency import cell_figures
 from enginebench.plan import plan
 from enginebench.plan.plan import Cell, Launch
 from enginebench.record.files import Writer
@@ -185,8 +186,7 @@ def _run_agreement(
     writer.event("agree", launch=item.id)
     work = prepared.work[cell.id]
     records, _ = _drive(prepared, cell, server, work, "measured", spec.Live())
-    rows = (record.to_json() for record in records)
-    writer.write_lines(f"raw/{item.id}/agreement.jsonl.gz", rows, compress=True)
+    writer.write_lines(f"raw/{item.id}/agreement.jsonl.gz", records, compress=True)
     show.start_done(plan.cell_estimate_s(item, cell))
 
 
@@ -195,7 +195,8 @@ def _version(server: Server) -> Any:
     try:
         url = server.url + server.engine.dialect.version_path
         answer = local_session().get(url, timeout=10)
-        return answer.json() if answer.ok else None
+        # Not answer.json(): it takes NaN and half a character, which no record can hold.
+        return orjson.loads(answer.content) if answer.ok else None
     except (requests.RequestException, ValueError):
         return None
 
@@ -236,7 +237,7 @@ def _run_cell(
     ended = machine.meters(gpus)
     writer.event("record", **names)
     death = server.death()
-    writer.write_lines(f"{where}/requests.jsonl", (r.to_json() for r in records + measured))
+    writer.write_lines(f"{where}/requests.jsonl", itertools.chain(records, measured))
     writer.write_lines(f"{where}/scrapes.jsonl.gz", watcher.watched.scrapes, compress=True)
     writer.write_lines(f"{where}/processes.jsonl", watcher.watched.processes)
     if gpus:
@@ -294,11 +295,10 @@ def _drive(
 
 
 def _in_short(measured: list[RequestRecord], death: str | None) -> str:
-    figures = cell_figures([record.to_json() for record in measured])
-    rate, ttft = figures["output_tokens_per_s"], figures["ttft_s_p50"]
-    if death or rate is None or ttft is None:
-        return f"{figures['requests_failed']} of {figures['requests']} requests failed"
-    failed = figures["requests_failed"]
-    return f"{rate:.1f} output tokens/s, TTFT p50 {ttft * 1000:.0f} ms" + (
-        f", {failed} requests failed" if failed else ""
+    short = request_record.short_figures(measured)
+    rate, ttft_s = short.output_tokens_per_s, short.ttft_s_p50
+    if death or rate is None or ttft_s is None:
+        return f"{short.failed} of {short.requests} requests failed"
+    return f"{rate:.1f} output tokens/s, TTFT p50 {ttft_s * 1000:.0f} ms" + (
+        f", {short.failed} requests failed" if short.failed else ""
     )

@@ -26,7 +26,8 @@ from enginebench.metrics import (
 )
 from enginebench.metrics.agreement import Comparison
 from enginebench.metrics.request_table import Columns
-from enginebench.record import files
+from enginebench.record import reading, schema
+from enginebench.record.schema_samples import ContainerSample, GpuSample, ProcessSample, Scrape
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def cell_row(
     series: tuple[Any, Any, Any] = ((), (), ())
     elsewhere: dict[str, other_tools.Printed] = {}
     if (where / "cell.json").exists():
-        about = files.read_json(where / "cell.json")
+        about = reading.read_json(where / "cell.json", schema.Cell)
         tail = about["log_tail"]
         recorded = _read(where, study["device"], facts or {}, told)
         figures = _figures(recorded, study, cell, facts or {}, about)
@@ -136,14 +137,14 @@ def cell_row(
 class _Recorded:
     """A cell's raw files, read."""
 
-    warmup: list[Any]  # lines of requests.jsonl
+    warmup: list[schema.Request]
     requests: Columns  # the measured ones
     tally: check.Tally  # what the checks counted in them
     pages: list[metrics_page.Metrics]  # one a scrape
-    processes: list[Any]
-    gpus: list[Any]
-    its_gpus: list[gpu.Row]  # of these, the engine's own
-    container: list[Any]  # what its container was seen to hold and use, if it has one
+    processes: list[ProcessSample]
+    gpus: list[GpuSample]
+    its_gpus: list[GpuSample]  # of these, the engine's own
+    container: list[ContainerSample]  # of its container, if it has one
     samples: tuple[memory.Sample, ...]
     resident: tuple[tuple[float, float], ...]  # memory over time: t_s, bytes
     power: tuple[tuple[float, float], ...]  # of the engine's GPUs: t_s, watts
@@ -157,21 +158,23 @@ class _Recorded:
 def _read(
     where: Path, device: str, facts: Mapping[str, Any], told: Callable[[int], object]
 ) -> _Recorded:
-    warmup: list[Any] = []
+    warmup: list[schema.Request] = []
     tally = check.Tally()
     requests = request_table.gather(_measured(where / "requests.jsonl", warmup, tally, told))
-    processes = list(files.read_lines(where / "processes.jsonl"))
-    gpus = list(files.read_lines(found)) if (found := where / "gpus.jsonl.gz").exists() else []
+    processes = list(reading.read_rows(where / "processes.jsonl", ProcessSample))
+    gpus: list[GpuSample] = []
+    if (found := where / "gpus.jsonl.gz").exists():
+        gpus = list(reading.read_rows(found, GpuSample))
     scraped_s, pages = [], []
-    for scrape in files.read_lines(where / "scrapes.jsonl.gz"):
-        scraped_s.append(scrape["t_s"])
-        pages.append(metrics_page.read(scrape, facts.get("metrics", {})))
+    for scrape in reading.read_rows(where / "scrapes.jsonl.gz", Scrape):
+        scraped_s.append(scrape.t_s)
+        pages.append(metrics_page.read(scrape.status, scrape.text, facts.get("metrics", {})))
     if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
         pages = [page | {"kv_capacity_tokens": float(logged)} for page in pages]
     its_gpus = gpu.of_engine(gpus, _pids(processes))
     inside = _of_container(where.parent / "container.jsonl", processes)
-    times = [(p["t_s"], p["pss_bytes"]) for p in processes if p["pss_bytes"] is not None]
-    times = times or [(row["t_s"], row["memory_bytes"]) for row in inside]
+    times = [(p.t_s, p.pss_bytes) for p in processes if p.pss_bytes is not None]
+    times = times or [(row.t_s, row.memory_bytes) for row in inside]
     return _Recorded(
         warmup,
         requests,
@@ -187,24 +190,28 @@ def _read(
     )
 
 
-def _pids(processes: Sequence[Mapping[str, Any]]) -> set[int]:
-    return {pid for sample in processes for pid in sample.get("pids", ())}
+def _pids(processes: Sequence[ProcessSample]) -> set[int]:
+    return {pid for sample in processes for pid in sample.pids}
 
 
-def _of_container(file: Path, processes: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _of_container(file: Path, processes: Sequence[ProcessSample]) -> list[ContainerSample]:
     """The rows of a launch's container that fall into this cell."""
     if not processes or not file.exists():
         return []
-    first_s, last_s = processes[0]["t_s"], processes[-1]["t_s"]
-    return [row for row in files.read_lines(file) if first_s <= row["t_s"] <= last_s]
+    first_s, last_s = processes[0].t_s, processes[-1].t_s
+    rows = reading.read_rows(file, ContainerSample)
+    return [row for row in rows if first_s <= row.t_s <= last_s]
 
 
 def _measured(
-    file: Path, warmup: list[Any], tally: check.Tally, told: Callable[[int], object]
-) -> Iterator[request_table.Row]:
+    file: Path,
+    warmup: list[schema.Request],
+    tally: check.Tally,
+    told: Callable[[int], object],
+) -> Iterator[schema.Request]:
     """The measured rows of requests.jsonl, counted on their way; the others go to ``warmup``."""
-    for row in files.read_lines(file, told):
-        if row["phase"] == "measured":
+    for row in reading.read_rows(file, schema.Request, told):
+        if row.phase == "measured":
             tally.add(row)
             yield row
         else:
@@ -227,9 +234,9 @@ def _figures(
     rate, tokens = figures["output_tokens_per_s"], figures["output_tokens"]
     price = cost.recorded_price(study)
     # Its GPUs, as far as the samples say; all of the machine's where there are none.
-    gpus = len({row["index"] for row in recorded.its_gpus}) or len(study["machine"]["gpus"])
+    gpus = len({row.index for row in recorded.its_gpus}) or len(study["machine"]["gpus"])
     shares = _shares(study, facts.get("dtype"), requests, cell["concurrency"], figures)
-    indices = {row["index"] for row in recorded.its_gpus}
+    indices = {row.index for row in recorded.its_gpus}
     energy_j = physics.energy_used_j(about.get("started") or {}, about.get("ended") or {}, indices)
     return figures | {
         "usd_per_million_output_tokens": (
@@ -358,8 +365,8 @@ def _watched(recorded: _Recorded) -> dict[str, Any]:
     def peak(values: Iterable[float | None]) -> float | None:
         return max((value for value in values if value is not None), default=None)
 
-    of_processes = peak(sample["pss_bytes"] for sample in recorded.processes)
-    of_container = peak(row["memory_bytes"] for row in recorded.container)
+    of_processes = peak(sample.pss_bytes for sample in recorded.processes)
+    of_container = peak(row.memory_bytes for row in recorded.container)
     return {
         "memory_peak_bytes": of_container if of_processes is None else of_processes,
         "container_memory_peak_bytes": of_container,

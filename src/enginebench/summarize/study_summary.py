@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from enginebench.base import stats
 from enginebench.base.stats import Interval
 from enginebench.hardware import roofline
 from enginebench.metrics import agreement
 from enginebench.metrics.agreement import Comparison
-from enginebench.record import files as record
+from enginebench.record import reading, schema, schema_study
 from enginebench.summarize import cells
 from enginebench.summarize.cells import CellRow
 
@@ -106,11 +108,15 @@ def summarize(directory: Path, told: Callable[[int], object] = int) -> Summary:
     Args:
         told: is given the bytes of the requests' records as they are read; ``size`` has their sum.
     """
-    study = record.read_study(directory)
+    study = reading.read_study_json(directory)
     study["ceilings"] = _ceilings(directory, study)
     study["ceiling"] = roofline.higher(*study["ceilings"]) if study["ceilings"] else None
     files = {p["id"]: directory / "raw" / p["id"] / "launch.json" for p in study["plan"]}
-    launches = {name: record.read_json(file) for name, file in files.items() if file.exists()}
+    launches = {
+        name: reading.read_json(file, schema.Launch)
+        for name, file in files.items()
+        if file.exists()
+    }
     reference = study["study"]["reference"] or _labels(study)[0]
     compared = _comparisons(directory, study, launches, reference)
     rows = [
@@ -153,14 +159,17 @@ def _comparisons(
         and (file := directory / "raw" / planned["id"] / "agreement.jsonl.gz").exists()
     }
     labels = [label for label in _labels(study) if label in files]
-    answers = {label: list(record.read_lines(files[label][1])) for label in labels}
+    answers = {label: list(reading.read_rows(files[label][1], schema.Request)) for label in labels}
     dtypes = {label: launches[files[label][0]].get("dtype") for label in labels}
     return agreement.comparisons(answers, dtypes, reference)
 
 
 def _resumed(events: Path) -> int:
-    # As text: a full disk may have cut a line.
-    return events.read_text().count('"step": "resumed"') if events.exists() else 0
+    """How often a study was resumed; a line that a full disk has cut counts for nothing."""
+    if not events.exists():
+        return 0
+    steps = reading.whole_rows(events, schema_study.Event)
+    return sum(event.step == "resumed" for event in steps)
 
 
 def _ceilings(
@@ -169,10 +178,17 @@ def _ceilings(
     """The machine's ceiling before the first engine and after the last, if it was measured then; of
     the two the higher counts, as a busy machine measures too low."""
     file = directory / "finished.json"
-    after = record.read_json(file).get("ceiling") if file.exists() else None
+    after = reading.read_document(file, schema_study.Finished).ceiling if file.exists() else None
     if not study.get("ceiling"):
         return None
-    return roofline.Ceiling(**study["ceiling"]), roofline.Ceiling(**after) if after else None
+    before = msgspec.convert(study["ceiling"], schema_study.Ceiling)
+    return _ceiling(before), _ceiling(after) if after else None
+
+
+def _ceiling(found: schema_study.Ceiling) -> roofline.Ceiling:
+    return roofline.Ceiling(
+        found.name, found.bandwidth_bytes_per_s, found.flops_per_s, found.source
+    )
 
 
 def _groups(study: Mapping[str, Any], cells: Sequence[CellRow], reference: str) -> list[Group]:

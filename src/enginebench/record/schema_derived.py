@@ -1,0 +1,250 @@
+"""Types of the derived files.
+
+``docs/method.md`` has the formula of every figure. ``null`` is "not measured".
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from enginebench.record.schema import Bytes, ClientStats, Count
+
+
+class Finding(Struct, kw_only=True):
+    """One thing that is wrong with a cell."""
+
+    check: str
+    verdict: Literal["valid", "suspect", "invalid"]
+    text: str
+    failed: Annotated[Count | None, Meta(description="requests that failed the check")] = None
+    advice: str = ""
+
+
+_LATENCIES = {
+    "ttft_s": "time to first token: first event with text minus sent, s",
+    "ttft_planned_s": "first event with text minus planned, s",
+    "tpot_s": "time per output token: (last token - first token) / (output tokens - 1), s",
+    "itl_s": "inter-token latency: the gap before each token after the first event, s",
+    "e2e_s": "end to end: last token minus sent, s",
+}
+_STATISTICS = {
+    "mean": "mean",
+    "p50": "median",
+    "p90": "90th percentile",
+    "p95": "95th percentile",
+    "p99": "99th percentile",
+}
+_COUNTS = {
+    "requests": "measured requests",
+    "requests_failed": "of these, those that do not count",
+    "output_tokens": "sum over all measured requests",
+    "prompt_tokens": "sum over all measured requests",
+}
+_FIGURES = {
+    "window_s": "from the first request sent to the last token received, s",
+    "output_tokens_per_s": "output tokens over the window",
+    "requests_per_s": "requests that ended well over the window",
+    "requests_offered_per_s": "planned arrivals over their span",
+    "in_flight_mean": "mean requests in flight, by Little's law",
+    "ttft_s_min": "least TTFT, s",
+    "tpot_s_min": "least TPOT, s",
+    "memory_peak_bytes": "peak PSS of the engine's processes, else of its container",
+    "container_memory_peak_bytes": "peak memory of the container, file cache left out",
+    "kv_used_ratio_peak": "peak share of the KV cache in use, by the engine",
+    "gpu_memory_peak_bytes": "peak memory of the engine's GPUs, summed",
+    "power_w_mean": "mean power of the engine's GPUs, summed",
+    "gpu_utilisation_mean": "0 to 1: mean over the engine's GPUs",
+    "kv_capacity_tokens": "tokens that the KV cache can hold",
+    "kv_block_tokens": "tokens of one block of the KV cache",
+    "kv_reserved_bytes": "bytes reserved for the KV cache",
+    "kv_used_tokens_peak": "peak tokens in use, by the engine",
+    "kv_bytes_per_token_measured": "reserved bytes over the tokens they can hold",
+    "waiting_for_room_peak": "most requests that waited while the KV cache was full",
+    "kv_waste": "0 to 1: median share of used tokens that no request in generation needs",
+    "kv_follow_error": "median distance of the engine's and the client's count over the peak",
+    "requests_running_peak": "by the engine",
+    "requests_waiting_peak": "by the engine",
+    "weights_bytes": "parameters times the size of their dtype",
+    "other_bytes": "total less weights less KV reserved",
+    "total_bytes": "what the machine shows: GPU memory, or PSS",
+    "kv_bytes_per_token": "bytes of keys and values a token, by the model's config",
+    "usd_per_million_output_tokens": "price an hour over output tokens an hour, times 1e6",
+    "kv_tokens_in_flight_peak": "peak tokens of requests in generation, by the client",
+    "energy_j": "of the engine's GPUs over the cell",
+    "energy_j_per_output_token": "energy over output tokens",
+    "preemptions": "growth of the engine's counter over the cell",
+    "ceiling_share": "least time that the hardware allows over the window",
+    "ceiling_share_decode": "least time of a decoding step over the least TPOT",
+    "ceiling_share_prefill": "least time of a prefill over the least TTFT",
+    "ceiling_share_request": "greatest share over single requests",
+}
+
+
+def _described(kind: Any, text: str) -> Any:
+    return Annotated[kind, Meta(description=text)]
+
+
+#: The figures of a cell. Built from tables, as five latencies have the same five statistics.
+Figures = msgspec.defstruct(
+    "Figures",
+    [
+        *((name, _described(int | None, text), None) for name, text in _COUNTS.items()),
+        *((name, _described(float | None, text), None) for name, text in _FIGURES.items()),
+        *(
+            (f"{name}_{which}", _described(float | None, f"{statistic} of {text}"), None)
+            for name, text in _LATENCIES.items()
+            for which, statistic in _STATISTICS.items()
+        ),
+        ("throttled", _described(dict[str, float] | None, "reason -> share of samples"), None),
+        ("gpu_errors", _described(dict[str, Count], "failure -> samples"), {}),
+        ("client", _described(ClientStats | None, "of the load generator itself"), None),
+        ("client_judged", _described(bool, "whether its error can make a cell suspect"), False),
+        ("counters_checked", _described(bool, "against the engine's own counters"), False),
+        ("ceiling_is_measured", _described(bool, "false: of a data sheet"), False),
+    ],
+    kw_only=True,
+    module=__name__,
+)
+
+
+class CellFigures(Struct, kw_only=True):
+    """One cell of one trial."""
+
+    launch: str
+    trial: Count
+    engine: str
+    variant: str
+    label: str
+    workload: str
+    concurrency: Annotated[Count, Meta(description="most requests in flight")]
+    rate: Annotated[float | None, Meta(description="requests/s offered; null: closed loop")]
+    findings: list[Finding]
+    log_tail: list[str]
+    figures: Annotated[
+        Figures,  # type: ignore[valid-type]
+        Meta(description="all null where the cell was not run"),
+    ]
+    samples: Annotated[list[Any], Meta(description="empty: see kv_cache_data.json")]
+    resident: Annotated[list[Any], Meta(description="empty: see gpu_memory_data.json")]
+    power: Annotated[list[Any], Meta(description="empty: see gpu_memory_data.json")]
+    elsewhere: Annotated[dict[str, Any], Meta(description="empty: see other_tools_data.json")]
+    verdict: Literal["valid", "suspect", "invalid"]
+    is_valid: Annotated[bool, Meta(description="its figures go into averages: not invalid")]
+    problems: Annotated[list[str], Meta(description="the findings' texts")]
+
+
+class Interval(Struct, kw_only=True):
+    """A mean over trials and its 95 % confidence interval (Student's t)."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    trials: Count
+
+
+class Group(Struct, kw_only=True):
+    """One variant at one workload and level, over its valid trials."""
+
+    label: str
+    engine: str
+    variant: str
+    workload: str
+    concurrency: Count
+    rate: float | None
+    trials_valid: Count
+    trials_planned: Count
+    requests: Annotated[Count, Meta(description="measured, over the valid trials")]
+    figures: dict[str, Interval | None]
+    ratio: Annotated[
+        Interval | None,
+        Meta(description="output tokens/s over the reference's, paired by trial"),
+    ]
+
+
+class Difference(Struct, kw_only=True):
+    """One prompt that two variants answered differently."""
+
+    prompt: Count
+    token: Annotated[Count | None, Meta(description="first different token, from 1")]
+    margin: Annotated[float | None, Meta(description="how clear the choice was, in nats")]
+
+
+class Comparison(Struct, kw_only=True):
+    """The answers of one variant beside those of another."""
+
+    label: str
+    against: str
+    dtypes: list[str | None]
+    prompts: Annotated[Count, Meta(description="answered by both")]
+    unanswered: Annotated[Count, Meta(description="by either")]
+    differences: list[Difference]
+    margin_error: Annotated[
+        float | None, Meta(description="largest disagreement on a margin, in nats")
+    ]
+    identical: Count
+    clear: Annotated[Count, Meta(description="differences at a clear choice")]
+    first_token_median: float | None
+    first_token_worst: Count | None
+    margin_largest: float | None
+
+
+class Metrics(Struct, kw_only=True):
+    """``derived/metrics_data.json``: every figure of every cell, and the groups over trials."""
+
+    study: str
+    reference: str
+    cells: list[CellFigures]
+    agreement: list[Comparison]
+    groups: list[Group]
+
+
+class _Series(Struct, kw_only=True):
+    label: str
+    trial: Count
+    workload: str
+    concurrency: Count
+    rate: float | None
+
+
+class KvSeries(_Series, kw_only=True):
+    """An entry of ``derived/kv_cache_data.json``: the KV cache of a cell, one value a scrape."""
+
+    kv_capacity_tokens: float | None
+    kv_block_tokens: float | None
+    kv_reserved_bytes: float | None
+    kv_bytes_per_token: float | None
+    t_s: list[float]
+    used_tokens: Annotated[list[float | None], Meta(description="by the engine")]
+    held_tokens: Annotated[list[int], Meta(description="by the client")]
+    held_in_blocks: Annotated[list[int], Meta(description="the same in whole blocks")]
+    running: list[float | None]
+    waiting: list[float | None]
+    preemptions: list[float | None]
+
+
+class MemorySeries(_Series, kw_only=True):
+    """An entry of ``derived/gpu_memory_data.json``: memory and power of a cell over time."""
+
+    memory_t_s: list[float]
+    memory_bytes: list[Bytes]
+    power_t_s: list[float]
+    power_w: list[float]
+
+
+class LatencySeries(_Series, kw_only=True):
+    """An entry of ``derived/latency_data.json``: 201 quantiles of each latency, in s."""
+
+    ttft_s: list[float] = []
+    ttft_planned_s: list[float] = []
+    tpot_s: list[float] = []
+    itl_s: list[float] = []
+    e2e_s: list[float] = []
+
+
+class OtherTools(_Series, kw_only=True):
+    """An entry of ``derived/other_tools_data.json``: what other tools would have printed."""
+
+    tools: Annotated[
+        dict[str, dict[str, float | None]], Meta(description="tool -> its name -> its value")
+    ]

@@ -1,0 +1,254 @@
+"""Types of the files of a whole study: ``study.json``, ``events.jsonl``, ``finished.json``."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+from enginebench.record.schema import IDENTIFIER, Bytes, Clocks, Count, Identifier
+
+Setting = str | int | float | bool
+
+
+class Hint(Struct, frozen=True, kw_only=True):
+    """Used for the plan's time estimate only."""
+
+    start_s: float = 30.0
+    tokens_per_s: Annotated[
+        dict[int, float], Meta(description="output tokens/s by concurrency")
+    ] = {}
+
+
+class Variant(Struct, frozen=True, kw_only=True):
+    """One engine under one set of settings."""
+
+    engine: Identifier
+    variant: Identifier = "default"
+    settings: dict[str, Setting] = {}
+    workloads: Annotated[list[Identifier], Meta(description="empty: all of them")] = []
+    trials: Annotated[Count | None, Meta(description="null: all of them")] = None
+    hint: Hint = field(default_factory=Hint)
+
+    @property
+    def label(self) -> str:
+        return f"{self.engine}/{self.variant}"
+
+
+class OutputRange(Struct, frozen=True, kw_only=True):
+    """Output lengths drawn evenly between both ends."""
+
+    min: Count
+    max: Count
+
+
+class Workload(Struct, frozen=True, kw_only=True):
+    """What each request asks for, and the load: closed loops (concurrency) or open ones (rate)."""
+
+    name: Identifier
+    prompt_tokens: Count
+    output_tokens: Count | OutputRange
+    concurrency: Annotated[list[Count], Meta(description="requests in flight")] = []
+    requests_per_stream: Count = 2
+    min_requests: Count = 1
+    warmup_output_tokens: Count = 8
+    rate: Annotated[list[float], Meta(description="requests/s offered; schema 2")] = []
+    duration_s: Annotated[float, Meta(description="of an open loop")] = 60.0
+    arrivals: Annotated[
+        str, Meta(extra=IDENTIFIER, description="constant, poisson, gamma or trace")
+    ] = "poisson"
+    burstiness: Annotated[float, Meta(description="shape of gamma's gaps")] = 1.0
+    trace: Annotated[str, Meta(description="file of arrival times and lengths")] = ""
+    max_in_flight: Count | None = None
+    ramp_s: float = 0.0
+
+
+class Agreement(Struct, frozen=True, kw_only=True):
+    """Prompts that every variant answers once, so that answers can be compared."""
+
+    prompts: Count
+    prompt_tokens: Count
+    output_tokens: Count
+
+
+class PromptSource(Struct, frozen=True, kw_only=True):
+    path: str = "prompts.txt"
+    format: Identifier = "auto"
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """What an hour of the machine costs."""
+
+    usd_per_hour: float
+    source: str = ""
+    is_stand_in: Annotated[
+        bool, Meta(description="true: the run is not on the hardware of this price")
+    ] = False
+
+
+class StudyFile(Struct, frozen=True, kw_only=True):
+    """The study file, with every default filled in."""
+
+    name: Identifier
+    title: str = ""
+    model: str = "embedded"
+    device: Identifier = "auto"
+    settings: dict[str, Setting] = {}
+    prompts: PromptSource = field(default_factory=PromptSource)
+    engines: list[Variant]
+    reference: Annotated[
+        Identifier, Meta(description="engine/variant that ratios divide by; empty: the first")
+    ] = ""
+    workloads: list[Workload]
+    agreement: Agreement | None = None
+    trials: Count = 1
+    seed: int = 0
+    price: Price | None = None
+    ready_timeout_s: float = 600.0
+    request_timeout_s: float = 600.0
+    calibration_s: float = 1.0
+    judge_client: bool = True
+    scrape_interval_s: float = 1.0
+    sample_interval_s: float = 0.1
+    port: int | None = None
+
+
+class Gpu(Struct, frozen=True, kw_only=True):
+    name: Identifier | None
+    memory_bytes: Bytes | None = None
+    driver: Identifier | None = None
+    mig: Annotated[bool, Meta(description="partitioned")] = False
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    system: Identifier
+    cpu: Identifier
+    cpu_bfloat16: Annotated[
+        list[Identifier], Meta(description="its bfloat16 instructions; empty: emulated")
+    ] = []
+    cpus: Annotated[Count, Meta(description="processors that the engines may use")]
+    memory_bytes: Bytes
+    gpus: list[Gpu] = []
+    nvml_error: Annotated[
+        str | None, Meta(description="why GPUs that may be there cannot be seen")
+    ] = None
+    python: Identifier
+    packages: Annotated[dict[str, str | None], Meta(extra=IDENTIFIER)] = {}
+
+
+class Ceiling(Struct, frozen=True, kw_only=True):
+    """What a device can do at most."""
+
+    name: Identifier
+    bandwidth_bytes_per_s: Annotated[float, Meta(description="of its memory")]
+    flops_per_s: Annotated[dict[str, float], Meta(description="by dtype")]
+    source: Annotated[str, Meta(description="a data sheet, or when it was measured")]
+
+
+class Calibration(Struct, frozen=True, kw_only=True):
+    """The client's error at one level, against a server whose times are known."""
+
+    streams: Count
+    tokens_per_s: Annotated[float, Meta(description="that the server was asked to make")]
+    tokens: Count
+    has_own_core: Annotated[bool, Meta(description="the server shared no core")]
+    stamps: Annotated[str | None, Meta(extra=IDENTIFIER)]
+    ttft_error_s_p50: Annotated[float, Meta(description="the client's TTFT above the server's")]
+    ttft_error_s_p99: float
+    itl_error_s_p99: Annotated[float, Meta(description="distance between both sides' gaps")]
+    token_delay_s_p50: Annotated[float, Meta(description="from sending a token to its stamp")]
+    token_delay_s_p99: float
+    server_late_s_p99: Annotated[float, Meta(description="what the server itself was late")]
+    busy_ratio: float | None
+    cpu_per_token_s: float
+
+
+class Git(Struct, frozen=True, kw_only=True):
+    commit: Identifier | None = None
+    dirty: Annotated[bool | None, Meta(description="the tree had changes")] = None
+
+
+class PromptFile(Struct, frozen=True, kw_only=True):
+    path: str
+    sha256: Identifier
+    count: Count
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    name: Identifier
+    sha256: Identifier
+    hashed: Annotated[Identifier, Meta(description="what the digest covers")]
+    has_random_weights: bool
+    parameters: Annotated[int | None, Meta(description="schema 2")] = None
+    config: Annotated[
+        dict[str, Any], Meta(extra=IDENTIFIER, description="config.json of the model")
+    ]
+
+
+class PlannedCell(Struct, frozen=True, kw_only=True):
+    id: Annotated[Identifier, Meta(description="its directory: <workload>-c<n> or -r<rate>")]
+    workload: Identifier
+    concurrency: Annotated[Count, Meta(description="most requests in flight")]
+    rate: Annotated[float | None, Meta(description="requests/s offered; null: a closed loop")] = (
+        None
+    )
+    requests: Annotated[Count, Meta(description="measured ones")]
+
+
+class PlannedLaunch(Struct, frozen=True, kw_only=True):
+    id: Annotated[Identifier, Meta(description="its directory below raw/")]
+    trial: Count
+    engine: Identifier
+    variant: Identifier
+    label: Identifier
+    cells: list[PlannedCell]
+
+
+class Study(Struct, frozen=True, kw_only=True):
+    """``study.json``: what was to be run, on what machine, with which prompts."""
+
+    schema: Count
+    study: StudyFile
+    started_at: Annotated[Identifier, Meta(description="wall clock, ISO 8601, UTC")]
+    clock: Clocks
+    rerun: Annotated[str, Meta(description="the command that runs it again")] = ""
+    runner: Annotated[
+        Literal["process", "container"], Meta(extra=IDENTIFIER, description="schema 2")
+    ] = "process"
+    device: Annotated[Literal["cpu", "cuda"], Meta(extra=IDENTIFIER)]
+    machine: Machine
+    calibration: list[Calibration] = []
+    ceiling: Annotated[
+        Ceiling | None, Meta(description="before the first engine; null: not known")
+    ] = None
+    gpu_reached: Annotated[
+        Ceiling | None, Meta(description="the same rates of a GPU as measured")
+    ] = None
+    git: Git = field(default_factory=Git)
+    prompts: PromptFile
+    model: Model
+    plan: list[PlannedLaunch]
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """A line of ``events.jsonl``: one step as it happened."""
+
+    t_s: float
+    step: Annotated[
+        Identifier,
+        Meta(description="up, ready, agree, warm, load, record, down, resumed, finished"),
+    ]
+    launch: Identifier | None = None
+    cell: Identifier | None = None
+    clock: Annotated[Clocks | None, Meta(description="this and what follows: of resumed")] = None
+    calibration: list[Calibration] = []
+    ceiling: Ceiling | None = None
+    gpu_reached: Ceiling | None = None
+
+
+class Finished(Struct, frozen=True, kw_only=True):
+    """``finished.json``: exists only if the study came to its end."""
+
+    finished_at: Annotated[Identifier | None, Meta(description="wall clock, ISO 8601, UTC")] = None
+    ceiling: Annotated[
+        Ceiling | None,
+        Meta(description="measured once more; the higher of the two counts"),
+    ] = None
