@@ -1,5 +1,6 @@
 """A cell's figures of the machine, from rows whose figures are known."""
 
+import msgspec
 import pytest
 
 from enginebench.base.machine_row import MachineRow
@@ -86,7 +87,7 @@ def test_counters_that_contradict_each_other_say_nothing_of_others():
 
 def test_of_a_hidden_engine_steal_and_pressure_are_still_known():
     made = rows([0.1] * 4, steal=0.25, waited_cpu_some_s=[5.0, 5.1, 5.2, 5.3, 5.4])
-    hidden = [MachineRow(**(row.to_json() | {"ours_s": None})) for row in made]
+    hidden = [MachineRow(**(msgspec.structs.asdict(row) | {"ours_s": None})) for row in made]
     found = machine_load.figures(hidden)
     assert (found.others_cores_mean, found.ours_cores_mean) == (None, None)
     assert found.steal_cores_mean == pytest.approx(0.25)

@@ -34,6 +34,7 @@ CHECKS: Mapping[str, str] = {
     "answers": "greedy answers are the reference engine's in the same dtype, but for near ties",
     "client": "the client's own error could not change what the cell says",
     "counters": "the engine's counters grew by what the client saw",
+    "machine": "no other process disturbed the cell",
     "clock": "times are in order and two clocks agree",
     "physics": "not faster than the hardware allows",
     "kv": "no more tokens in generation than the KV cache holds",

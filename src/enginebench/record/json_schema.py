@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
+from enginebench.base.machine_row import MachineRow
 from enginebench.record import schema, schema_derived, schema_samples, schema_study
 
-#: A raw file's name -> the type of its content; of a ``.jsonl`` file, of each line. Samples of the
-#: machine's load (``machine.jsonl``) belong here once they are recorded.
+#: A raw file's name -> the type of its content; of a ``.jsonl`` file, of each line.
 RAW_FILES: dict[str, Any] = {
     "study.json": schema_study.Study,
     "events.jsonl": schema_study.Event,
@@ -26,6 +26,7 @@ RAW_FILES: dict[str, Any] = {
     "scrapes.jsonl.gz": schema_samples.Scrape,
     "processes.jsonl": schema_samples.ProcessSample,
     "gpus.jsonl.gz": schema_samples.GpuSample,
+    "machine.jsonl": MachineRow,
 }
 DERIVED_FILES: dict[str, Any] = {
     "metrics_data.json": schema_derived.Metrics,

@@ -17,8 +17,11 @@ from msgspec import Meta, Struct
 #: 1 (2026-11): first form.
 #: 2 (2026-11): open loops (``rate``), ``error_kind``, the client's own figures and its calibration.
 #:   ``sent_s`` is read right before the last byte is handed over, and no longer right after.
-SCHEMA = 2
-READABLE = (1, 2)  # what is new in 2 is "not measured" in 1
+#: 3 (2026-11): the load of the whole machine (``machine.jsonl``, ``noise``) and further attempts of
+#:   a disturbed cell (``<cell>~2``, ``attempt``); ``price`` as it was resolved, or null;
+#:   ``ceiling_unknown``.
+SCHEMA = 3
+READABLE = (1, 2, 3)  # what is new in one is "not measured" in those before
 
 #: Marks what the harness itself names: redaction never changes it (see ``redacting``).
 IDENTIFIER = {"identifier": True}
@@ -172,10 +175,16 @@ class Cell(Struct, frozen=True, kw_only=True):
         str | None, Meta(description="why the engine's process was gone; null: it was not")
     ]
     log_tail: Annotated[list[str], Meta(description="last lines of the log of a dead engine")]
+    attempt: Annotated[
+        Count, Meta(description="from 1; more where others disturbed the ones before; schema 3")
+    ] = 1
     client: Annotated[ClientStats | None, Meta(description="new in schema 2")] = None
     watching: Annotated[
         dict[str, PulseCost],
-        Meta(description="by sampler: scraping, weighing (PSS), sampling (RSS, GPUs)"),
+        Meta(
+            description="by sampler: scraping, weighing (PSS), sampling (RSS, GPUs), overseeing "
+            "(the machine)"
+        ),
     ] = {}
 
 

@@ -74,14 +74,45 @@ class PromptSource(Struct, frozen=True, kw_only=True):
     format: Identifier = "auto"
 
 
-class Price(Struct, frozen=True, kw_only=True):
-    """What an hour of the machine costs."""
+class StatedPrice(Struct, frozen=True, kw_only=True):
+    """A price as the study file states it: one of the first three."""
 
-    usd_per_hour: float
+    name: Annotated[str, Meta(description="of a published price; schema 3")] = ""
+    usd_per_gpu_hour: Annotated[float | None, Meta(description="schema 3")] = None
+    usd_per_hour: Annotated[float | None, Meta(description="of the whole machine")] = None
     source: str = ""
     is_stand_in: Annotated[
         bool, Meta(description="true: the run is not on the hardware of this price")
     ] = False
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """What an hour costs."""
+
+    usd_per_hour: float
+    is_per_gpu: Annotated[
+        bool, Meta(description="times the GPUs that an engine uses; else the whole machine")
+    ]
+    source: str
+    is_stand_in: bool
+
+
+class Noise(Struct, frozen=True, kw_only=True):
+    """How steady the machine was for a few seconds before the study."""
+
+    seconds: float
+    cpus: Annotated[list[int], Meta(description="that worked")]
+    pieces: Annotated[Count, Meta(description="of equal work")]
+    sd_log: Annotated[
+        float | None, Meta(description="standard deviation of the log of the speed")
+    ] = None
+    slowest_ratio: Annotated[
+        float | None, Meta(description="the longest piece over the median one")
+    ] = None
+    machine: Annotated[
+        dict[str, float | None], Meta(description="its load meanwhile, as of a cell")
+    ] = {}
+    error: Annotated[str | None, Meta(description="why there is no figure")] = None
 
 
 class StudyFile(Struct, frozen=True, kw_only=True):
@@ -101,7 +132,7 @@ class StudyFile(Struct, frozen=True, kw_only=True):
     agreement: Agreement | None = None
     trials: Count = 1
     seed: int = 0
-    price: Price | None = None
+    price: StatedPrice | None = None
     ready_timeout_s: float = 600.0
     request_timeout_s: float = 600.0
     calibration_s: float = 1.0
@@ -215,10 +246,15 @@ class Study(Struct, frozen=True, kw_only=True):
     ] = "process"
     device: Annotated[Literal["cpu", "cuda"], Meta(extra=IDENTIFIER)]
     machine: Machine
+    noise: Annotated[Noise | None, Meta(description="schema 3")] = None
     calibration: list[Calibration] = []
+    price: Annotated[
+        Price | None, Meta(description="null: none stated; before schema 3 see study.price")
+    ] = None
     ceiling: Annotated[
         Ceiling | None, Meta(description="before the first engine; null: not known")
     ] = None
+    ceiling_unknown: Annotated[str | None, Meta(description="why there is none; schema 3")] = None
     gpu_reached: Annotated[
         Ceiling | None, Meta(description="the same rates of a GPU as measured")
     ] = None
@@ -238,7 +274,9 @@ class Event(Struct, frozen=True, kw_only=True):
     ]
     launch: Identifier | None = None
     cell: Identifier | None = None
+    attempt: Count | None = None
     clock: Annotated[Clocks | None, Meta(description="this and what follows: of resumed")] = None
+    noise: Noise | None = None
     calibration: list[Calibration] = []
     ceiling: Ceiling | None = None
     gpu_reached: Ceiling | None = None

@@ -41,6 +41,7 @@ NEEDED_FOR = {
     "kv": "kv_capacity_tokens",
     "energy": "energy_j",
     "client": "client_judged",
+    "machine": "machine",
 }
 
 ANSWER_HEADINGS = (

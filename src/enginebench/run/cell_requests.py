@@ -45,7 +45,7 @@ def make_all(
     work = {}
     for cell in {cell.id: cell for cell in planned}.values():
         _require_context(cell, context)
-        work[cell.id] = _make(study, cell, tokenizer, texts, root)
+        work[cell.id] = make(study, cell, tokenizer, texts, root)
     return work
 
 
@@ -59,9 +59,23 @@ def _require_context(cell: Cell, context: int | None) -> None:
         )
 
 
-def _make(study: Study, cell: Cell, tokenizer: Tokenizer, texts: list[str], root: Path) -> Work:
+def make(
+    study: Study,
+    cell: Cell,
+    tokenizer: Tokenizer,
+    texts: list[str],
+    root: Path,
+    attempt: int = 1,
+) -> Work:
+    """The requests of one cell.
+
+    Args:
+        attempt: another one has other prompts of the same lengths, so that no cache knows them,
+            and the same output lengths and arrivals. It is the same for every engine.
+    """
     workload = cell.workload
     seed = f"{study.seed}/{cell.id}"
+    prompt_seed = seed if attempt == 1 else f"{seed}/attempt{attempt}"
     outputs = [workload.warmup_output_tokens] * cell.warmups
     inputs = [workload.prompt_tokens] * (cell.warmups + cell.requests)
     trace = arrivals.read_trace(root / workload.trace) if workload.trace else []
@@ -75,7 +89,7 @@ def _make(study: Study, cell: Cell, tokenizer: Tokenizer, texts: list[str], root
     # One set for both: no measured prompt is ever seen in the warm-up.
     sets = {
         length: iter(
-            prompts.make_set(tokenizer, texts, length, count, _set_seed(seed, trace, length))
+            prompts.make_set(tokenizer, texts, length, count, _set_seed(prompt_seed, trace, length))
         )
         for length, count in Counter(inputs).items()
     }

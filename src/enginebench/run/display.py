@@ -151,11 +151,18 @@ class Display:
             **{name: gauges.get(name) for name in SHOWN},
         )
 
-    def cell_done(self, label: str, summary: str, estimate_s: float) -> None:
+    def cell_done(self, label: str, summary: str) -> None:
+        """A cell's first attempt is recorded."""
         self._cells_done += 1
+        self._end_cell("cell_done", label, summary)
+
+    def cell_repeated(self, label: str, summary: str) -> None:
+        """A further attempt is recorded."""
+        self._end_cell("cell_repeated", label, summary)
+
+    def _end_cell(self, event: str, label: str, summary: str) -> None:
         self._cell = None
-        self._advance(estimate_s)
-        self._event("cell_done", cell=label, summary=summary)
+        self._event(event, cell=label, summary=summary)
         self._line(f"{label}: {summary}")
 
     def start_done(self, estimate_s: float) -> None:

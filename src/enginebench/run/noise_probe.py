@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,6 @@ class Noise:
     slowest_ratio: float | None  # the longest piece over the median one
     machine: MachineFigures
     error: str | None = None  # why there is no figure
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     @property
     def spread(self) -> Spread | None:

@@ -24,8 +24,9 @@ from enginebench.plan import models, plan, prompts
 from enginebench.plan.plan import Cell, Launch, Plan
 from enginebench.plan.study_file import Study
 from enginebench.record.schema import SCHEMA
-from enginebench.run import cell_requests
+from enginebench.run import cell_requests, noise_probe
 from enginebench.run.cell_requests import Work
+from enginebench.run.noise_probe import Noise
 
 Log = Callable[[str], None]
 
@@ -40,13 +41,21 @@ class Prepared:
     model_paths: Mapping[str, Path]  # by engine: the model's files in the form that it is given
     tokenizer: Tokenizer
     work: Mapping[str, Work]  # by cell id
+    texts: Sequence[str]  # that prompts are made of
+    root: Path  # where relative paths of the study begin
     device: str  # "cpu" or "cuda"
     cache: Path
     docker: Docker | None  # None: the engines run as processes
     images: Mapping[str, str] = field(default_factory=dict)  # by engine: of their containers
     probes: tuple[Probe, ...] = ()  # each measures this machine with one engine's libraries
+    noise: Noise
     calibration: tuple[Calibration, ...] = ()  # of the client, at this study's levels
     facts: Mapping[str, Any]  # the contents of study.json
+
+    def more_work(self, cell: Cell, attempt: int) -> Work:
+        """The requests of a further attempt of a cell: other prompts, the same lengths."""
+        texts = list(self.texts)
+        return cell_requests.make(self.study, cell, self.tokenizer, texts, self.root, attempt)
 
     def client_processes(self, item: Launch, cell: Cell) -> int:
         """Processes that the load generator needs for a cell."""
@@ -125,6 +134,8 @@ def prepare(
             image_of[name] = images.ensure(engine, device, chosen, docker, cache, log)
         probes = [measured_ceilings.in_container(docker, image) for image in image_of.values()]
     model_paths = _model_paths(engines, model.path, docker)
+    log("measuring how steady this machine is ...")
+    noise = noise_probe.measure(machine.cpus())
     log("measuring the load generator against a server whose times are known ...")
     calibration = calibrate.study(made, study.calibration_s)
     facts = {
@@ -137,11 +148,13 @@ def prepare(
         "prompts": _prompt_facts(study, source, texts),
         "model": _model_facts(model),
         "plan": [_launch_facts(item) for item in made.launches],
+        "noise": asdict(noise),
     } | _machine_facts(device, probes, calibration, log)
     return Prepared(
         study=study, plan=made, engines=engines, model_paths=model_paths, tokenizer=tokenizer,
-        work=work, device=device, cache=cache, docker=docker, images=image_of,
-        probes=tuple(probes), calibration=tuple(calibration), facts=facts,
+        work=work, texts=texts, root=root, device=device, cache=cache, docker=docker,
+        images=image_of, probes=tuple(probes), noise=noise, calibration=tuple(calibration),
+        facts=facts,
     )  # fmt: skip
 
 

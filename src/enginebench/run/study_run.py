@@ -1,6 +1,5 @@
 """Running a prepared study: the one place where all parts are wired, in the order of the flow."""
 
-import itertools
 import math
 import time
 from collections.abc import Mapping
@@ -13,27 +12,24 @@ import orjson
 import requests
 
 from enginebench.base.errors import EngineError
+from enginebench.check.disturbance import RerunBudget
 from enginebench.engines.dialect import capacity_in_log
 from enginebench.engines.directory import Engine
-from enginebench.hardware import machine, nvml
+from enginebench.hardware import machine
 from enginebench.hardware.roofline import Ceiling
 from enginebench.launch import container, device_free, environment, process
 from enginebench.launch.server import Server, choose_port
-from enginebench.load import client_stats, http1, request_record, spec, workers
-from enginebench.load.request_record import Phase, RequestRecord
-from enginebench.metrics import metrics_page
 from enginebench.plan import plan
-from enginebench.plan.plan import Cell, Launch
+from enginebench.plan.plan import Launch
 from enginebench.record.files import Writer
-from enginebench.run.cell_requests import Work
-from enginebench.run.display import GAUGES, Display
+from enginebench.run import cell_run
+from enginebench.run.cell_run import RunningLaunch
+from enginebench.run.display import Display
 from enginebench.run.interrupts import DeferredInterrupts
 from enginebench.run.prepare import Prepared
 from enginebench.run.ready import wait_ready
 from enginebench.run.resume import ResumeState
-from enginebench.watch.sampler import Watcher, local_session
-
-SETTLE_S = 0.3  # engines publish their counters a moment after the last token
+from enginebench.watch.sampler import local_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,7 @@ def run(
             then is left, and all after it; one is run in any case.
     """
     if state.complete:
-        names = ("clock", "calibration", "ceiling", "gpu_reached")
+        names = ("clock", "noise", "calibration", "ceiling", "gpu_reached")
         writer.event("resumed", **{name: prepared.facts[name] for name in names})
     else:
         writer.write_json("study.json", prepared.facts)
@@ -70,12 +66,17 @@ def run(
     for item in prepared.plan.launches:
         if item.id in state.complete:
             show.skip(len(item.cells), plan.launch_estimate_s(item))
+    budget = RerunBudget(
+        planned_s=prepared.plan.estimate_s, spent_s=0.0, left_s=math.inf, planned_left_s=0.0
+    )
     for index, item in enumerate(missing):
-        expected_s = plan.launch_estimate_s(item) * show.pace()
-        if index and time.perf_counter() + expected_s > deadline_s:
+        now_s = time.perf_counter()
+        if index and now_s + plan.launch_estimate_s(item) * show.pace() > deadline_s:
             return Outcome(tuple(failed), len(missing) - index)
+        left_s = sum(plan.launch_estimate_s(other) for other in missing[index:]) * show.pace()
+        budget = replace(budget, left_s=deadline_s - now_s, planned_left_s=left_s)
         try:
-            _run_launch(prepared, item, writer, show)
+            budget = _run_launch(prepared, item, writer, show, budget)
         except EngineError as error:
             show.warn(error.message, error.details)
             show.skip(len(item.cells), plan.launch_estimate_s(item))
@@ -93,8 +94,14 @@ def run(
     return Outcome(tuple(failed))
 
 
-def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display) -> None:
-    """One engine: up, ready, its cells, down. Whatever happens, it is down afterwards."""
+def _run_launch(
+    prepared: Prepared, item: Launch, writer: Writer, show: Display, budget: RerunBudget
+) -> RerunBudget:
+    """One engine: up, ready, its cells, down. Whatever happens, it is down afterwards.
+
+    Returns:
+        the budget, less what reruns of disturbed cells took.
+    """
     study, engine = prepared.study, prepared.engines[item.variant.engine]
     shared = {name: v for name, v in study.settings.items() if name in engine.variables}
     settings = shared | dict(item.variant.settings)
@@ -125,10 +132,11 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
         facts["kv_capacity_tokens"] = capacity_in_log(logged, server.log_text())
         writer.event("ready", launch=item.id)
         show.start_done(item.variant.hint.start_s)
+        launch = RunningLaunch(prepared, item, server, writer, show)
         if item.agreement is not None:
-            _run_agreement(prepared, item, item.agreement, server, writer, show)
+            cell_run.run_agreement(launch, item.agreement)
         for cell in item.cells:
-            _run_cell(prepared, item, cell, server, writer, show)
+            budget = cell_run.run_until_quiet(launch, cell, budget)
         facts["failure"] = None
     except EngineError as error:
         facts["failure"] = {"message": error.message, "log_tail": list(error.details)}
@@ -147,6 +155,7 @@ def _run_launch(prepared: Prepared, item: Launch, writer: Writer, show: Display)
                 "make down does it by hand",
                 facts["left_behind"],
             )
+    return budget
 
 
 def _start(
@@ -173,23 +182,6 @@ def _start(
     return container.start(engine, made, prepared.docker, directory)
 
 
-def _run_agreement(
-    prepared: Prepared,
-    item: Launch,
-    cell: Cell,
-    server: Server,
-    writer: Writer,
-    show: Display,
-) -> None:
-    """Have the fixed prompts answered and keep the answers; nothing of it is timed."""
-    show.stage(f"{item.variant.label}: answering {cell.requests} prompts to compare answers")
-    writer.event("agree", launch=item.id)
-    work = prepared.work[cell.id]
-    records, _ = _drive(prepared, cell, server, work, "measured", spec.Live())
-    writer.write_lines(f"raw/{item.id}/agreement.jsonl.gz", records, compress=True)
-    show.start_done(plan.cell_estimate_s(item, cell))
-
-
 def _version(server: Server) -> Any:
     """What the engine says of itself; None if it has no such page."""
     try:
@@ -199,106 +191,3 @@ def _version(server: Server) -> Any:
         return orjson.loads(answer.content) if answer.ok else None
     except (requests.RequestException, ValueError):
         return None
-
-
-def _run_cell(
-    prepared: Prepared,
-    item: Launch,
-    cell: Cell,
-    server: Server,
-    writer: Writer,
-    show: Display,
-) -> None:
-    """Warm up, measure, record one cell. An engine found dead is recorded, not raised."""
-    label = f"{item.variant.label} {cell.id}, trial {item.trial}"
-    where = f"raw/{item.id}/{cell.id}"
-    work, engine = prepared.work[cell.id], server.engine
-    names = {"launch": item.id, "cell": cell.id}
-    live = spec.Live()
-    show.stage(f"{label}: warming up")
-    writer.event("warm", **names)
-    records, _ = _drive(prepared, cell, server, work, "warmup", spec.Live())
-    show.cell(label, cell.requests, live)
-    writer.event("load", **names)
-    gpus = nvml.gpus() if prepared.device == "cuda" else ()
-    shown = {name: engine.dialect.metrics.get(name, ()) for name in GAUGES}
-    watcher = Watcher(
-        server.url + engine.dialect.metrics_path,
-        server.pid,
-        prepared.study.scrape_interval_s,
-        prepared.study.sample_interval_s,
-        gpus,
-        lambda scrape: show.engine(metrics_page.gauges(scrape, shown)),
-    )
-    started = machine.meters(gpus)
-    with watcher:
-        measured, own = _drive(prepared, cell, server, work, "measured", live, item)
-        time.sleep(SETTLE_S)
-    ended = machine.meters(gpus)
-    writer.event("record", **names)
-    death = server.death()
-    writer.write_lines(f"{where}/requests.jsonl", itertools.chain(records, measured))
-    writer.write_lines(f"{where}/scrapes.jsonl.gz", watcher.watched.scrapes, compress=True)
-    writer.write_lines(f"{where}/processes.jsonl", watcher.watched.processes)
-    if gpus:
-        writer.write_lines(f"{where}/gpus.jsonl.gz", watcher.watched.gpus, compress=True)
-    tail = server.log_tail() if death else []
-    facts: dict[str, Any] = {"started": started, "ended": ended, "client": own}
-    facts |= {"watching": watcher.cost(), "engine_death": death, "log_tail": tail}
-    writer.write_json(f"{where}/cell.json", facts)
-    show.cell_done(label, _in_short(measured, death), plan.cell_estimate_s(item, cell))
-    if death:
-        show.warn(f"{label}: {death}; the cell is invalid; its last log lines are in {where}")
-
-
-def _drive(
-    prepared: Prepared,
-    cell: Cell,
-    server: Server,
-    work: Work,
-    phase: Phase,
-    live: spec.Live,
-    item: Launch | None = None,
-) -> tuple[list[RequestRecord], client_stats.Figures]:
-    """Send a cell's requests; what came of each, and what the client says of itself.
-
-    A warm-up is a closed loop of one request a stream, whatever the cell is.
-    """
-    is_warmup = phase == "warmup"
-    asks = work.warmup if is_warmup else work.measured
-    dialect = server.engine.dialect
-    ids = [f"{cell.id}-{phase}-{index}" for index in range(len(asks))]
-    bodies = [
-        http1.post(server.address, dialect.generate_path, dialect.body(ask), request_id)
-        for ask, request_id in zip(asks, ids, strict=True)
-    ]
-    sent = spec.Load(
-        server.address,
-        bodies,
-        cell.warmups if is_warmup else cell.concurrency,
-        due_s=None if is_warmup else work.due_s,
-        ramp_s=0.0 if is_warmup else cell.workload.ramp_s,
-        timeout_s=prepared.study.request_timeout_s,
-    )
-    processes = prepared.client_processes(item, cell) if item is not None else 1
-    with workers.run(sent, processes, live, server.death) as taken:
-        own = client_stats.figures(taken)
-        records = [
-            request_record.read(answer, dialect, ask, phase=phase, request_id=request_id)
-            for answer, ask, request_id in zip(taken.exchanges, asks, ids, strict=True)
-        ]
-    texts = [record.text for record in records]
-    counted = prepared.tokenizer.encode_batch(texts, add_special_tokens=False)
-    for record, encoding in zip(records, counted, strict=True):
-        record.text_tokens = len(encoding.ids)
-    return records, own
-
-
-def _in_short(measured: list[RequestRecord], death: str | None) -> str:
-    short = request_record.short_figures(measured)
-    rate, ttft_s = short.output_tokens_per_s, short.ttft_s_p50
-    if death or rate is None or ttft_s is None:
-        return f"{short.failed} of {short.requests} requests failed"
-    return f"{rate:.1f} output tokens/s, TTFT p50 {ttft_s * 1000:.0f} ms" + (
-        f", {short.failed} requests failed" if short.failed else ""
-    )

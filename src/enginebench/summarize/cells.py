@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from enginebench.base.load_level import cell_id, load_text
-from enginebench.check import client_error, physics
+from enginebench.base.machine_row import MachineRow
+from enginebench.check import client_error, disturbance, physics
 from enginebench.check import findings as check
+from enginebench.check.disturbance import Attempt
 from enginebench.check.findings import Finding, Verdict
 from enginebench.check.physics import Shares
 from enginebench.hardware import roofline
@@ -19,15 +21,27 @@ from enginebench.metrics import (
     gpu,
     kv_in_flight,
     latency,
+    machine_load,
     memory,
     metrics_page,
     other_tools,
     request_table,
 )
 from enginebench.metrics.agreement import Comparison
+from enginebench.metrics.machine_load import LoadPoint
 from enginebench.metrics.request_table import Columns
 from enginebench.record import reading, schema
 from enginebench.record.schema_samples import ContainerSample, GpuSample, ProcessSample, Scrape
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSpan:
+    """One run of a cell, and the machine's load during it."""
+
+    attempt: Attempt
+    start_s: float
+    end_s: float
+    load: tuple[LoadPoint, ...]  # over sliding seconds; empty in older records
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,7 @@ class CellRow:
     resident: tuple[tuple[float, float], ...] = ()  # the processes' or GPUs' memory: t_s, bytes
     power: tuple[tuple[float, float], ...] = ()  # of all GPUs: t_s, watts
     elsewhere: Mapping[str, other_tools.Printed] = field(default_factory=dict)  # by tool
+    attempts: tuple[AttemptSpan, ...] = ()  # all of them, in order; empty where nothing was run
 
     @property
     def id(self) -> str:
@@ -72,6 +87,11 @@ class CellRow:
         return self.verdict != "invalid"
 
     @property
+    def attempts_text(self) -> str:
+        """How often the cell was run and which attempt counts; empty if it was run once."""
+        return disturbance.attempts_text([span.attempt for span in self.attempts])
+
+    @property
     def problems(self) -> tuple[str, ...]:
         return tuple(finding.text for finding in self.findings)
 
@@ -85,37 +105,53 @@ def cell_row(
     compared: Sequence[Comparison],
     told: Callable[[int], object] = int,
 ) -> CellRow:
-    """One cell of the plan, run or not.
+    """One cell of the plan, run or not. Of several attempts the least disturbed one counts.
 
     Args:
         planned, cell: of the plan in study.json; ``facts``: launch.json, None if it never started.
         compared: the comparisons of answers of all variants.
         told: is given the bytes of requests.jsonl as they are read.
     """
-    where = directory / "raw" / planned["id"] / cell["id"]
-    figures: dict[str, Any] = {}
-    series: tuple[Any, Any, Any] = ((), (), ())
-    elsewhere: dict[str, other_tools.Printed] = {}
-    if (where / "cell.json").exists():
-        about = reading.read_json(where / "cell.json", schema.Cell)
-        tail = about["log_tail"]
-        recorded = _read(where, study["device"], facts or {}, told)
-        figures = _figures(recorded, study, cell, facts or {}, about)
-        findings = _findings(recorded, cell, figures, about)
-        series = (recorded.samples, recorded.resident, recorded.power)
-        elsewhere = other_tools.printed_by_all(recorded.requests)
-        for found in compared:
-            if found.label == planned["label"] and found.is_same_dtype:
-                findings += check.answer_findings(found)
-    else:
-        failure = (facts or {}).get("failure")
-        reason = (
-            failure["message"].removesuffix("; the end of its log:")
-            if failure
-            else "the study ended before this cell"
-        )
-        tail = failure["log_tail"] if failure else []
-        findings = [Finding("complete", "invalid", f"not run: {reason}")]
+    where = directory / "raw" / planned["id"]
+    rows = {}
+    for number in range(1, disturbance.MOST_RERUNS + 2):
+        place = where / f"{cell['id']}{disturbance.attempt_suffix(number)}"
+        if (place / "cell.json").exists():
+            rows[number] = _attempt_row(place, study, planned, cell, facts or {}, compared, told)
+    if not rows:
+        return _unrun_row(planned, cell, facts)
+    spans = tuple(span for row in rows.values() for span in row.attempts)
+    chosen = disturbance.counting_attempt([span.attempt for span in spans])
+    return replace(rows[chosen.number], attempts=spans)
+
+
+def _attempt_row(
+    where: Path,
+    study: Mapping[str, Any],
+    planned: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    compared: Sequence[Comparison],
+    told: Callable[[int], object],
+) -> CellRow:
+    """One attempt of a cell, from its directory."""
+    about = reading.read_json(where / "cell.json", schema.Cell)
+    recorded = _read(where, study["device"], facts, told)
+    figures = _figures(recorded, study, cell, facts, about)
+    seen = machine_load.figures(recorded.machine)
+    findings = _findings(recorded, cell, figures, about)
+    for found in compared:
+        if found.label == planned["label"] and found.is_same_dtype:
+            findings += check.answer_findings(found)
+    attempt = Attempt(
+        about.get("attempt", 1),
+        is_invalid=check.verdict(findings) == "invalid",
+        is_disturbed=disturbance.is_disturbed(seen),
+        disturbance_cores=disturbance.disturbance(seen),
+    )
+    findings += disturbance.disturbance_findings(seen)
+    load = tuple(machine_load.points(recorded.machine, machine_load.SLIDING_S))
+    span = AttemptSpan(attempt, about["started"]["t_s"], about["ended"]["t_s"], load)
     return CellRow(
         planned["id"],
         planned["trial"],
@@ -126,10 +162,37 @@ def cell_row(
         cell["concurrency"],
         cell.get("rate"),
         tuple(findings),
-        tuple(tail),
-        figures,
-        *series,
-        elsewhere,
+        tuple(about["log_tail"]),
+        figures | {"machine": asdict(seen) if recorded.machine else None},
+        recorded.samples,
+        recorded.resident,
+        recorded.power,
+        other_tools.printed_by_all(recorded.requests),
+        (span,),
+    )
+
+
+def _unrun_row(
+    planned: Mapping[str, Any], cell: Mapping[str, Any], facts: Mapping[str, Any] | None
+) -> CellRow:
+    failure = (facts or {}).get("failure")
+    reason = (
+        failure["message"].removesuffix("; the end of its log:")
+        if failure
+        else "the study ended before this cell"
+    )
+    return CellRow(
+        planned["id"],
+        planned["trial"],
+        planned["engine"],
+        planned["variant"],
+        planned["label"],
+        cell["workload"],
+        cell["concurrency"],
+        cell.get("rate"),
+        (Finding("complete", "invalid", f"not run: {reason}"),),
+        tuple(failure["log_tail"] if failure else ()),
+        {},
     )
 
 
@@ -145,6 +208,7 @@ class _Recorded:
     gpus: list[GpuSample]
     its_gpus: list[GpuSample]  # of these, the engine's own
     container: list[ContainerSample]  # of its container, if it has one
+    machine: list[MachineRow]  # empty in records before schema 3
     samples: tuple[memory.Sample, ...]
     resident: tuple[tuple[float, float], ...]  # memory over time: t_s, bytes
     power: tuple[tuple[float, float], ...]  # of the engine's GPUs: t_s, watts
@@ -171,6 +235,7 @@ def _read(
         pages.append(metrics_page.read(scrape.status, scrape.text, facts.get("metrics", {})))
     if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
         pages = [page | {"kv_capacity_tokens": float(logged)} for page in pages]
+    load = where / "machine.jsonl"
     its_gpus = gpu.of_engine(gpus, _pids(processes))
     inside = _of_container(where.parent / "container.jsonl", processes)
     times = [(p.t_s, p.pss_bytes) for p in processes if p.pss_bytes is not None]
@@ -184,6 +249,7 @@ def _read(
         gpus,
         its_gpus,
         inside,
+        list(reading.read_rows(load, MachineRow)) if load.exists() else [],
         memory.samples(scraped_s, pages, requests),
         tuple(gpu.over_time(its_gpus, "memory_used_bytes") if device == "cuda" else times),
         tuple(gpu.over_time(its_gpus, "power_w") if device == "cuda" else ()),
