@@ -4,7 +4,7 @@ import json
 import socket
 
 import pytest
-from project import enginebench, make_project, study, write_study
+from project import make_project, result, run_study, study
 
 from enginebench.load import clock
 from enginebench.record import files
@@ -29,10 +29,9 @@ def done(cache, tmp_path_factory):
         },
     ]
     data = study({"engine": "alpha"}, workloads=[common | w for w in workloads], calibration_s=0.1)
-    file = write_study(project, data)
-    run = enginebench("study", file, "--root", project, "--cache", cache, cwd=project)
-    assert run.returncode in (0, 1), run.stderr
-    return files.latest(project / "results")
+    run = run_study(project, cache, data)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return result(project)
 
 
 def rows(done, cell):

@@ -1,6 +1,7 @@
 """A small project for tests: engine directories with doubles, prompts, a study."""
 
 import contextlib
+import json
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from enginebench.record import files
 
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
@@ -92,6 +95,23 @@ def enginebench(*arguments: object, cwd: Path, start: Any = subprocess.run, **op
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
     command = [sys.executable, "-m", "enginebench", *map(str, arguments)]
     return start(command, cwd=cwd, **options)
+
+
+def run_study(root: Path, cache: Path, data: dict[str, Any], *flags: str, **options: Any) -> Any:
+    """Write a study's file and run it, as a process of its own."""
+    file = write_study(root, data)
+    where = ("--root", root, "--cache", cache)
+    return enginebench("study", file, *where, *flags, cwd=root, **options)
+
+
+def result(root: Path) -> Path:
+    """The directory of the study that ran last."""
+    return files.latest(root / "results")
+
+
+def metrics(root: Path) -> dict[str, Any]:
+    """The derived figures of the study that ran last."""
+    return json.loads((result(root) / "derived" / "metrics_data.json").read_text())
 
 
 def wait_for_step(project: Path, step: str, seconds: float = 30) -> None:
