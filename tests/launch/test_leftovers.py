@@ -8,6 +8,8 @@ import pytest
 
 from enginebench.launch import docker_daemon, leftovers
 
+pytestmark = pytest.mark.serial  # any study ends what is left behind on the machine
+
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 MARK = "from enginebench.launch import leftovers; print(leftovers.mark())"
 

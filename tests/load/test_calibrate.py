@@ -10,6 +10,8 @@ from enginebench.load.calibrate import Calibration, Level
 from enginebench.load.scripted_server import Served
 from enginebench.plan import plan, study_file
 
+pytestmark = pytest.mark.serial  # times are measured
+
 
 def test_errors_are_against_the_servers_own_account():
     class Record:

@@ -14,6 +14,8 @@ from enginebench.base.errors import UserError
 from enginebench.engines.address import Address
 from enginebench.load import http1, spec, workers
 
+pytestmark = pytest.mark.serial  # times are measured
+
 
 @pytest.mark.parametrize("due_s", [None, [k * 0.001 for k in range(40)]], ids=["closed", "open"])
 def test_several_processes_share_the_load_and_their_results_are_one(due_s):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from enginebench.record import files
@@ -112,6 +113,21 @@ def result(root: Path) -> Path:
 def metrics(root: Path) -> dict[str, Any]:
     """The derived figures of the study that ran last."""
     return json.loads((result(root) / "derived" / "metrics_data.json").read_text())
+
+
+def problems(root: Path, engine: str, variant: str = "default") -> list[str]:
+    """What is wrong with each cell of a variant, in the study that ran last."""
+    cells = [cell for cell in metrics(root)["cells"] if cell["label"] == f"{engine}/{variant}"]
+    return [" ".join(cell["problems"]) for cell in cells]
+
+
+def engines_left(root: Path) -> list[psutil.Process]:
+    """Processes of a double started from this project."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(root) in word for word in process.info["cmdline"] or [])
+    ]
 
 
 def wait_for_step(project: Path, step: str, seconds: float = 30) -> None:
