@@ -17,6 +17,8 @@ LIMIT ?=
 WAY = $(if $(RUNNER),--runner $(RUNNER)) $(if $(PROFILE),--profile $(PROFILE)) \
 	$(foreach image,$(IMAGES),--image $(image)) \
 	$(if $(RESUME),--resume) $(if $(LIMIT),--limit $(LIMIT))
+WORKERS ?= 2
+QUICK := not engine and not containers and not slow
 VENV := .venv
 BIN := $(VENV)/bin
 ENGINES := $(sort $(patsubst %/launch.yaml,%,$(wildcard */launch.yaml)))
@@ -69,8 +71,11 @@ $(ENGINES:%=bench-%): bench-%: $(VENV)/.ready
 $(ENGINES:%=kv-%): kv-%: $(VENV)/.ready
 	@$(BIN)/python $*/kv_cache.py $(if $(STUDY),--study $(STUDY)) $(WAY)
 
+# Tests that measure times run by themselves, after the others. Exit code 5: ARGS chose none of them.
 test: $(VENV)/.ready-dev ## run the tests that start no engine
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m '$(QUICK) and not serial' $(ARGS) \
+		|| [ $$? = 5 ]
+	@$(BIN)/python -m pytest -q -m '$(QUICK) and serial' $(ARGS) || [ $$? = 5 ]
 
 test-slow: $(VENV)/.ready-dev ## run those of them that take seconds each
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)

@@ -139,13 +139,15 @@ def test_a_launch_file_of_another_form_is_refused(tmp_path, launch_file, says):
     assert says in found
 
 
-def test_a_command_written_as_a_string_is_split_into_words_or_refused(tmp_path):
-    text = "services: {one: {command: --model=a --fast}}\n"
-    try:
-        engine = directory.load_engine(put(tmp_path, launch_file=text), "one")
-    except UserError:
-        return
-    assert engine.flags == ("--model=a", "--fast")
+def test_a_command_written_as_a_string_is_split_into_words_as_a_shell_does(tmp_path):
+    text = """services: {one: {command: "--model=a '--name=two words' --fast"}}\n"""
+    engine = directory.load_engine(put(tmp_path, launch_file=text), "one")
+    assert engine.flags == ("--model=a", "--name=two words", "--fast")
+
+
+def test_a_command_with_a_quote_that_never_closes_is_refused(tmp_path):
+    text = """services: {one: {command: "--model=a '--name=two"}}\n"""
+    assert "No closing quotation" in refusal(put(tmp_path, launch_file=text))
 
 
 @pytest.mark.parametrize(

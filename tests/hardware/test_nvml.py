@@ -10,7 +10,7 @@ import psutil
 import pytest
 import yaml
 from builders import GIB, rows_of
-from project import enginebench, make_project, study, write_study
+from project import make_project, metrics, result, run_study, study
 
 from enginebench.record import reading
 
@@ -130,21 +130,17 @@ def run(project, cache, library, **script):
     recipes["cuda"] = recipes["cpu"]
     file.write_text(yaml.safe_dump(launch))
     data = study({"engine": "alpha"}, device="cuda", sample_interval_s=0.01)
-    done = enginebench(
-        *("study", write_study(project, data), "--root", project, "--cache", cache),
-        cwd=project,
-        env=environment(library, STUB_TOTAL_GIB=1000, **script),  # what is in use is no engine's
-    )
+    env = environment(library, STUB_TOTAL_GIB=1000, **script)  # what is in use is no engine's
+    done = run_study(project, cache, data, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
-    result = reading.latest(project / "results")
-    derived = json.loads((result / "derived" / "metrics_data.json").read_text())
-    return result, derived["cells"], (result / "derived" / "report.md").read_text()
+    where = result(project)
+    return where, metrics(project)["cells"], (where / "derived" / "report.md").read_text()
 
 
 @pytest.mark.slow
 def test_a_study_records_its_gpus_and_reports_what_slowed_them(tmp_path, cache, library):
-    result, cells, report = run(make_project(tmp_path, "alpha"), cache, library)
-    where = result / "raw" / "trial1_alpha_default"
+    directory, cells, report = run(make_project(tmp_path, "alpha"), cache, library)
+    where = directory / "raw" / "trial1_alpha_default"
     for cell in cells:
         figures = cell["figures"]
         rows = rows_of(where / cell_id(cell) / "gpus.jsonl.gz")
@@ -194,14 +190,10 @@ def test_a_gpu_that_somebody_uses_is_not_free_and_its_user_is_named(library):
 @pytest.mark.slow
 def test_a_study_on_the_processor_leaves_the_gpus_alone(tmp_path, cache, library):
     project = make_project(tmp_path, "alpha")
-    file = write_study(project, study({"engine": "alpha"}))
-    done = enginebench(
-        *("study", file, "--root", project, "--cache", cache), cwd=project, env=environment(library)
-    )
+    done = run_study(project, cache, study({"engine": "alpha"}), env=environment(library))
     assert done.returncode == 0, done.stderr
-    result = reading.latest(project / "results")
-    assert list(result.rglob("gpus.jsonl.gz")) == []
-    assert "GPU memory GiB" not in (result / "derived" / "report.md").read_text()
+    assert list(result(project).rglob("gpus.jsonl.gz")) == []
+    assert "GPU memory GiB" not in (result(project) / "derived" / "report.md").read_text()
 
 
 def cell_id(cell):

@@ -17,7 +17,16 @@ import docker
 import pytest
 import yaml
 from builders import rows_of
-from project import ROOT, TESTS, enginebench, study, taken_port, write_study
+from project import (
+    ROOT,
+    TESTS,
+    enginebench,
+    metrics,
+    result,
+    run_study,
+    study,
+    taken_port,
+)
 from project import wait_for_step as project_wait_for_step
 
 from enginebench.launch import compose, leftovers
@@ -69,13 +78,7 @@ def nothing_of_ours_is_left(client):
 
 
 def run(project, cache, data, *more, **options):
-    file = write_study(project, data)
-    where = ("--root", project, "--cache", cache, "--runner", "container")
-    return enginebench("study", file, *where, *more, cwd=project, **options)
-
-
-def result(project):
-    return reading.latest(project / "results")
+    return run_study(project, cache, data, "--runner", "container", *more, **options)
 
 
 def launches(project):
@@ -84,8 +87,7 @@ def launches(project):
 
 
 def problems(project):
-    data = json.loads((result(project) / "derived" / "metrics_data.json").read_text())
-    return [" ".join(cell["problems"]) for cell in data["cells"]]
+    return [" ".join(cell["problems"]) for cell in metrics(project)["cells"]]
 
 
 def test_a_study_in_a_container_counts_and_its_record_says_what_ran(project, cache, client):

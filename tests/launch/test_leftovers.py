@@ -1,12 +1,17 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import psutil
+import pytest
 
-from enginebench.launch import leftovers
+from enginebench.launch import docker_daemon, leftovers
+
+pytestmark = pytest.mark.serial  # any study ends what is left behind on the machine
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+MARK = "from enginebench.launch import leftovers; print(leftovers.mark())"
 
 
 def started(mark):
@@ -16,10 +21,13 @@ def started(mark):
     return process
 
 
-def test_only_what_a_dead_harness_has_started_is_ended():
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    dead = leftovers._mark(psutil.Process(gone.pid))
-    gone.wait()
+@pytest.fixture(scope="module")
+def dead():
+    """The mark of a harness that has ended."""
+    return subprocess.check_output([sys.executable, "-P", "-c", MARK], text=True).strip()
+
+
+def test_only_what_a_dead_harness_has_started_is_ended(dead):
     # Another process may have the number of a dead one: it was started at another time.
     host, pid, started_at = leftovers.mark().split("-")
     reused = f"{host}-{pid}-{int(started_at) - 500}"
@@ -41,13 +49,62 @@ def test_only_what_a_dead_harness_has_started_is_ended():
             process.communicate()
 
 
-def test_a_containers_name_tells_whose_it_was():
-    host, pid, started_at = leftovers.mark().split("-")
-    assert leftovers.name_prefix() == f"enginebench-{host}-{pid}-{started_at}"
-    gone = f"{int(started_at) - 500}"
-    orphan = f"enginebench-{host}-{pid}-{gone}-trial1_vllm_default"
-    assert leftovers._is_orphan(orphan)
-    assert not leftovers._is_orphan(f"{leftovers.name_prefix()}-trial1_vllm_default")
-    # Another machine may use the same daemon: whether its harness lives cannot be seen from here.
-    assert not leftovers._is_orphan(orphan.replace(host, "000000"))
-    assert not leftovers._is_orphan("vllm_vllm_1")
+class Listed:
+    """A container or a network of a Docker daemon that is only a list."""
+
+    def __init__(self, everything, name, project):
+        self.everything, self.name = everything, name
+        self.labels = {leftovers.PROJECT: project}
+        self.attrs = {"Labels": self.labels}
+        everything.append(self)
+
+    def remove(self, **_):
+        self.everything.remove(self)
+
+
+@pytest.fixture
+def daemon(monkeypatch):
+    """Containers and networks; ``names`` says what is left of them."""
+    containers, networks = [], []
+    client = SimpleNamespace(
+        containers=SimpleNamespace(list=lambda **_: list(containers)),
+        networks=SimpleNamespace(list=lambda **_: list(networks)),
+    )
+    monkeypatch.setattr(docker_daemon, "connect", lambda: SimpleNamespace(client=client))
+    return SimpleNamespace(
+        container=lambda name, project: Listed(containers, name, project),
+        network=lambda name, project: Listed(networks, name, project),
+        names=lambda: [thing.name for thing in (*containers, *networks)],
+    )
+
+
+def test_of_a_dead_harness_of_this_machine_containers_and_networks_are_removed(daemon, dead):
+    orphan = f"enginebench-{dead}-trial1_vllm_default"
+    daemon.container(f"{orphan}-1", orphan)
+    daemon.network(f"{orphan}_default", orphan)
+    said = []
+    leftovers.end(said.append)
+    assert daemon.names() == []
+    assert said == [
+        "removed what a killed enginebench had left behind: "
+        f"container {orphan}-1, network {orphan}_default"
+    ]
+
+
+def test_what_a_living_harness_or_another_machine_or_a_person_has_is_left_alone(daemon, dead):
+    mine = f"{leftovers.name_prefix()}-trial1_vllm_default"
+    # Whether a harness of another machine lives cannot be seen from here.
+    theirs = f"enginebench-000000-{dead.partition('-')[2]}-trial1_vllm_default"
+    for project in (mine, theirs, "vllm"):
+        daemon.container(f"{project}-1", project)
+        daemon.network(f"{project}_default", project)
+    before = daemon.names()
+    assert len(before) == 6
+    said = []
+    leftovers.end(said.append)
+    assert daemon.names() == before
+    assert said == []
+
+
+def test_a_containers_name_begins_with_the_mark_of_its_harness():
+    assert leftovers.name_prefix() == f"enginebench-{leftovers.mark()}"

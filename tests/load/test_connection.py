@@ -15,6 +15,8 @@ from enginebench.engines.address import Address
 from enginebench.engines.dialect import Ask
 from enginebench.load import client_stats, event_loop, http1, spec
 
+pytestmark = pytest.mark.serial  # times are measured
+
 
 def test_a_connection_that_slept_is_opened_anew(monkeypatch):
     monkeypatch.setattr(event_loop, "IDLE_LIMIT_S", 0.4)

@@ -7,6 +7,8 @@ from fake_server import FakeServer
 from enginebench.engines.address import Address
 from enginebench.load import http1, spec
 
+pytestmark = pytest.mark.serial  # times are measured
+
 
 def test_a_post_is_one_http_request_with_its_body():
     raw = http1.post(Address("127.0.0.1", 80), "/v1/x", {"prompt": "é"}, "r1")

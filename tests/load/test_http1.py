@@ -144,13 +144,26 @@ def test_any_chunks_in_any_pieces_give_the_body(chunks, data):
     assert (body, reader.done) == (b"".join(chunks), True)
 
 
-@given(st.text(st.characters(max_codepoint=127), max_size=60))
-def test_any_status_line_is_read_or_refused(text):
-    try:
-        reader, _ = read(b"HTTP/1.1 " + text.encode() + b"\r\n\r\n")
-    except ProtocolError:
-        return
-    assert reader.status is None or 0 <= reader.status <= 999
+REASON = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
+
+
+@given(st.sampled_from(["HTTP/1.0", "HTTP/1.1"]), st.integers(200, 999), REASON)
+def test_any_status_of_three_digits_is_read_whatever_its_reason(version, status, reason):
+    reader, _ = read(f"{version} {status} {reason}\r\n\r\n".encode())
+    assert reader.status == status
+
+
+@given(
+    st.one_of(
+        st.integers(0, 99).map(str),  # too short
+        st.integers(0, 999).map("0{:03}".format),
+        st.integers(1000).map(str),  # too long
+        REASON.filter(lambda text: text[:1] not in "123456789"),  # no number, or none at all
+    )
+)
+def test_a_status_of_any_other_form_is_refused(status):
+    with pytest.raises(ProtocolError, match=r"not an HTTP/1\.1 status line"):
+        read(f"HTTP/1.1 {status}\r\n\r\n".encode())
 
 
 @pytest.mark.parametrize("data", [b"a", b"x" * 300, b"line\r\nline\r\n", b"0\r\n"])

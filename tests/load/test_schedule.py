@@ -5,6 +5,8 @@ from driving import TOKENS, in_flight, play
 
 from enginebench.load.scripted_server import Script
 
+pytestmark = pytest.mark.serial  # times are measured
+
 
 def test_an_open_loop_sends_when_requests_are_due_whatever_is_in_flight():
     due = [0.0, 0.0, 0.0, 0.05, 0.1]

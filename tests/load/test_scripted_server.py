@@ -10,6 +10,8 @@ from enginebench.load import calibrate
 from enginebench.load.scripted_server import Script, answer
 from enginebench.load.sse import events
 
+pytestmark = pytest.mark.serial  # times are measured
+
 
 def ask(port, tokens, **more):
     """One request by hand: the whole answer until the server has sent its end."""

@@ -10,6 +10,8 @@ from enginebench.engines.address import Address
 from enginebench.load import calibrate, event_loop, http1, spec
 from enginebench.load.scripted_server import Script
 
+pytestmark = pytest.mark.serial  # times are measured
+
 TOKENS = 6
 QUICK = {"first_s": 0.001, "pace_s": 0.0002}
 

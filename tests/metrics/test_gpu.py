@@ -1,22 +1,10 @@
 import pytest
-from builders import GIB, gpu_sample
+from builders import GIB
+from builders import gpu_row as row
 
 from enginebench.metrics import gpu
 
 HALF = {"sw_power_cap": 0.5, "hw_slowdown": 0.25}
-
-
-def row(t_s, index=0, used=1, power=100.0, load=0.5, reasons=(), pids=(), error=None):
-    return gpu_sample(
-        t_s=t_s,
-        index=index,
-        memory_used_bytes=None if used is None else used * GIB,
-        power_w=power,
-        utilisation=load,
-        throttle_reasons=None if reasons is None else list(reasons),
-        processes={str(pid): GIB for pid in pids},
-        error=error,
-    )
 
 
 def test_the_peak_is_of_what_all_gpus_held_at_one_time():

@@ -114,9 +114,17 @@ def test_a_json_page_that_is_empty_or_broken_gives_nothing(page):
     assert read(scrape(page), names) == {"requests_running": None}
 
 
-@given(st.text(st.sampled_from('ab_{}"\\=, 1.#+e\n:'), max_size=30))
-def test_no_page_is_an_exception(text):
-    assert isinstance(metrics_page.parse(text), list)
+NAMES = st.sampled_from(["a", "bc", "run", "made_total", "kv_used"])
+
+
+@given(
+    st.lists(st.tuples(NAMES, st.integers(0, 10**9)), max_size=4, unique_by=lambda pair: pair[0]),
+    st.text(st.sampled_from('ab_{}"\\=, 1.#+e\n:'), max_size=30),
+)
+def test_whatever_a_page_ends_in_the_lines_before_it_are_read(lines, rest):
+    page = "".join(f"{name} {value}\n" for name, value in lines)
+    found = [(sample.name, sample.value) for sample in metrics_page.parse(page + rest)]
+    assert found[: len(lines)] == lines
 
 
 @pytest.mark.parametrize(

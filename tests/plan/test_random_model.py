@@ -1,7 +1,10 @@
 import dataclasses
 import json
 import math
+import os
 
+import jinja2
+import jinja2.sandbox
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
@@ -33,33 +36,41 @@ def floats(raw):
     return (raw.astype("<u4") << 16).view("<f4")
 
 
-def test_the_same_prompts_give_the_same_bytes(embedded_model, sources, tmp_path):
-    again = random_model.make(sources, tmp_path)
-    names = sorted(path.name for path in embedded_model.iterdir())
-    assert names == sorted(path.name for path in again.iterdir())
-    assert again.name == embedded_model.name
+SMALL = random_model.Design("random-small", Shape(2, 64, 8, 2, 8, 96, 6000), 512, 5e5)
+
+
+def test_the_same_prompts_give_the_same_bytes(sources, tmp_path):
+    one, two = (random_model.make(sources, tmp_path / name, SMALL) for name in ("one", "two"))
+    names = sorted(path.name for path in one.iterdir())
+    assert "model.safetensors" in names and "tokenizer.json" in names
+    assert names == sorted(path.name for path in two.iterdir())
+    assert one.name == two.name
     for name in names:
-        assert (again / name).read_bytes() == (embedded_model / name).read_bytes(), name
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
-def test_a_model_that_is_there_is_not_made_again(embedded_model, sources, monkeypatch):
-    def refuse(*_):
-        raise AssertionError("made again")
+def test_a_model_that_is_there_is_not_made_again_and_other_prompts_make_another(sources, tmp_path):
+    model = random_model.make(sources, tmp_path, SMALL)
+    weights = model / "model.safetensors"
+    weights.write_bytes(b"touched")  # were it made again, this would be gone
+    assert random_model.make(sources, tmp_path, SMALL) == model
+    assert weights.read_bytes() == b"touched"
+    other = random_model.make([*sources, "one more"], tmp_path, SMALL)
+    assert other != model
+    assert (other / "model.safetensors").stat().st_size > len(b"touched")
 
-    monkeypatch.setattr(random_model, "_write", refuse)
-    assert random_model.make(sources, embedded_model.parent) == embedded_model
-    with pytest.raises(AssertionError):
-        random_model.make([*sources, "one more"], embedded_model.parent)
 
+def test_an_interrupted_making_leaves_no_model(sources, tmp_path, monkeypatch):
+    written = []
 
-def test_an_interrupted_making_leaves_no_model(tmp_path, monkeypatch):
-    def fail(directory, *_):
-        (directory / "config.json").write_text("{}")
+    def interrupt(*_):
+        written.extend(path.name for path in tmp_path.glob("*/*"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(random_model, "_write", fail)
+    monkeypatch.setattr(os, "pwrite", interrupt)  # the weights come last
     with pytest.raises(KeyboardInterrupt):
-        random_model.make(["text"], tmp_path)
+        random_model.make(sources, tmp_path, SMALL)
+    assert "config.json" in written
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
@@ -114,12 +125,16 @@ def test_the_noise_has_the_spread_of_a_fresh_model(embedded_model):
 
 
 def test_there_is_a_chat_template(embedded_model):
+    """Rendered as transformers and the engines do it."""
     config = json.loads((embedded_model / "tokenizer_config.json").read_text())
-    assert "messages" in config["chat_template"]
-    assert "add_generation_prompt" in config["chat_template"]
-
-
-SMALL = random_model.Design("random-small", Shape(2, 64, 8, 2, 8, 96, 6000), 512, 5e5)
+    template = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    ).from_string(config["chat_template"])
+    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Yes?"}]
+    values = {"bos_token": config["bos_token"], "messages": messages}
+    said = "<|begin|>[user] Hello\n[assistant] Yes?\n"
+    assert template.render(values, add_generation_prompt=False) == said
+    assert template.render(values, add_generation_prompt=True) == said + "[assistant] "
 
 
 def test_a_model_can_be_made_in_any_llamas_shape(sources, tmp_path):

@@ -116,7 +116,8 @@ def test_the_same_workload_twice_is_refused():
 
 
 def test_the_same_concurrency_twice_is_refused():
-    mistake(changed("workloads.0.concurrency", [4, 4]))
+    expected = "workloads[0].concurrency: a level is there twice in [4, 4]"
+    assert mistake(changed("workloads.0.concurrency", [4, 4])).startswith(expected)
 
 
 def test_a_reference_that_is_no_variant_is_refused():
@@ -148,9 +149,21 @@ def test_a_mistake_in_a_range_is_named(value, found):
     assert mistake(changed("workloads.0.output_tokens", value)).startswith(found)
 
 
-@pytest.mark.parametrize("rates", [{}, {1: 0.0}, {1: -1.0}])
-def test_a_hint_that_is_no_rate_is_refused(rates):
-    mistake(changed("engines.0.hint", {"tokens_per_s": rates}))
+@pytest.mark.parametrize(
+    ("rates", "found"),
+    [
+        ({}, "engines[0].hint.tokens_per_s: dictionary should have at least 1 item"),
+        ({1: 0.0}, "engines[0].hint.tokens_per_s[1]: input should be greater than 0, found 0.0"),
+        ({1: -1.0}, "engines[0].hint.tokens_per_s[1]: input should be greater than 0, found -1.0"),
+    ],
+)
+def test_a_hint_that_is_no_rate_is_refused(rates, found):
+    assert mistake(changed("engines.0.hint", {"tokens_per_s": rates})).startswith(found)
+
+
+def test_a_hint_that_is_a_rate_is_taken():
+    found = study_file.parse(changed("engines.0.hint", {"tokens_per_s": {1: 0.5}}), "x")
+    assert found.engines[0].hint.tokens_per_s == {1: 0.5}
 
 
 def test_requests_of_a_level_are_by_stream_with_a_minimum():
@@ -183,10 +196,17 @@ def test_what_is_not_a_mapping_is_refused(tmp_path, content, kind):
         load(tmp_path, content)
 
 
-@pytest.mark.parametrize("content", [b"title: caf\xe9\n", b"title: 2026-13-45\n"])
-def test_bytes_and_dates_that_cannot_be_are_refused(tmp_path, content):
-    with pytest.raises(UserError):
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"title: caf\xe9\n", "expected UTF-8 text, found other bytes; save it as UTF-8"),
+        (b"title: 2026-13-45\n", "expected YAML, found: month must be in 1..12"),
+    ],
+)
+def test_bytes_and_dates_that_cannot_be_are_refused(tmp_path, content, found):
+    with pytest.raises(UserError) as caught:
         load(tmp_path, content)
+    assert caught.value.message.startswith(f"{tmp_path / 'my.yaml'}: {found}")
 
 
 def test_a_study_that_is_not_there_lists_its_neighbours(tmp_path):

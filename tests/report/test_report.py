@@ -8,7 +8,7 @@ import made_record
 import pytest
 
 from enginebench.hardware.roofline import Ceiling
-from enginebench.report import build, narrative, threats
+from enginebench.report import build, narrative
 from enginebench.report.charts import style, svg
 from enginebench.summarize import claims, engine_configs, ranking
 from enginebench.summarize.study_summary import summarize
@@ -173,20 +173,6 @@ def test_a_last_token_that_comes_later_changes_the_rate_and_what_depends_on_it(t
     starts = ("A million output tokens", "With 4 requests in flight")
     assert all(line.startswith(starts) for line in said), said
     assert {next(s for s in starts if line.startswith(s)) for line in said} == set(starts)
-
-
-def test_a_threat_is_named_only_where_the_data_have_it(tmp_path):
-    wild = FACTORS | {"quick/plain": (1, 1.7, 1)}
-    steady, wide = (
-        "\n".join(threats.threats(summarize(made(tmp_path / name, factors))))
-        for name, factors in (("steady", FACTORS), ("wide", wild))
-    )
-    assert "differ by more than" not in steady
-    said = "At 2 of 6 levels the starts of a variant differ by more than 1.5 times"
-    assert said in wide and "at most 1.7 times (quick/plain, many, 1 in flight)" in wide
-    assert "ratios to slow/plain have 1 in their interval" in wide
-    assert "ratios to slow/plain" not in steady
-    assert "calibrated" in steady  # no calibration is in the record
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,12 @@
 """Every fault that a study must catch, made on purpose by a double and run as a real study."""
 
-import json
 import re
 
 import pytest
 from builders import rows_of
-from project import enginebench, make_project, study, write_study
+from project import enginebench, make_project, metrics, result, run_study, study
 
 from enginebench.plan import prompts
-from enginebench.record import reading
 
 #: Behaviour of the double -> the cell's verdict, and check -> distinctive text of its finding.
 EXPECTED = {
@@ -46,7 +44,7 @@ EXPECTED = {
 OVERALL = {"valid": 0, "suspect": 1, "invalid": 2}
 
 
-def run(project, cache, *behaviours, strict=False):
+def run(project, cache, *behaviours):
     """Run one study with a variant of the double for each behaviour."""
     engines = [
         {"engine": "alpha", "variant": name, "settings": {"BEHAVIOUR": name}} for name in behaviours
@@ -58,19 +56,16 @@ def run(project, cache, *behaviours, strict=False):
         "concurrency": [2],
         "warmup_output_tokens": 2,
     }
-    file = write_study(project, study(*engines, workloads=[workload], scrape_interval_s=0.05))
-    flags = ["--strict"] if strict else []
-    return enginebench("study", file, "--root", project, "--cache", cache, *flags, cwd=project)
+    return run_study(project, cache, study(*engines, workloads=[workload]))
 
 
 def cells(project):
     """The cells of the project's study by variant."""
-    file = reading.latest(project / "results") / "derived" / "metrics_data.json"
-    return {cell["variant"]: cell for cell in json.loads(file.read_text())["cells"]}
+    return {cell["variant"]: cell for cell in metrics(project)["cells"]}
 
 
 def raw(project, behaviour):
-    return reading.latest(project / "results") / "raw" / f"trial1_alpha_{behaviour}" / "w-c2"
+    return result(project) / "raw" / f"trial1_alpha_{behaviour}" / "w-c2"
 
 
 @pytest.fixture(scope="module")
@@ -127,50 +122,23 @@ def test_every_word_of_the_double_is_one_token(embedded_model):
     assert len(tokenizer.encode(text, add_special_tokens=False).ids) == 2 * len(words) ** 2
 
 
-@pytest.mark.parametrize(("strict", "code"), [(False, 0), (True, 1)])
-def test_a_suspect_cell_fails_a_study_only_if_it_is_strict(cache, tmp_path, strict, code):
+def test_a_suspect_cell_does_not_fail_a_study_that_is_not_strict(cache, tmp_path):
     project = make_project(tmp_path, "alpha")
-    done = run(project, cache, "several-silent", strict=strict)
-    assert done.returncode == code, done.stderr
+    done = run(project, cache, "several-silent")
+    assert done.returncode == 0, done.stderr
     assert cells(project)["several-silent"]["verdict"] == "suspect"
-
-
-def test_a_clock_that_jumps_is_found_in_the_recorded_times(cache, tmp_path):
-    project = make_project(tmp_path, "alpha")
-    assert run(project, cache, "normal").returncode == 0
-    directory = raw(project, "normal")
-    about = json.loads((directory / "cell.json").read_text())
-    about["ended"]["wall_s"] += 5
-    (directory / "cell.json").write_text(json.dumps(about))
-    rows = rows_of(directory / "requests.jsonl")
-    times = next(row for row in rows if row["phase"] == "measured")["event_s"]
-    times[3] = times[2] - 1e-6  # one event earlier than the one before
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (directory / "requests.jsonl").write_text(text)
-
-    done = enginebench("report", cwd=project)
-    assert "Traceback" not in done.stderr
-    cell = cells(project)["normal"]
-    agree(
-        cell["findings"],
-        [
-            ("clock", "1 of 4 requests have times that are not in order"),
-            ("clock", r"by one clock the cell took \d+\.\d+ s, by the other [56]\.\d+ s"),
-        ],
-    )
-    assert [finding["verdict"] for finding in cell["findings"]] == ["invalid", "suspect"]
-    assert cell["verdict"] == "invalid"
+    assert enginebench("report", "--strict", cwd=project).returncode == 1
 
 
 def test_an_engine_that_runs_another_model_is_found_by_its_answers(cache, tmp_path):
     project = make_project(tmp_path, "alpha", "beta")
     other = {"engine": "beta", "settings": {"BEHAVIOUR": "other-model"}}
     asked = {"prompts": 3, "prompt_tokens": 24, "output_tokens": 6}
-    file = write_study(project, study({"engine": "alpha"}, other, agreement=asked))
-    done = enginebench("study", file, "--root", project, "--cache", cache, "--strict", cwd=project)
+    workloads = study()["workloads"][:1]
+    asked_of = study({"engine": "alpha"}, other, agreement=asked, workloads=workloads)
+    done = run_study(project, cache, asked_of, "--strict")
     assert done.returncode == 1, done.stderr
-    directory = reading.latest(project / "results")
-    data = json.loads((directory / "derived" / "metrics_data.json").read_text())
+    directory, data = result(project), metrics(project)
     (found,) = data["agreement"]
     assert (found["label"], found["against"]) == ("beta/default", "alpha/default")
     assert (found["prompts"], found["identical"], found["clear"]) == (3, 0, 3)

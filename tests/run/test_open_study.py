@@ -1,12 +1,13 @@
 """Open loops in a whole study, against doubles, and what the report says of the client."""
 
 import json
+import socket
 
 import pytest
 from builders import rows_of
-from project import enginebench, make_project, study, write_study
+from project import make_project, result, run_study, study
 
-from enginebench.record import reading
+from enginebench.load import clock
 
 TRACE = "time_s,prompt_tokens,output_tokens\n0,12,3\n0.1,200,4\n0.3,16,90\n"
 
@@ -28,10 +29,9 @@ def done(cache, tmp_path_factory):
         },
     ]
     data = study({"engine": "alpha"}, workloads=[common | w for w in workloads], calibration_s=0.1)
-    file = write_study(project, data)
-    run = enginebench("study", file, "--root", project, "--cache", cache, cwd=project)
-    assert run.returncode in (0, 1), run.stderr
-    return reading.latest(project / "results")
+    run = run_study(project, cache, data)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return result(project)
 
 
 def rows(done, cell):
@@ -68,11 +68,29 @@ def test_the_report_says_what_was_offered_and_how_far_off_the_client_is(done):
 
 def test_the_record_has_the_clients_own_figures_and_its_calibration(done):
     facts = json.loads((done / "study.json").read_text())
-    assert [found["streams"] for found in facts["calibration"]] == [4, 6]
-    for file in done.glob("raw/*/*/cell.json"):
+    # Tokens at 20 ms, the slowest pace of a calibration: 4 and 6 streams make 200 and 300 a second.
+    levels = [(found["streams"], found["tokens_per_s"]) for found in facts["calibration"]]
+    assert levels == [(4, 200), (6, 300)]
+    with socket.socket() as probe:
+        stamps = "kernel" if clock.ask_for_stamps(probe) else "client"
+    for cell, streams in (("steady-r20", 4), ("steady-r40", 4), ("traced-r20", 6)):
+        (file,) = done.glob(f"raw/*/{cell}/cell.json")
         own = json.loads(file.read_text())["client"]
-        assert own["pieces"] > 0 and own["lag_s_max"] >= own["lag_s_p50"]
-        assert own["stamps"] in ("kernel", "both", "client")
+        assert (own["processes"], own["streams"], own["stamps"]) == (1, streams, stamps)
+        assert 1 <= own["connections"] <= streams  # kept and used again
+        # The double writes a head, each token and two ends; the network may join them.
+        asked = [row["output_tokens_asked"] for row in rows(done, cell)]
+        assert len(asked) <= own["pieces"] <= sum(asked) + 3 * len(asked)
+
+
+def test_the_offered_rate_is_that_of_the_schedule_and_not_of_the_answers(done):
     data = json.loads((done / "derived" / "metrics_data.json").read_text())
-    offered = {c["rate"]: c["figures"]["requests_offered_per_s"] for c in data["cells"]}
-    assert offered[20] > 0
+    offered = {
+        f"{c['workload']}-r{c['rate']:g}": c["figures"]["requests_offered_per_s"]
+        for c in data["cells"]
+    }
+    # The trace, at 20 requests/s: 0, 1/30 and 1/10 s, and again from 0.15 s on: 5 gaps in 0.25 s.
+    assert offered["traced-r20"] == pytest.approx(20)
+    for cell, count in (("steady-r20", 10), ("steady-r40", 20)):
+        planned = [row["planned_s"] for row in rows(done, cell)]
+        assert offered[cell] == pytest.approx((count - 1) / (planned[-1] - planned[0]))

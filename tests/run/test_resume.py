@@ -4,7 +4,7 @@ import json
 
 import pytest
 from builders import rows_of
-from project import enginebench, make_project, study, write_study
+from project import make_project, metrics, run_study, study
 
 from enginebench.base.errors import UserError
 from enginebench.record import reading, schema
@@ -21,9 +21,7 @@ def project(tmp_path):
 
 def run(project, cache, *options, **changes):
     changes = {"workloads": study()["workloads"][:1], "trials": 2} | changes
-    file = write_study(project, study(*ENGINES, **changes))
-    where = ("--root", project, "--cache", cache)
-    return enginebench("study", file, *options, *where, cwd=project)
+    return run_study(project, cache, study(*ENGINES, **changes), *options)
 
 
 def directory(project):
@@ -38,8 +36,7 @@ def started(project):
 
 
 def verdicts(project):
-    data = json.loads((directory(project) / "derived" / "metrics_data.json").read_text())
-    return [cell["verdict"] for cell in data["cells"]]
+    return [cell["verdict"] for cell in metrics(project)["cells"]]
 
 
 def test_what_is_missing_or_has_failed_is_run_again_and_nothing_else(project, cache):

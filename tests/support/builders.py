@@ -120,3 +120,26 @@ def record_of(
     exchange.sizes = array("I", map(len, pieces))
     exchange.kept = b"".join(pieces)
     return request_record.read(exchange, dialect, ask, phase="measured", request_id="r7")
+
+
+def gpu_row(
+    t_s: float,
+    index: int = 0,
+    used: float | None = 1,
+    power: float | None = 100.0,
+    load: float | None = 0.5,
+    reasons: Sequence[str] | None = (),
+    pids: Sequence[int] = (),
+    error: str | None = None,
+) -> GpuSample:
+    """One sample of one GPU; ``used`` in GiB, and each process has 1 GiB."""
+    return gpu_sample(
+        t_s=t_s,
+        index=index,
+        memory_used_bytes=None if used is None else used * GIB,
+        power_w=power,
+        utilisation=load,
+        throttle_reasons=None if reasons is None else list(reasons),
+        processes={str(pid): GIB for pid in pids},
+        error=error,
+    )

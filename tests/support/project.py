@@ -1,6 +1,7 @@
 """A small project for tests: engine directories with doubles, prompts, a study."""
 
 import contextlib
+import json
 import shutil
 import socket
 import subprocess
@@ -10,7 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
+
+from enginebench.record import reading
 
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
@@ -93,6 +97,38 @@ def enginebench(*arguments: object, cwd: Path, start: Any = subprocess.run, **op
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
     command = [sys.executable, "-m", "enginebench", *map(str, arguments)]
     return start(command, cwd=cwd, **options)
+
+
+def run_study(root: Path, cache: Path, data: dict[str, Any], *flags: str, **options: Any) -> Any:
+    """Write a study's file and run it, as a process of its own."""
+    file = write_study(root, data)
+    where = ("--root", root, "--cache", cache)
+    return enginebench("study", file, *where, *flags, cwd=root, **options)
+
+
+def result(root: Path) -> Path:
+    """The directory of the study that ran last."""
+    return reading.latest(root / "results")
+
+
+def metrics(root: Path) -> dict[str, Any]:
+    """The derived figures of the study that ran last."""
+    return json.loads((result(root) / "derived" / "metrics_data.json").read_text())
+
+
+def problems(root: Path, engine: str, variant: str = "default") -> list[str]:
+    """What is wrong with each cell of a variant, in the study that ran last."""
+    cells = [cell for cell in metrics(root)["cells"] if cell["label"] == f"{engine}/{variant}"]
+    return [" ".join(cell["problems"]) for cell in cells]
+
+
+def engines_left(root: Path) -> list[psutil.Process]:
+    """Processes of a double started from this project."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(root) in word for word in process.info["cmdline"] or [])
+    ]
 
 
 def wait_for_step(project: Path, step: str, seconds: float = 30) -> None:

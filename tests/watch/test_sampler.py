@@ -3,7 +3,11 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from enginebench.watch.sampler import Pulse, family, process_sample
+
+pytestmark = pytest.mark.serial  # times are measured
 
 
 def test_beats_that_pass_while_one_is_done_are_left_out_and_counted():
