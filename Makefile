@@ -34,7 +34,7 @@ export HF_TOKEN
 wandb: export WANDB_API_KEY := $(WANDB_API_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan report wandb doctor down lint
+.PHONY: help setup study plan report wandb doctor down lint schema
 .PHONY: test test-slow test-engines test-containers
 .PHONY: bench-server bench-client bench-sampler bench-tools bench-report bench-statistics clean
 .PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
@@ -92,6 +92,9 @@ lint: $(VENV)/.ready-dev ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+schema: $(VENV)/.ready ## write docs/schema anew from the types of the record
+	@$(BIN)/python -m enginebench.record.json_schema docs/schema
 
 bench-server: $(VENV)/.ready ## what serving over HTTP costs the baseline
 	@$(BIN)/python benchmarks/baseline_overhead.py

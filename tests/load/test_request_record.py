@@ -6,10 +6,11 @@ from builders import record_of
 from fake_server import HEAD, LAST_CHUNK, answer, event, sse
 from project import ROOT
 
-from enginebench.engines.dialect import Ask, Delta
+from enginebench.engines.dialect import Ask, Delta, Usage
 from enginebench.engines.directory import load_engine
 from enginebench.load import request_record
 from enginebench.load.exchange import Exchange
+from enginebench.metrics.latency import cell_figures
 
 DIALECT = load_engine(ROOT, "vllm").dialect
 ASK = Ask((1, 2, 3, 4, 5), "five tokens", 3, prompt_sha256="ab12")
@@ -231,3 +232,67 @@ def test_token_ids_and_margins_are_kept_token_by_token():
 def test_without_ids_there_are_none():
     record = read(*answer("r7", 3))
     assert (record.token_ids, record.margins) == (None, None)
+
+
+def reading(**delta):
+    """A dialect whose every event says the same."""
+    return dataclasses.replace(DIALECT, read=lambda data: Delta(**delta))
+
+
+@pytest.mark.parametrize("name", ["output_tokens", "prompt_tokens", "cached_tokens"])
+@pytest.mark.parametrize(
+    "count",
+    [-1, 2**31, 2**70, 10**5000, "3", 1.0, True, [3]],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_usage_that_is_no_count_fails_its_request_and_is_not_recorded(name, count):
+    odd = reading(text="a", tokens=1, usage=Usage(**{name: count}), finish_reason="length")
+    record = read(*answer("r7", 1), dialect=odd)
+    assert (record.error_kind, getattr(record, name)) == ("protocol", None)
+    assert name in record.error and len(record.error) < 200
+
+
+@pytest.mark.parametrize("tokens", [-1, 2**31, "3", 1.5])
+def test_an_event_of_an_odd_number_of_tokens_fails_its_request(tokens):
+    record = read(*answer("r7", 1), dialect=reading(text="a", tokens=tokens))
+    assert record.error_kind == "protocol"
+    assert set(record.event_tokens) == {None}
+
+
+@pytest.mark.parametrize("ids", [[1, -1], [2**31], ["a"]])
+def test_ids_that_are_none_fail_their_request(ids):
+    record = read(*answer("r7", 1), dialect=reading(text="a", tokens=1, token_ids=ids))
+    assert (record.error_kind, record.token_ids) == ("protocol", None)
+
+
+def test_a_reader_that_stumbles_over_an_event_fails_the_request_only():
+    def stumble(data):
+        raise TypeError("'<' not supported between a str and an int")
+
+    record = read(*answer("r7", 2), dialect=dataclasses.replace(DIALECT, read=stumble))
+    assert record.error_kind == "protocol"
+    assert record.error.startswith("an event that cannot be read (TypeError: '<' not supported")
+
+
+def test_a_total_below_what_was_counted_makes_no_event_negative():
+    # 4 tokens said, then an event of unknown size with a total of 3.
+    record = read(HEAD, event("abcd", 4), event("e", 3, "length") + LAST_CHUNK)
+    assert record.event_tokens == [4, 0] and record.output_tokens == 3
+
+
+def test_the_short_figures_are_those_of_the_report():
+    late = request_record.RequestRecord(
+        1, "measured", "1", "b", 5, 3, planned_s=9.0, sent_s=10.0, event_s=[11.0, 12.0, 20.0],
+        event_tokens=[1, 1, 1], event_chars=[0, 4, 4], output_tokens=3,
+    )  # fmt: skip
+    early = dataclasses.replace(late, sent_s=9.5, event_s=[10.0, 10.25, 11.0])
+    never = request_record.RequestRecord(2, "measured", "2", "c", 5, 3, error="refused")
+    records = [late, early, never]
+    short, whole = request_record.short_figures(records), cell_figures(records)
+    # Sent at 9.5, last token at 20: 6 tokens in 10.5 s. First text after 2 and 0.75 s.
+    assert (short.requests, short.failed, short.output_tokens) == (3, 1, 6)
+    assert (short.window_s, short.ttft_s_p50) == (10.5, 1.375)
+    assert short.output_tokens_per_s == whole["output_tokens_per_s"]
+    assert (short.window_s, short.ttft_s_p50) == (whole["window_s"], whole["ttft_s_p50"])
+    nothing = request_record.short_figures([never])
+    assert (nothing.window_s, nothing.output_tokens_per_s, nothing.ttft_s_p50) == (None,) * 3

@@ -154,3 +154,16 @@ def test_a_look_at_a_json_page_is_what_it_says():
     assert metrics_page.gauges(scrape(None, None), {"kv_used_ratio": ("run",)}) == {
         "kv_used_ratio": None
     }
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "[" * 100_000,
+        '[{"a":' * 100_000,
+        '[{"a": 1' + "0" * 400 + "}]",  # beyond any float
+    ],
+    ids=["brackets", "objects", "digits"],
+)
+def test_a_page_of_endless_depth_or_size_measures_nothing(page):
+    assert metrics_page.parse(page) == []

@@ -1,6 +1,7 @@
 """Resuming a study that was interrupted, and ending one when its time is up."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from builders import rows_of
@@ -134,3 +135,36 @@ def test_a_record_of_something_else_is_not_resumed(tmp_path, what, change):
     with pytest.raises(UserError, match=f"expected the same {what} as in the record") as error:
         resume.require_same(directory, FACTS | change)
     assert "start anew without --resume" in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("launch", "stands"),
+    [
+        ({"failure": None}, True),
+        ({}, False),  # the harness was cut off
+        ({"failure": {"message": "no", "log_tail": []}}, False),
+        ({"failure": None, "trial": "one"}, False),  # damaged since
+        ([], False),
+    ],
+)
+def test_a_launch_stands_if_it_came_to_its_end_and_can_be_read(tmp_path, launch, stands):
+    directory = tmp_path / "raw" / "trial1_a_b"
+    directory.mkdir(parents=True)
+    facts = {"engine": "a", "variant": "b", "trial": 1, "settings": {}, "command": [], "env": {}}
+    written = facts | launch if isinstance(launch, dict) else launch
+    (directory / "launch.json").write_text(json.dumps(written))
+    item = SimpleNamespace(id="trial1_a_b", cells=())
+    found = resume.keep_whole(tmp_path, SimpleNamespace(launches=[item]))
+    assert (found.whole, directory.exists()) == ({"trial1_a_b"} if stands else set(), stands)
+
+
+def test_what_a_person_put_beside_the_launches_stays(tmp_path):
+    raw = tmp_path / "raw"
+    (raw / "notes").mkdir(parents=True)
+    (raw / "trial1_a_b").mkdir()  # begun, and cut off
+    (raw / "a-file").write_text("mine")
+    (raw / "a-link").symlink_to(tmp_path)
+    items = [SimpleNamespace(id=name, cells=()) for name in ("trial1_a_b", "trial2_a_b")]
+    found = resume.keep_whole(tmp_path, SimpleNamespace(launches=items))
+    assert found.tried == {"trial1_a_b"}
+    assert sorted(path.name for path in raw.iterdir()) == ["a-file", "a-link", "notes"]

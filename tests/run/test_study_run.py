@@ -20,6 +20,8 @@ from project import (
     write_study,
 )
 
+from enginebench.record import reading
+
 GOOD = {"engine": "alpha"}
 SECRET = "hf_" + "x7Kq" * 6
 LAUNCH = ["up", "ready", *["warm", "load", "record"] * 3, "down"]
@@ -161,8 +163,8 @@ def test_one_engine_is_benched_with_its_part_of_a_study(project, cache):
     )
     assert done.returncode == 0, done.stderr
     assert {cell["label"] for cell in metrics(project)["cells"]} == {"beta/default"}
-    ran = files.read_study(result(project))["study"]["workloads"]
-    assert [workload["name"] for workload in ran] == ["alone"]  # none that nobody of it runs
+    ran = reading.read_study(result(project)).study.workloads
+    assert [workload.name for workload in ran] == ["alone"]  # none that nobody of it runs
 
 
 def test_an_engine_that_the_study_does_not_name_is_benched_with_its_defaults(project, cache):

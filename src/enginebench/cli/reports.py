@@ -27,7 +27,7 @@ def report(
     from enginebench.summarize.study_summary import size
 
     console = terminal.new_console()
-    target = directory or latest(results)
+    target = directory or latest(results, terminal.skipped)
     with reading(console, size(target)) as on_bytes:
         summary = build.build(target, on_bytes)
     build.print_table(summary, console)
@@ -47,7 +47,7 @@ def wandb(directory: RecordArgument = None, results: ResultsOption = RESULTS) ->
     from enginebench.report import wandb_report, wandb_runs
     from enginebench.summarize.study_summary import size, summarize
 
-    target = directory or latest(results)
+    target = directory or latest(results, terminal.skipped)
     mode = wandb_runs.mode(os.environ)
     if mode == "disabled":
         terminal.log("W&B is disabled (WANDB_MODE=disabled): nothing was written")

@@ -183,7 +183,7 @@ def _prepare(session: Session) -> Prepared:
 def _open_record(session: Session, prepared: Prepared) -> tuple[Writer, ResumeState]:
     """The record to write, and what it has already."""
     results, name = session.options.results, prepared.study.name
-    directory = last(results, name) if session.options.resumes else None
+    directory = last(results, name, terminal.skipped) if session.options.resumes else None
     if directory is None:
         return Writer.create(results, name), ResumeState()
     resume.require_same(directory, prepared.facts)

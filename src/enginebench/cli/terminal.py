@@ -19,6 +19,11 @@ def log_to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def skipped(reason: str) -> None:
+    """A record beside others that cannot be read."""
+    log_to_stderr(f"skipped: {reason}")
+
+
 def new_console(stderr: bool = False) -> "Console":
     from rich.console import Console
 

@@ -12,6 +12,7 @@ from enginebench.load.sse import events, regular_events
 
 Phase = Literal["warmup", "measured"]
 END_OF_STREAM = "[DONE]"  # as the OpenAI API ends its streams
+MOST_TOKENS = 2**31 - 1  # as record.schema.Count
 ERROR_BODY_LIMIT = 2000  # characters of an error answer that are kept
 
 
@@ -173,7 +174,13 @@ def _read_events(
             _fail(record, f"an event after the end of the stream: {data[:80]!r}", "trailing")
             break
         is_over = data == END_OF_STREAM
-        delta = read(data)
+        try:
+            delta = read(data)
+        except Exception as error:  # of an engine's own reader, for what it did not expect
+            reason = _shown(f"{type(error).__name__}: {error}")
+            reason = f"an event that cannot be read ({reason}): {data[:80]!r}"
+            _fail(record, reason, "protocol")
+            break
         text, tokens, usage = delta.text, delta.tokens, delta.usage
         if delta.error is not None:
             _fail(record, f"the engine reported: {delta.error}", "engine")
@@ -182,9 +189,14 @@ def _read_events(
             # A total after events of unknown size says nothing about this event.
             # One that fixes its own size is not made to fit: the checks compare it with the total.
             if tokens is None and is_known and (total := usage.output_tokens) is not None:
-                tokens = total - tokens_so_far
+                # Never negative: a total below what was counted is for the checks to see.
+                tokens = max(total - tokens_so_far, 0) if _is_count(total) else None
         if tokens is not None:
-            tokens_so_far += tokens
+            if _is_count(tokens):
+                tokens_so_far += tokens
+            else:
+                _fail(record, f"an event of {_shown(tokens)} tokens", "protocol")
+                tokens = None
         if text or tokens:
             event_s.append(time_s)
             event_tokens.append(tokens)
@@ -192,7 +204,10 @@ def _read_events(
             texts.append(text)
             is_known = is_known and tokens is not None
         if delta.token_ids:
-            ids += delta.token_ids
+            if all(map(_is_count, delta.token_ids)):
+                ids += delta.token_ids
+            else:
+                _fail(record, f"token ids that are none: {_shown(delta.token_ids)}", "protocol")
         if delta.margins:
             margins += delta.margins
         if delta.finish_reason:
@@ -201,9 +216,24 @@ def _read_events(
 
 
 def _note_usage(record: RequestRecord, usage: Usage) -> None:
-    if usage.output_tokens is not None:
-        record.output_tokens = usage.output_tokens
-    if usage.prompt_tokens is not None:
-        record.prompt_tokens = usage.prompt_tokens
-    if usage.cached_tokens is not None:
-        record.cached_tokens = usage.cached_tokens
+    for name in ("output_tokens", "prompt_tokens", "cached_tokens"):
+        count = getattr(usage, name)
+        if count is None:
+            continue
+        if _is_count(count):
+            setattr(record, name, count)
+        else:
+            _fail(record, f"the engine's usage has {name} = {_shown(count)}", "protocol")
+
+
+def _is_count(value: object) -> bool:
+    """Whether a number of tokens, or a token's id, is one that a record can hold."""
+    return type(value) is int and 0 <= value <= MOST_TOKENS
+
+
+def _shown(value: object) -> str:
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = "a number too long to show"
+    return text if len(text) <= 80 else f"{text[:77]}..."

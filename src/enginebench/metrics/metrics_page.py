@@ -34,10 +34,10 @@ def parse(text: str) -> list[Sample]:
 def _parse_json(text: str) -> list[Sample]:
     try:
         rows = json.loads(text)
-    except ValueError:
+        last = rows[-1] if rows and isinstance(rows[-1], dict) else {}
+        return [Sample(name, {}, value) for name, value in _flat(last) if math.isfinite(value)]
+    except (ValueError, RecursionError, OverflowError):  # too deep, too large to be a metric
         return []
-    last = rows[-1] if rows and isinstance(rows[-1], dict) else {}
-    return [Sample(name, {}, value) for name, value in _flat(last) if math.isfinite(value)]
 
 
 def _flat(fields: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, float]]:

@@ -11,7 +11,7 @@ version reads a newer record of the same schema; one that is missing has its def
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 #: Version of the raw files' form, in ``study.json``. History:
 #: 1 (2026-11): first form.
@@ -243,7 +243,10 @@ class Launch(Struct, frozen=True, kw_only=True):
     kv_capacity_tokens: Annotated[
         int | None, Meta(description="from the engine's log, where its metrics lack it")
     ] = None
-    failure: Annotated[Failure | None, Meta(description="null: every planned cell was run")]
+    failure: Annotated[
+        Failure | UnsetType | None,
+        Meta(description="null: every planned cell was run; absent: the harness was cut off"),
+    ] = UNSET
     container: Annotated[Container | None, Meta(description="null: a process")] = None
     ended: Annotated[Ended | None, Meta(description="of a container")] = None
     left_behind: Annotated[

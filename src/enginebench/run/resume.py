@@ -4,6 +4,7 @@ A start of an engine is complete if it ended without a failure, no cell saw the 
 every planned cell was recorded. The rest is removed and run again.
 """
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,9 +74,14 @@ def keep_complete(directory: Path, plan: Plan) -> ResumeState:
     If any is missing, the record no longer counts as finished.
     """
     complete = frozenset(item.id for item in plan.launches if _is_complete(directory, item))
-    attempted = frozenset(path.name for path in (directory / "raw").glob("*")) - complete
-    for name in attempted:
-        shutil.rmtree(directory / "raw" / name)
+    # Only what the plan names is ours: whatever else somebody put there stays.
+    rest = [directory / "raw" / item.id for item in plan.launches if item.id not in complete]
+    attempted = frozenset(path.name for path in rest if os.path.lexists(path))
+    for path in rest:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     if len(complete) < len(plan.launches):
         (directory / "finished.json").unlink(missing_ok=True)
     return ResumeState(complete, attempted)
