@@ -1,13 +1,8 @@
-import io
 import math
 import tracemalloc
 
-from rich.console import Console
-
 from enginebench.check import findings
-from enginebench.cli import progress
 from enginebench.metrics import kv_in_flight, latency, other_tools, request_table
-from enginebench.run import display
 
 
 def row(index, tokens=100):
@@ -73,24 +68,3 @@ def test_a_cell_takes_memory_by_its_tokens_and_not_by_its_rows(monkeypatch):
     # 12 stay of each, 8 of its gap and as many for a moment; as rows it would be 50 and its text.
     assert len(found.event_s) == requests * tokens
     assert peak / (requests * tokens) < 40
-
-
-def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch):
-    monkeypatch.setattr(display, "LARGE_BYTES", 100)
-    monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
-    shown = io.StringIO()
-    with progress.reading(Console(file=shown, width=80), 400) as told:
-        told(100)
-        told(300)
-    lines = shown.getvalue().splitlines()
-    assert [line.split(" of ")[0] for line in lines] == [
-        "reading the record: 25%",
-        "reading the record: 100%",
-    ]
-
-
-def test_of_a_small_record_no_progress_is_shown():
-    shown = io.StringIO()
-    with progress.reading(Console(file=shown), 1000) as told:
-        told(1000)
-    assert shown.getvalue() == ""
