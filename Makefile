@@ -4,7 +4,7 @@
 #   make study STUDY=smoke     another study (a name in studies/, or a file)
 #   make study RUNNER=process  engines as processes, or in containers (RUNNER=container), whatever
 #                              there is; PROFILE=cpu or gpu; IMAGES="vllm=my/image:tag ..."
-#   make study RESUME=1        go on with a study that was cut off; LIMIT=20 ends after 20 minutes
+#   make study RESUME=1        resume a study that was interrupted; LIMIT=20 ends after 20 minutes
 #   make test                  everything that can be tested without starting an engine
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ PROFILE ?=
 IMAGES ?=
 RESUME ?=
 LIMIT ?=
-WAY = $(if $(RUNNER),--runner $(RUNNER)) $(if $(PROFILE),--profile $(PROFILE)) \
+RUN_OPTIONS = $(if $(RUNNER),--runner $(RUNNER)) $(if $(PROFILE),--profile $(PROFILE)) \
 	$(foreach image,$(IMAGES),--image $(image)) \
 	$(if $(RESUME),--resume) $(if $(LIMIT),--limit $(LIMIT))
 WORKERS ?= 2
@@ -42,10 +42,10 @@ wandb: export WANDB_API_KEY := $(WANDB_API_KEY)
 help: ## list the verbs and the engines
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 	@echo "bench-ENGINE      run one engine ($(ENGINES)) and print its numbers"
-	@echo "kv-ENGINE         where its memory goes, and when it runs out of room"
+	@echo "kv-ENGINE         where its memory goes, and when it is full"
 
 study: $(VENV)/.ready ## run the study for this machine (or STUDY=...) and write its report
-	@$(BIN)/enginebench study $(STUDY) $(WAY)
+	@$(BIN)/enginebench study $(STUDY) $(RUN_OPTIONS)
 
 plan: $(VENV)/.ready ## print what a study would run, and for how long
 	@$(BIN)/enginebench plan $(STUDY)
@@ -56,7 +56,7 @@ report: $(VENV)/.ready ## rebuild the report of the latest study (or DIR=...) fr
 doctor: $(VENV)/.ready ## what this machine has of what a study needs, and what it lacks
 	@$(BIN)/enginebench doctor
 
-down: $(VENV)/.ready ## remove every container and network of ours, also those started by hand
+down: $(VENV)/.ready ## remove the containers and networks of all studies, also those started by hand
 	@$(BIN)/enginebench down
 
 wandb: $(VENV)/.ready-wandb ## log the latest study (or DIR=...) to W&B; offline without a key
@@ -66,10 +66,10 @@ setup: $(VENV)/.ready ## install the engines' own Python environments
 	@$(BIN)/enginebench setup
 
 $(ENGINES:%=bench-%): bench-%: $(VENV)/.ready
-	@$(BIN)/python $*/metrics.py $(if $(STUDY),--study $(STUDY)) $(WAY)
+	@$(BIN)/python $*/metrics.py $(if $(STUDY),--study $(STUDY)) $(RUN_OPTIONS)
 
 $(ENGINES:%=kv-%): kv-%: $(VENV)/.ready
-	@$(BIN)/python $*/kv_cache.py $(if $(STUDY),--study $(STUDY)) $(WAY)
+	@$(BIN)/python $*/kv_cache.py $(if $(STUDY),--study $(STUDY)) $(RUN_OPTIONS)
 
 # Tests that measure times run by themselves, after the others. Exit code 5: ARGS chose none of them.
 test: $(VENV)/.ready-dev ## run the tests that start no engine
@@ -88,10 +88,11 @@ test-containers: $(VENV)/.ready-dev ## run the tests of the container runner (ne
 	@.ci/images small
 	@$(BIN)/python -m pytest -q -m containers $(ARGS)
 
-lint: $(VENV)/.ready-dev ## ruff and mypy
+lint: $(VENV)/.ready-dev ## ruff, mypy, and the rule which stage may import which
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 schema: $(VENV)/.ready ## write docs/schema anew from the types of the record
 	@$(BIN)/python -m enginebench.record.json_schema docs/schema

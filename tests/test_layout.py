@@ -2,7 +2,9 @@
 
 import ast
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from project import ROOT
 
+PACKAGE = ROOT / "src" / "enginebench"
 ENGINES = sorted(path.parent for path in ROOT.glob("*/launch.yaml"))
 FIXED_NAMES = ["baseline", "tgi", "vllm", "trtllm", "results", "compose"]
 
@@ -149,3 +152,66 @@ def test_a_fresh_shell_in_the_root_imports_the_package(tmp_path):
         text=True,
     )
     assert Path(done.stdout.strip()).is_relative_to(ROOT / "src")
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "broken"),
+    [
+        ("base/text.py", "", None),
+        ("base/text.py", "from enginebench.plan import plan", "Stages import one way only"),
+        ("run/resume.py", "from enginebench.report import tables", "Stages import one way only"),
+        ("new/__init__.py", "", "Stages import one way only"),  # a package without a stage
+        ("report/build.py", "import docker", "A report needs no Docker"),
+    ],
+    ids=["as it is", "upward", "sideways", "no stage", "docker"],
+)
+def test_an_import_against_the_rule_is_refused(tmp_path, file, line, broken):
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    planted = tmp_path / "src" / "enginebench" / file
+    planted.parent.mkdir(exist_ok=True)
+    with planted.open("a") as text:
+        text.write(f"\n{line}\n")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "src")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == (broken is not None), done.stdout + done.stderr
+    if broken:
+        assert re.search(rf"^{broken}.* BROKEN$", done.stdout, re.M)
+    else:
+        assert "2 kept, 0 broken" in done.stdout
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*/**/__init__.py")), ids=str)
+def test_no_package_imports_anything_by_being_imported(path):
+    assert path.read_text() == ""
+
+
+def test_every_module_and_file_that_a_string_names_is_there():
+    """Imports that no checker sees: ``python -m``, resources, templates, and addresses."""
+    modules, files = set(), set()
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        modules |= set(re.findall(r'"-m",\s*"(enginebench[\w.]*)"', text))
+        modules |= set(re.findall(r'PackageLoader\("([\w.]+)"', text))
+        for package, name in re.findall(
+            r'resources\.files\("([\w.]+)"\)\s*\.joinpath\("([^"]+)"', text
+        ):
+            files.add(f"{package.replace('.', '/')}/{name}")
+    modules |= {
+        name.partition(":")[0]
+        for name in re.findall(
+            r'^enginebench = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M
+        )
+    }
+    for engine in ENGINES:
+        for script in engine.glob("*.py"):
+            modules |= {name for name in imported(script) if name.startswith("enginebench")}
+    assert {"enginebench", "enginebench.cli.app", "enginebench.cli.scripts"} <= modules
+    assert {f"enginebench/{name}" for name in ("hardware/probe.py", "kit/host.py")} <= files
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []
+    assert [name for name in files if not (ROOT / "src" / name).exists()] == []

@@ -36,6 +36,10 @@ def bench(
 
 def plan(name: StudyArgument = "", root: RootOption = ROOT) -> None:
     """Print what a study would run, and for how long."""
-    from enginebench.cli import study_session
+    from enginebench.cli.study_choice import print_plan, study_file
+    from enginebench.cli.terminal import log
+    from enginebench.plan import plan
+    from enginebench.plan import study_file as studies
 
-    study_session.print_plan_of(name, RunOptions(root=root))
+    study = studies.load(study_file(name, RunOptions(root=root), log))
+    print_plan(study, plan.make(study), log)

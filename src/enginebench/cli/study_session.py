@@ -12,15 +12,13 @@ import typer
 from rich.console import Console
 
 from enginebench.base.errors import UserError
-from enginebench.base.text import clock
 from enginebench.check import findings
 from enginebench.cli import exit_codes, terminal
 from enginebench.cli.options import RunOptions, by_engine
 from enginebench.cli.progress import reading
-from enginebench.cli.study_choice import DEVICES, study_file
+from enginebench.cli.study_choice import DEVICES, print_plan, study_file
 from enginebench.engines.directory import Engine, load_engine
 from enginebench.launch import docker_daemon, leftovers
-from enginebench.plan import plan
 from enginebench.plan.study_file import Study, Variant, load
 from enginebench.record.files import Writer
 from enginebench.record.reading import last
@@ -83,23 +81,6 @@ def subset_for(study: Study, engine: str) -> Study:
     return study.model_copy(update=part)
 
 
-def print_plan_of(name: str, options: RunOptions) -> None:
-    """What a study would run; nothing is started."""
-    study = load(study_file(name, options, terminal.log))
-    _print_plan(study, plan.make(study), terminal.log)
-
-
-def _print_plan(study: Study, made: plan.Plan, log: terminal.Log) -> None:
-    log(
-        f"{study.name}: {len(made.launches)} engine starts, {made.cells} cells, "
-        f"{made.requests} requests; about {clock(made.estimate_s)}"
-    )
-    for item in made.launches:
-        cells = ", ".join(cell.id for cell in item.cells)
-        duration = clock(plan.launch_estimate_s(item))
-        log(f"  trial {item.trial}  {item.variant.label:24} {cells}  (about {duration})")
-
-
 def _deadline_s(options: RunOptions) -> float:
     return time.perf_counter() + 60 * options.limit_min
 
@@ -128,7 +109,7 @@ def _run(session: Session) -> None:
     """Prepare, run and report a study; raises ``typer.Exit`` unless the exit code is 0."""
     with _ends_reported(session, "no engine was started"):
         prepared = _prepare(session)
-        _print_plan(session.study, prepared.plan, session.log)
+        print_plan(session.study, prepared.plan, session.log)
         writer, state = _open_record(session, prepared)
     kept = (
         "the engine was stopped and the record is kept; report it with: "
