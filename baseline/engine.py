@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from enginebench.engines.dialect import Ask, Dialect
+from enginebench.engines.dialect import Dialect, GenerationRequest
 from enginebench.engines.openai_completions import (
     completions_body,
     ids_wanted,
@@ -10,8 +10,8 @@ from enginebench.engines.openai_completions import (
 )
 
 
-def body(ask: Ask) -> dict[str, Any]:
-    return completions_body(ask, model="model") | ids_wanted(ask)
+def body(request: GenerationRequest) -> dict[str, Any]:
+    return completions_body(request, model="model") | ids_wanted(request)
 
 
 DIALECT = Dialect(

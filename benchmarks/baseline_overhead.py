@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from enginebench.engines.dialect import Ask
+from enginebench.engines.dialect import GenerationRequest
 from enginebench.engines.directory import Engine, load_engine
 from enginebench.hardware import machine
 from enginebench.launch import environment, process
@@ -30,7 +30,7 @@ CACHE = ROOT / ".cache"
 LEAST_RATIO = 0.97
 
 
-def requests_file(asks: list[Ask], directory: Path) -> Path:
+def requests_file(asks: list[GenerationRequest], directory: Path) -> Path:
     file = directory / "requests.jsonl"
     rows = [{"prompt": list(ask.prompt_ids), "max_tokens": ask.output_tokens} for ask in asks]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -48,7 +48,11 @@ def in_process(engine: Engine, settings: dict[str, Any], file: Path) -> float:
 
 
 def over_http(
-    engine: Engine, settings: dict[str, Any], asks: list[Ask], concurrency: int, directory: Path
+    engine: Engine,
+    settings: dict[str, Any],
+    asks: list[GenerationRequest],
+    concurrency: int,
+    directory: Path,
 ) -> float:
     """Output tokens/s of the same requests through the server."""
     command = process.resolve(engine, settings, machine.device(), CACHE, choose_port(None))
@@ -96,7 +100,7 @@ def main(
     ):
         settings = {"MODEL": str(found.path), "MODE": mode, "DTYPE": dtype, "MAX_BATCH": batch}
         made = prompts.make_set(tokenizer, texts, prompt_tokens, count, "overhead")
-        asks = [Ask(prompt.ids, prompt.text, output_tokens) for prompt in made]
+        asks = [GenerationRequest(prompt.ids, prompt.text, output_tokens) for prompt in made]
         bare, served = [], []
         for _ in range(rounds):
             with tempfile.TemporaryDirectory() as name:

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
-from enginebench.engines.dialect import Ask
+from enginebench.engines.dialect import GenerationRequest
 from enginebench.engines.directory import load_engine
 from enginebench.hardware import machine
 from enginebench.launch import environment, process
@@ -149,7 +149,7 @@ def shared_out(cpus: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
 
 
 def theirs(
-    server: Server, found: models.Model, asks: Sequence[Ask], concurrency: int
+    server: Server, found: models.Model, asks: Sequence[GenerationRequest], concurrency: int
 ) -> tuple[dict[str, Any], other_tools.Printed]:
     """The result file of a real run of `vllm bench serve`, and our account of that very run.
 
@@ -179,7 +179,9 @@ def theirs(
     return result, _account(server, seen, asks)
 
 
-def ours(server: Server, asks: Sequence[Ask], concurrency: int) -> other_tools.Printed:
+def ours(
+    server: Server, asks: Sequence[GenerationRequest], concurrency: int
+) -> other_tools.Printed:
     """What the real client would print, by our log of a run of our own."""
     dialect = server.engine.dialect
     bodies = [
@@ -191,7 +193,9 @@ def ours(server: Server, asks: Sequence[Ask], concurrency: int) -> other_tools.P
     )
 
 
-def _account(server: Server, seen: Sequence[Exchange], asks: Sequence[Ask]) -> other_tools.Printed:
+def _account(
+    server: Server, seen: Sequence[Exchange], asks: Sequence[GenerationRequest]
+) -> other_tools.Printed:
     rows = [
         read(exchange, server.engine.dialect, ask, phase="measured", request_id="")
         for exchange, ask in zip(seen, asks, strict=True)
@@ -242,7 +246,7 @@ def main(
     found = models.resolve("embedded", texts, CACHE / "models")
     tokenizer = prompts.load_tokenizer(found.path)
     made = prompts.make_set(tokenizer, texts, prompt_tokens, requests, "tools")
-    asks = [Ask(prompt.ids, prompt.text, output_tokens) for prompt in made]
+    asks = [GenerationRequest(prompt.ids, prompt.text, output_tokens) for prompt in made]
     of_server, of_clients = shared_out(sorted(machine.cpus()))
     settings = {"MODEL": str(found.path), "CPUS": machine.cpu_list(of_server)}
     with tempfile.TemporaryDirectory() as name:

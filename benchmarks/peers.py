@@ -23,7 +23,7 @@ def ours(
 
     address = Address("127.0.0.1", port)
     bodies = _bodies(address, requests, tokens)
-    return _drive(spec.Load(address, bodies, streams, ramp_s=ramp_ms / 1e3), tokens, processes)
+    return _drive(spec.LoadSpec(address, bodies, streams, ramp_s=ramp_ms / 1e3), tokens, processes)
 
 
 def open_loop(port: int, cap: int, requests: int, tokens: int, rate: int) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def open_loop(port: int, cap: int, requests: int, tokens: int, rate: int) -> dic
     due_s = arrivals.due_s(study_file.Workload(**fields), rate, requests, "bench")
     address = Address("127.0.0.1", port)
     bodies = _bodies(address, requests, tokens)
-    return _drive(spec.Load(address, bodies, cap, due_s=due_s), tokens, 1)
+    return _drive(spec.LoadSpec(address, bodies, cap, due_s=due_s), tokens, 1)
 
 
 def _bodies(address: Any, requests: int, tokens: int) -> list[bytes]:

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from enginebench.engines.dialect import Ask
+from enginebench.engines.dialect import GenerationRequest
 from enginebench.engines.directory import load_engine
 from enginebench.hardware import machine, nvml
 from enginebench.launch import environment, process
@@ -43,7 +43,7 @@ IS_STUBBED = STUBBED in os.environ
 PROMPT_TOKENS, OUTPUT_TOKENS = 128, 64
 
 
-def rate(server: Server, asks: list[Ask], concurrency: int) -> float:
+def rate(server: Server, asks: list[GenerationRequest], concurrency: int) -> float:
     """Output tokens/s of one pass of the load."""
     dialect = server.engine.dialect
     bodies = [
@@ -60,7 +60,7 @@ def rate(server: Server, asks: list[Ask], concurrency: int) -> float:
 
 
 def watched(
-    server: Server, asks: list[Ask], concurrency: int, interval_s: float | None
+    server: Server, asks: list[GenerationRequest], concurrency: int, interval_s: float | None
 ) -> tuple[float, dict[str, Any]]:
     """Output tokens/s, and the sampler's account with the share of one CPU that it took."""
     if interval_s is None:
@@ -92,7 +92,7 @@ def main(
     found = models.resolve("embedded", texts, CACHE / "models")
     tokenizer = prompts.load_tokenizer(found.path)
     made = prompts.make_set(tokenizer, texts, PROMPT_TOKENS, requests, "sampler")
-    asks = [Ask(prompt.ids, prompt.text, OUTPUT_TOKENS) for prompt in made]
+    asks = [GenerationRequest(prompt.ids, prompt.text, OUTPUT_TOKENS) for prompt in made]
     settings = {"MODEL": str(found.path), "CPUS": machine.cpu_list(machine.cpus())}
     command = process.resolve(found_engine, settings, device, CACHE, choose_port(None))
     results: dict[float | None, list[tuple[float, dict[str, Any]]]] = {i: [] for i in INTERVALS_S}

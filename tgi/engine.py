@@ -7,24 +7,24 @@ many prompt tokens it saw.
 import json
 from typing import Any
 
-from enginebench.engines.dialect import Ask, Delta, Dialect, Usage
+from enginebench.engines.dialect import Delta, Dialect, GenerationRequest, Usage
 
 FINISH = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
 
 
-def body(ask: Ask) -> dict[str, Any]:
+def body(request: GenerationRequest) -> dict[str, Any]:
     """Greedy, because ``parameters`` is there and does not say ``do_sample``.
 
     Nothing here can make it ignore the end of sequence: launch.yaml has it given a model without.
     """
     parameters: dict[str, Any] = {
-        "max_new_tokens": ask.output_tokens,
+        "max_new_tokens": request.output_tokens,
         "do_sample": False,
         "details": True,
     }
-    if ask.wants_ids:
+    if request.wants_ids:
         parameters["top_n_tokens"] = 2
-    return {"inputs": ask.prompt_text, "parameters": parameters}
+    return {"inputs": request.prompt_text, "parameters": parameters}
 
 
 def read(data: str) -> Delta:

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from enginebench.engines.dialect import Ask, Dialect
+from enginebench.engines.dialect import Dialect, GenerationRequest
 from enginebench.engines.openai_completions import completions_body, read_completions_event
 
 
-def body(ask: Ask) -> dict[str, Any]:
+def body(request: GenerationRequest) -> dict[str, Any]:
     """A field it does not know is a 400: no token ids or margins can be asked for.
 
     ``top_k`` 1 beside temperature 0: what makes sampling greedy differs between its versions.
     """
-    return completions_body(ask, model="model") | {"top_k": 1}
+    return completions_body(request, model="model") | {"top_k": 1}
 
 
 DIALECT = Dialect(

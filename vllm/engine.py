@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from enginebench.engines.dialect import Ask, Dialect
+from enginebench.engines.dialect import Dialect, GenerationRequest
 from enginebench.engines.openai_completions import (
     completions_body,
     ids_wanted,
@@ -10,10 +10,10 @@ from enginebench.engines.openai_completions import (
 )
 
 
-def body(ask: Ask) -> dict[str, Any]:
+def body(request: GenerationRequest) -> dict[str, Any]:
     """``min_tokens`` guards against stop conditions that ``ignore_eos`` does not cover."""
-    fields = completions_body(ask, model="model") | {"min_tokens": ask.output_tokens}
-    return fields | ids_wanted(ask)
+    fields = completions_body(request, model="model") | {"min_tokens": request.output_tokens}
+    return fields | ids_wanted(request)
 
 
 DIALECT = Dialect(

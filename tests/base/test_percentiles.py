@@ -3,13 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginebench.base.percentiles import (
-    least_sample,
-    least_samples,
-    percentile,
-    tail,
-    upper_bound,
-)
+from enginebench.base.percentiles import least_sample, least_samples, percentile, tail, upper_bound
 
 
 def counted(n):

@@ -14,7 +14,7 @@ from importlib import metadata
 
 import made_record
 import pytest
-from house import ROOT, add_engine, enginebench, make_house, study, write_study
+from project import ROOT, add_engine, enginebench, make_project, study, write_study
 
 from enginebench.cli import exit_codes
 from enginebench.cli.app import app, run_cli
@@ -41,9 +41,9 @@ def call(capsys, monkeypatch):
 
 
 @pytest.fixture
-def house(tmp_path, monkeypatch):
+def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return make_house(tmp_path, "alpha", "beta")
+    return make_project(tmp_path, "alpha", "beta")
 
 
 def one_line(text):
@@ -112,8 +112,8 @@ def test_the_kit_has_copies_of_the_exit_codes_as_it_runs_without_the_package():
 # plan, study, bench
 
 
-def test_a_plan_says_what_would_run_and_starts_nothing(call, house):
-    write_study(house, study({"engine": "alpha"}, {"engine": "beta"}, trials=2))
+def test_a_plan_says_what_would_run_and_starts_nothing(call, project):
+    write_study(project, study({"engine": "alpha"}, {"engine": "beta"}, trials=2))
     code, out, err = call("plan", "test")
     # Two engines, twice, with 1 + 2 cells each; at 1, 2 and 4 streams of two requests: 14 a start.
     lines = out.splitlines()
@@ -121,11 +121,11 @@ def test_a_plan_says_what_would_run_and_starts_nothing(call, house):
     assert lines[0].startswith("test: 4 engine starts, 12 cells, 56 requests; about ")
     assert len(lines) == 5
     assert re.match(r"  trial 1  alpha/default +alone-c1, many-c2, many-c4  \(about ", lines[1])
-    assert not (house / "results").exists()
+    assert not (project / "results").exists()
 
 
-def test_a_plan_without_a_name_is_that_of_the_study_for_this_machine(call, house):
-    write_study(house, study({"engine": "alpha"}, name="cpu"))
+def test_a_plan_without_a_name_is_that_of_the_study_for_this_machine(call, project):
+    write_study(project, study({"engine": "alpha"}, name="cpu"))
     code, out, _ = call("plan")
     assert code == 0
     assert out.splitlines()[0] == "profile cpu: study studies/cpu.yaml"
@@ -133,20 +133,20 @@ def test_a_plan_without_a_name_is_that_of_the_study_for_this_machine(call, house
 
 
 @pytest.mark.parametrize("verb", ["plan", "study", "kit"])
-def test_a_study_that_is_not_there_is_one_line(call, house, verb):
+def test_a_study_that_is_not_there_is_one_line(call, project, verb):
     code, out, err = call(verb, "nonesuch")
     assert (code, out) == (2, "")
     assert "studies/nonesuch.yaml" in one_line(err)
 
 
-def test_an_engine_that_is_not_there_is_refused_before_anything_else(call, house):
+def test_an_engine_that_is_not_there_is_refused_before_anything_else(call, project):
     code, out, err = call("bench", "alpah", "--study", "nonesuch")
     assert (code, out) == (2, "")
     assert "did you mean 'alpha'" in one_line(err)
 
 
-def test_an_image_for_an_engine_that_the_study_does_not_run_is_one_line(call, house):
-    write_study(house, study({"engine": "alpha"}))
+def test_an_image_for_an_engine_that_the_study_does_not_run_is_one_line(call, project):
+    write_study(project, study({"engine": "alpha"}))
     code, _, err = call("study", "test", "--image", "gamma=one")
     assert code == 2
     assert one_line(err).startswith(
@@ -155,27 +155,27 @@ def test_an_image_for_an_engine_that_the_study_does_not_run_is_one_line(call, ho
     )
 
 
-def script(house, engine, name, *arguments):
+def script(project, engine, name, *arguments):
     """A script of a real engine's directory, in the directory of a double."""
-    shutil.copy(ROOT / "vllm" / name, house / engine / name)
-    command = [sys.executable, house / engine / name, *arguments]
-    return subprocess.run(list(map(str, command)), cwd=house, capture_output=True, text=True)
+    shutil.copy(ROOT / "vllm" / name, project / engine / name)
+    command = [sys.executable, project / engine / name, *arguments]
+    return subprocess.run(list(map(str, command)), cwd=project, capture_output=True, text=True)
 
 
-def test_an_engines_own_script_benches_the_engine_of_its_directory(house, cache):
-    write_study(house, study({"engine": "alpha"}, {"engine": "beta"}))
-    done = script(house, "beta", "metrics.py", "--study", "test", "--cache", cache)
+def test_an_engines_own_script_benches_the_engine_of_its_directory(project, cache):
+    write_study(project, study({"engine": "alpha"}, {"engine": "beta"}))
+    done = script(project, "beta", "metrics.py", "--study", "test", "--cache", cache)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("beta/default alone-c1") > 0
     assert "alpha" not in done.stdout
-    assert len(list((house / "results").glob("*-test-beta"))) == 1
+    assert len(list((project / "results").glob("*-test-beta"))) == 1
 
 
-def test_the_script_for_memory_takes_its_own_study_unless_one_is_named(house):
-    done = script(house, "beta", "kv_cache.py")
+def test_the_script_for_memory_takes_its_own_study_unless_one_is_named(project):
+    done = script(project, "beta", "kv_cache.py")
     assert done.returncode == 2
     assert "studies/kv-cpu.yaml" in one_line(done.stderr)
-    done = script(house, "beta", "kv_cache.py", "--study", "nonesuch")
+    done = script(project, "beta", "kv_cache.py", "--study", "nonesuch")
     assert "studies/nonesuch.yaml" in one_line(done.stderr)
 
 
@@ -206,7 +206,7 @@ def test_a_strict_report_of_cells_that_are_not_valid_ends_with_1(call, record):
 
 
 @pytest.mark.parametrize("verb", ["report", "wandb"])
-def test_where_there_is_no_record_it_is_one_line(call, house, verb):
+def test_where_there_is_no_record_it_is_one_line(call, project, verb):
     code, _, err = call(verb)
     assert code == 2
     assert "results" in one_line(err)
@@ -292,7 +292,7 @@ def test_kv_of_what_does_not_fit_ends_with_1_and_of_what_is_unknown_with_2(
 # setup, engines, doctor, down, kit
 
 
-def test_engines_are_listed_with_the_settings_that_each_understands(call, house):
+def test_engines_are_listed_with_the_settings_that_each_understands(call, project):
     code, out, _ = call("engines")
     assert code == 0
     assert out.splitlines() == [
@@ -302,9 +302,9 @@ def test_engines_are_listed_with_the_settings_that_each_understands(call, house)
 
 
 def test_setup_installs_an_engine_once_and_nothing_for_one_that_only_runs_in_a_container(
-    call, house, cache
+    call, project, cache
 ):
-    launch_file = add_engine(house, "gamma") / "launch.yaml"
+    launch_file = add_engine(project, "gamma") / "launch.yaml"
     launch_file.write_text(launch_file.read_text().partition("x-native")[0])
     code, out, _ = call("setup", "alpha", "gamma", "--device", "cpu", "--cache", cache)
     assert code == 0
@@ -313,8 +313,8 @@ def test_setup_installs_an_engine_once_and_nothing_for_one_that_only_runs_in_a_c
     assert call("setup", "nonesuch")[0] == 2
 
 
-def test_doctor_says_what_this_machine_lacks_and_which_study_runs(call, house):
-    write_study(house, study({"engine": "alpha"}, name="cpu"))
+def test_doctor_says_what_this_machine_lacks_and_which_study_runs(call, project):
+    write_study(project, study({"engine": "alpha"}, name="cpu"))
     code, out, _ = call("doctor")
     assert code == 0
     assert re.search(r"^lack  Docker: none \(", out, re.M)

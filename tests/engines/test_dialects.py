@@ -6,12 +6,12 @@ import pytest
 from builders import record_of
 from project import ROOT
 
-from enginebench.engines.dialect import Ask
+from enginebench.engines.dialect import GenerationRequest
 from enginebench.engines.directory import find_engines, load_engine
 from enginebench.metrics import metrics_page
 
 DATA = ROOT / "tests" / "data"
-ASK = Ask(tuple(range(1, 25)), "the text of 24 tokens", 4, seed=7, prompt_sha256="ab")
+ASK = GenerationRequest(tuple(range(1, 25)), "the text of 24 tokens", 4, seed=7, prompt_sha256="ab")
 
 #: Engine -> its recorded answers.
 RECORDED = {

@@ -9,13 +9,13 @@ from fake_server import HEAD, LAST_CHUNK, chunk
 from project import ROOT
 
 from enginebench.check import findings as check
-from enginebench.engines.dialect import Ask
+from enginebench.engines.dialect import GenerationRequest
 from enginebench.engines.directory import load_engine
 
 DATA = ROOT / "tests" / "data"
 ENGINES = ("baseline", "tgi", "trtllm", "vllm")
 DIALECTS = {name: load_engine(ROOT, name).dialect for name in ENGINES}
-ASK = Ask((11, 12, 13, 14, 15), "five tokens", 4, seed=3, prompt_sha256="ab12")
+ASK = GenerationRequest((11, 12, 13, 14, 15), "five tokens", 4, seed=3, prompt_sha256="ab12")
 
 
 def response(file: Path) -> bytes:

@@ -12,7 +12,7 @@ from driving import DIALECT, drive, play, read
 from fake_server import FakeServer
 
 from enginebench.engines.address import Address
-from enginebench.engines.dialect import Ask
+from enginebench.engines.dialect import GenerationRequest
 from enginebench.load import client_stats, event_loop, http1, spec
 
 pytestmark = pytest.mark.serial  # times are measured
@@ -38,7 +38,7 @@ def test_a_request_beyond_the_kernels_buffer_is_sent_in_parts():
 def test_a_bearer_token_is_sent_and_shown_nowhere():
     address = Address("127.0.0.1", 80, token="secret-x7Kq")
     assert b"\r\nAuthorization: Bearer secret-x7Kq\r\n" in http1.post(address, "/", {}, "r")
-    sent = spec.Load(address, [], 1)
+    sent = spec.LoadSpec(address, [], 1)
     assert "secret" not in f"{address}{address!r}{sent!r}"
 
 
@@ -115,7 +115,7 @@ def test_https_is_spoken_and_an_unknown_certificate_is_refused(certificate):
     with FakeServer() as server:
         front = TlsFront(certificate, server.port)
         trusted = Address("127.0.0.1", front.port, tls=True, ca_file=str(certificate[0]))
-        ask = Ask((1, 2, 3, 4, 5), "five tokens", 3)
+        ask = GenerationRequest((1, 2, 3, 4, 5), "five tokens", 3)
         requests = [
             http1.post(trusted, DIALECT.generate_path, DIALECT.body(ask), f"r{k}") for k in range(6)
         ]
@@ -163,7 +163,7 @@ def test_bytes_that_wait_in_the_kernel_keep_the_time_of_their_arrival():
             if not ticks:
                 ticks.append(time.sleep(0.5))
 
-        sent = spec.Load(address, [http1.post(address, "/", {}, "r")], 1)
+        sent = spec.LoadSpec(address, [http1.post(address, "/", {}, "r")], 1)
         with event_loop.run(sent, on_tick=sleep_once) as taken:
             (took,) = taken.exchanges
             own = client_stats.figures(taken)

@@ -141,7 +141,7 @@ def test_lost_is_asked_only_after_a_fault():
 
 
 def test_the_counts_for_a_display_end_at_all_done_and_none_in_flight():
-    live = spec.Live()
+    live = spec.LoadProgress()
     with FakeServer() as server:
         found = drive(server.port, 6, 3, live=live)
     assert (live.requests_done, live.in_flight) == (6, 0)

@@ -6,14 +6,14 @@ from builders import record_of
 from fake_server import HEAD, LAST_CHUNK, answer, event, sse
 from project import ROOT
 
-from enginebench.engines.dialect import Ask, Delta, Usage
+from enginebench.engines.dialect import Delta, GenerationRequest, Usage
 from enginebench.engines.directory import load_engine
 from enginebench.load import request_record
 from enginebench.load.exchange import Exchange
 from enginebench.metrics.latency import cell_figures
 
 DIALECT = load_engine(ROOT, "vllm").dialect
-ASK = Ask((1, 2, 3, 4, 5), "five tokens", 3, prompt_sha256="ab12")
+ASK = GenerationRequest((1, 2, 3, 4, 5), "five tokens", 3, prompt_sha256="ab12")
 
 
 def read(*pieces, fault=None, dialect=DIALECT):

@@ -74,7 +74,7 @@ def test_a_fault_in_any_framing_is_no_success(framing, fault):
 def test_ten_thousand_refused_connections_are_ten_thousand_records():
     address = Address("127.0.0.1", free_port())
     requests = [http1.post(address, "/", {}, f"{index}") for index in range(10_000)]
-    with event_loop.run(spec.Load(address, requests, 64)) as taken:
+    with event_loop.run(spec.LoadSpec(address, requests, 64)) as taken:
         records = calibrate.records_of(taken, TOKENS)
     assert kinds(records) == {"refused": 10_000}
     assert all(record.sent_s is None for record in records)

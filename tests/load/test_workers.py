@@ -36,8 +36,8 @@ def test_processes_that_cannot_connect_still_give_every_request_its_record():
         port = probe.getsockname()[1]
     address = Address("127.0.0.1", port)
     requests = [http1.post(address, "/", {}, f"{k}") for k in range(10)]
-    live = spec.Live()
-    with workers.run(spec.Load(address, requests, 4), 2, live) as taken:
+    live = spec.LoadProgress()
+    with workers.run(spec.LoadSpec(address, requests, 4), 2, live) as taken:
         assert Counter(e.kind for e in taken.exchanges) == {"refused": 10}
     assert live.requests_done == 10
 
@@ -48,7 +48,9 @@ def test_once_the_engine_is_lost_the_processes_give_up_what_is_left():
     with FakeServer("cut") as server:
         address = Address("127.0.0.1", server.port)
         requests = [http1.post(address, "/", {}, f"{k}") for k in range(2_000)]
-        with workers.run(spec.Load(address, requests, 2), 2, lost=lambda: "it is gone") as taken:
+        with workers.run(
+            spec.LoadSpec(address, requests, 2), 2, lost=lambda: "it is gone"
+        ) as taken:
             kinds = Counter(e.kind for e in taken.exchanges)
             left = [e for e in taken.exchanges if e.kind == "not sent"]
     assert set(kinds) == {"cut", "not sent"}
@@ -68,7 +70,7 @@ def test_a_process_of_the_load_generator_that_is_killed_ends_the_load_in_one_lin
     with FakeServer("silent") as server:
         address = Address("127.0.0.1", server.port)
         requests = [http1.post(address, "/", {}, f"{k}") for k in range(4)]
-        sent = spec.Load(address, requests, 4, timeout_s=20)
+        sent = spec.LoadSpec(address, requests, 4, timeout_s=20)
         words = r"expected the results of 2 processes, found that one"
         with pytest.raises(UserError, match=words), workers.run(sent, 2):
             pass
@@ -77,7 +79,7 @@ def test_a_process_of_the_load_generator_that_is_killed_ends_the_load_in_one_lin
 
 
 def test_shares_of_a_load_are_whole_and_apart():
-    sent = spec.Load(
+    sent = spec.LoadSpec(
         Address("h", 1), [b"a", b"b", b"c", b"d", b"e"], 3, range(5), cancel_after_s={3: 9}
     )
     one, two = workers.split(sent, 2)

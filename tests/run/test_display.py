@@ -9,7 +9,7 @@ import pytest
 from project import enginebench, make_project, study, write_study
 from rich.console import Console
 
-from enginebench.load.spec import Live
+from enginebench.load.spec import LoadProgress
 from enginebench.run import display
 from enginebench.run.display import Display
 
@@ -45,7 +45,7 @@ def made(emit=display.ignore_events):
 
 
 def test_the_live_view_says_what_client_and_engine_say(clock):
-    show, live = made(), Live()
+    show, live = made(), LoadProgress()
     show.cell("vllm/default many-c4, trial 1", 8, live)
     show.engine(GAUGES)
     live.requests_done, live.in_flight, live.pieces = 3, 4, 120
@@ -61,7 +61,7 @@ def test_the_live_view_says_what_client_and_engine_say(clock):
 
 def test_what_an_engine_does_not_say_is_not_shown(clock):
     show = made()
-    show.cell("label", 8, Live())
+    show.cell("label", 8, LoadProgress())
     show.engine(dict.fromkeys(display.GAUGES) | {"requests_waiting": 0.0})
     text = seen(show)
     assert "engine: 0 waiting" in text
@@ -78,7 +78,7 @@ def test_the_rate_is_that_of_now_and_not_of_the_whole_cell(clock):
         if event == "progress":
             rates.append(fields["tokens_per_s"])
 
-    show, live = made(emit), Live()
+    show, live = made(emit), LoadProgress()
     show.cell("label", 8, live)
     for second in range(10):  # 100 pieces a second, then none
         clock.now_s += 1.0
@@ -89,7 +89,7 @@ def test_the_rate_is_that_of_now_and_not_of_the_whole_cell(clock):
 
 
 def test_an_engine_that_counts_its_tokens_is_believed_more_than_the_pieces(clock):
-    show, live = made(), Live()
+    show, live = made(), LoadProgress()
     show.cell("label", 8, live)
     show.engine(GAUGES | {"output_tokens_total": 1000.0})
     live.pieces = 30  # several tokens in each
@@ -105,7 +105,7 @@ def test_a_look_at_an_engine_outside_of_a_cell_is_nothing(clock):
     events = []
     show = made(lambda event, **fields: events.append(event))
     show.engine(GAUGES)
-    show.cell("label", 1, Live())
+    show.cell("label", 1, LoadProgress())
     show.cell_done("label", "fine", 10.0)
     show.engine(GAUGES)
     assert events == ["cell_started", "cell_done"]

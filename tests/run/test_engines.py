@@ -13,7 +13,7 @@ from builders import rows_of
 from project import ROOT, write_study
 
 from enginebench.engines import directory as launch
-from enginebench.engines.dialect import Ask
+from enginebench.engines.dialect import GenerationRequest
 from enginebench.hardware import machine
 from enginebench.launch import environment, process
 from enginebench.launch.server import choose_port
@@ -37,7 +37,7 @@ def found(sources):
 def asks(found, sources):
     tokenizer = prompts.load_tokenizer(found.path)
     made = prompts.make_set(tokenizer, sources, 32, 8, "engines")
-    return [Ask(prompt.ids, prompt.text, 12) for prompt in made]
+    return [GenerationRequest(prompt.ids, prompt.text, 12) for prompt in made]
 
 
 def started(engine, found, directory, **settings):
@@ -111,7 +111,7 @@ def test_the_baseline_answers_text_ids_streamed_or_whole_alike(baseline, asks):
 
 
 def test_members_of_a_batch_get_the_answer_they_would_get_alone(baseline, asks):
-    short = Ask(asks[1].prompt_ids[:20], "", 5)
+    short = GenerationRequest(asks[1].prompt_ids[:20], "", 5)
     alone = [drive(baseline, [ask], 1)[0].text for ask in (asks[0], short, asks[2])]
     together = drive(baseline, [asks[0], short, asks[2]], 3)
     assert [record.text for record in together] == alone

@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from enginebench.engines.dialect import Ask, Dialect
+from enginebench.engines.dialect import Dialect, GenerationRequest
 from enginebench.load import request_record
 from enginebench.load.exchange import Exchange
 from enginebench.load.request_record import RequestRecord
@@ -107,7 +107,7 @@ def kv_row(event_s: list[float], event_tokens: list[int | None], prompt: int = 1
 def record_of(
     pieces: Sequence[bytes],
     dialect: Dialect,
-    ask: Ask,
+    ask: GenerationRequest,
     fault: str | None = None,
     kind: str | None = None,
     end_s: float = 9.0,

@@ -5,7 +5,7 @@ import socket
 from project import ROOT
 
 from enginebench.engines.address import Address
-from enginebench.engines.dialect import Ask
+from enginebench.engines.dialect import GenerationRequest
 from enginebench.engines.directory import load_engine
 from enginebench.load import (
     calibrate,
@@ -18,7 +18,7 @@ from enginebench.load import (
 )
 from enginebench.load.scripted_server import Script
 
-ASK = Ask((1, 2, 3, 4, 5), "five tokens", 3)
+ASK = GenerationRequest((1, 2, 3, 4, 5), "five tokens", 3)
 TOKENS = 4  # of each answer of the scripted server
 QUICK = Script(first_s=0.002, pace_s=0.001)
 DIALECT = load_engine(ROOT, "vllm").dialect
@@ -54,7 +54,7 @@ def play(count, streams, script=QUICK, processes=1, tokens=TOKENS, timeout_s=20.
             http1.post(server.address, "/v1/completions", {"max_tokens": tokens}, f"{index}")
             for index in range(count)
         ]
-        sent = spec.Load(server.address, requests, streams, timeout_s=timeout_s, **more)
+        sent = spec.LoadSpec(server.address, requests, streams, timeout_s=timeout_s, **more)
         with workers.run(sent, processes) as taken:
             records = calibrate.records_of(taken, tokens)
             own = client_stats.figures(taken)

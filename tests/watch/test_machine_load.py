@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from enginebench.base.machine_row import MachineRow
-from enginebench.metrics import machine_load as figures_of
+from enginebench.metrics import machine_load
 from enginebench.watch import our_cpu
 from enginebench.watch.machine_load import MachineSampler
 
@@ -216,7 +216,7 @@ def test_the_work_of_a_process_outside_our_tree_is_seen_as_others():
             process.kill()
             process.communicate()
     assert used_s > 0 and os.getpid() != idle.pid
-    found = figures_of.figures([first[0], last[0]])
+    found = machine_load.figures([first[0], last[0]])
     assert found.others_cores_mean * found.window_s > 0.5 * used_s
     assert last[0].ours_s - first[0].ours_s < 0.5 * used_s
     assert last[1].ours_s - first[1].ours_s > 0.5 * used_s

@@ -7,12 +7,7 @@ from pathlib import Path
 import typer
 
 from enginebench.cli import exit_codes, terminal
-from enginebench.cli.options import (
-    RESULTS,
-    RecordArgument,
-    ResultsOption,
-    StrictOption,
-)
+from enginebench.cli.options import RESULTS, RecordArgument, ResultsOption, StrictOption
 
 
 def report(

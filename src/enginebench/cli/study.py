@@ -4,13 +4,7 @@ from typing import Annotated
 
 import typer
 
-from enginebench.cli.options import (
-    ROOT,
-    RootOption,
-    RunOptions,
-    StudyArgument,
-    with_run_options,
-)
+from enginebench.cli.options import ROOT, RootOption, RunOptions, StudyArgument, with_run_options
 
 
 @with_run_options

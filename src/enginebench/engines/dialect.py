@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class GenerationRequest:
     """One generation wanted from an engine: this prompt, exactly this many greedy tokens."""
 
     prompt_ids: tuple[int, ...]
@@ -51,7 +51,9 @@ class Dialect:
     """How one engine is spoken to."""
 
     generate_path: str
-    body: Callable[[Ask], Mapping[str, Any]]  # the JSON body for exactly N greedy tokens
+    body: Callable[
+        [GenerationRequest], Mapping[str, Any]
+    ]  # the JSON body for exactly N greedy tokens
     read: Callable[[str], Delta]  # the data of one event -> what it said
     # Our metric name -> the engine's names for it, the first one present is read. Series of one
     # name that differ in their labels are added up. ``name[label]`` reads a number that stands in

@@ -7,28 +7,28 @@ from typing import Any
 
 import orjson
 
-from enginebench.engines.dialect import Ask, Delta, Usage
+from enginebench.engines.dialect import Delta, GenerationRequest, Usage
 
 _NO_CHOICE: list[dict[str, Any]] = [{}]
 
 
-def completions_body(ask: Ask, model: str) -> dict[str, Any]:
+def completions_body(request: GenerationRequest, model: str) -> dict[str, Any]:
     """The fields that every completions server understands, for a greedy stream with usage."""
     return {
         "model": model,
-        "prompt": list(ask.prompt_ids),
-        "max_tokens": ask.output_tokens,
+        "prompt": list(request.prompt_ids),
+        "max_tokens": request.output_tokens,
         "ignore_eos": True,
         "temperature": 0,
-        "seed": ask.seed,
+        "seed": request.seed,
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
 
 
-def ids_wanted(ask: Ask) -> dict[str, Any]:
+def ids_wanted(request: GenerationRequest) -> dict[str, Any]:
     """The further fields by which some servers give token ids and the two best logprobs."""
-    if not ask.wants_ids:
+    if not request.wants_ids:
         return {}
     return {"return_token_ids": True, "return_tokens_as_token_ids": True, "logprobs": 2}
 

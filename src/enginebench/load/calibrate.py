@@ -18,7 +18,7 @@ import numpy as np
 
 from enginebench.base.errors import UserError
 from enginebench.engines.address import Address
-from enginebench.engines.dialect import Ask, Dialect
+from enginebench.engines.dialect import Dialect, GenerationRequest
 from enginebench.engines.openai_completions import read_completions_event
 from enginebench.hardware import machine
 from enginebench.load import client_stats, event_loop, http1, spec
@@ -160,7 +160,7 @@ def measure(level: Level, seconds: float, cpu: int | None) -> Calibration:
             http1.post(server.address, DIALECT.generate_path, {"max_tokens": tokens}, f"{index}")
             for index in range(2 * level.streams)
         ]
-        sent = spec.Load(server.address, requests, level.streams, timeout_s=10 * seconds + 10)
+        sent = spec.LoadSpec(server.address, requests, level.streams, timeout_s=10 * seconds + 10)
         with event_loop.run(sent) as taken:
             records = records_of(taken, tokens)
             own = client_stats.figures(taken)
@@ -178,9 +178,9 @@ def measure(level: Level, seconds: float, cpu: int | None) -> Calibration:
     )
 
 
-def records_of(taken: spec.Taken, tokens: int) -> list[RequestRecord]:
+def records_of(taken: spec.LoadResult, tokens: int) -> list[RequestRecord]:
     """The requests of a load on the scripted server, read."""
-    ask = Ask((), "", tokens)
+    ask = GenerationRequest((), "", tokens)
     return [
         read(e, DIALECT, ask, phase="measured", request_id=str(e.index)) for e in taken.exchanges
     ]

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from enginebench.load.exchange import Exchange
-from enginebench.load.spec import Taken
+from enginebench.load.spec import LoadResult
 
 Figures = dict[str, Any]
 
 
-def figures(taken: Taken) -> Figures:
+def figures(taken: LoadResult) -> Figures:
     """The client's own figures of one load; times in seconds, None is "not measured".
 
     stamps: "kernel" (arrivals are stamped by the kernel), "client" (when it had read them) or

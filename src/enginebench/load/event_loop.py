@@ -21,7 +21,7 @@ from enginebench.load import clock, connection
 from enginebench.load.connection import Stream
 from enginebench.load.exchange import Exchange, Kind, Spool, arrivals, stamp_s
 from enginebench.load.http1 import ProtocolError, is_one_chunk
-from enginebench.load.spec import Live, Load, Own, Taken
+from enginebench.load.spec import LoadProgress, LoadResult, LoadSpec, ProcessStats
 
 CONNECT_TIMEOUT_S = 10.0
 IDLE_LIMIT_S = 4.0  # servers drop a silent connection after 5 s (uvicorn's default) or later
@@ -33,13 +33,13 @@ SWITCH_S = 1e-4  # longest time that another thread may hold the interpreter
 
 
 def run(
-    load: Load,
-    live: Live | None = None,
+    load: LoadSpec,
+    live: LoadProgress | None = None,
     lost: Callable[[], str | None] = lambda: None,
     start_s: Callable[[], float] = time.perf_counter,
     on_tick: Callable[[], None] = lambda: None,
     spool: Spool | None = None,
-) -> Taken:
+) -> LoadResult:
     """Send all requests and wait for the end of every one.
 
     Args:
@@ -49,7 +49,7 @@ def run(
         on_tick: called every few milliseconds.
         spool: where finished responses are kept.
     """
-    loop = _Loop(load, live or Live(), lost, on_tick, spool or Spool())
+    loop = _Loop(load, live or LoadProgress(), lost, on_tick, spool or Spool())
     try:
         with _undisturbed():
             loop.run(start_s)
@@ -66,14 +66,14 @@ def run_closed_loop(
     requests: Sequence[bytes],
     concurrency: int,
     timeout_s: float,
-    live: Live | None = None,
+    live: LoadProgress | None = None,
     lost: Callable[[], str | None] = lambda: None,
 ) -> list[Exchange]:
     """Send all requests, keeping ``concurrency`` in flight; the next goes to the first free stream.
 
     For small loads: everything that came back is held in memory.
     """
-    with run(Load(address, requests, concurrency, timeout_s=timeout_s), live, lost) as taken:
+    with run(LoadSpec(address, requests, concurrency, timeout_s=timeout_s), live, lost) as taken:
         for exchange in taken.exchanges:
             exchange.kept = exchange.raw()
         return taken.exchanges
@@ -102,8 +102,8 @@ class _Loop:
 
     def __init__(
         self,
-        load: Load,
-        live: Live,
+        load: LoadSpec,
+        live: LoadProgress,
         lost: Callable[[], str | None],
         on_tick: Callable[[], None],
         spool: Spool,
@@ -129,7 +129,7 @@ class _Loop:
         self._family, self._place = load.address.resolve()
         self._context = load.address.context()
         self.spool = spool
-        self.own = Own(streams=len(self._streams))
+        self.own = ProcessStats(streams=len(self._streams))
 
     def run(self, start_s: Callable[[], float]) -> None:
         cpu_s = time.thread_time()
@@ -415,7 +415,7 @@ class _Loop:
             elif exchange is not None and stream.exchange is exchange:
                 self._finish(stream, text, kind)
 
-    def taken(self) -> Taken:
+    def taken(self) -> LoadResult:
         """What came back, with the kernel's stamps brought to our clock."""
         while self._unsaved:
             exchange, data = self._unsaved.popleft()
@@ -432,7 +432,7 @@ class _Loop:
             own.pieces_stamped += stamped
         if is_steady and own.pieces_stamped:
             own.clock_error_ns = max(self._before.error_ns, after.error_ns)
-        return Taken(self._exchanges, [own], [self.spool])
+        return LoadResult(self._exchanges, [own], [self.spool])
 
     def close(self) -> None:
         for stream in self._streams:

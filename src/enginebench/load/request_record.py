@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
 
-from enginebench.engines.dialect import Ask, Dialect, Usage
+from enginebench.engines.dialect import Dialect, GenerationRequest, Usage
 from enginebench.load.exchange import Exchange, Kind
 from enginebench.load.http1 import ProtocolError, ResponseReader
 from enginebench.load.sse import events, regular_events
@@ -88,7 +88,7 @@ def _first_text_s(record: RequestRecord) -> float | None:
 def read(
     exchange: Exchange,
     dialect: Dialect,
-    ask: Ask,
+    request: GenerationRequest,
     *,
     phase: Phase,
     request_id: str,
@@ -98,9 +98,9 @@ def read(
         index=exchange.index,
         phase=phase,
         request_id=request_id,
-        prompt_sha256=ask.prompt_sha256,
-        prompt_tokens_asked=len(ask.prompt_ids),
-        output_tokens_asked=ask.output_tokens,
+        prompt_sha256=request.prompt_sha256,
+        prompt_tokens_asked=len(request.prompt_ids),
+        output_tokens_asked=request.output_tokens,
         planned_s=exchange.planned_s,
         sent_s=exchange.sent_s,
         headers_s=exchange.arrival_s[0] if exchange.arrival_s else None,

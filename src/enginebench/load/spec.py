@@ -9,7 +9,7 @@ from enginebench.load.exchange import Exchange, Spool
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadSpec:
     """What to send, and when."""
 
     address: Address
@@ -22,7 +22,7 @@ class Load:
 
 
 @dataclass(slots=True)
-class Live:
+class LoadProgress:
     """Counts that a display may read while the load runs."""
 
     requests_done: int = 0
@@ -31,7 +31,7 @@ class Live:
 
 
 @dataclass(slots=True)
-class Own:
+class ProcessStats:
     """What the generator noted about itself in one process; ``client.py`` makes figures of it."""
 
     started_s: float = 0.0
@@ -46,14 +46,14 @@ class Own:
 
 
 @dataclass(slots=True)
-class Taken:
+class LoadResult:
     """Everything that a load brought back. Close it when the exchanges have been read."""
 
     exchanges: list[Exchange]  # in the order of the requests
-    own: list[Own]  # one a process
+    own: list[ProcessStats]  # one a process
     spools: list[Spool] = field(default_factory=list)
 
-    def __enter__(self) -> "Taken":
+    def __enter__(self) -> "LoadResult":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -17,7 +17,7 @@ from enginebench.base import linux
 from enginebench.base.errors import UserError
 from enginebench.load import event_loop
 from enginebench.load.exchange import Exchange, Spool, Spooled
-from enginebench.load.spec import Live, Load, Own, Taken
+from enginebench.load.spec import LoadProgress, LoadResult, LoadSpec, ProcessStats
 
 START_AHEAD_S = 0.05  # for the word to reach everybody
 POLL_S = 0.1
@@ -32,11 +32,11 @@ class _Worker:
 
 
 def run(
-    sent: Load,
+    sent: LoadSpec,
     processes: int = 1,
-    live: Live | None = None,
+    live: LoadProgress | None = None,
     lost: Callable[[], str | None] = lambda: None,
-) -> Taken:
+) -> LoadResult:
     """``load.run``, in so many processes (no more than there are streams).
 
     Raises:
@@ -62,7 +62,7 @@ def run(
         start_s = time.perf_counter() + START_AHEAD_S
         for worker in workers:
             worker.pipe.send(start_s)
-        results = _results(workers, counts, live or Live(), lost)
+        results = _results(workers, counts, live or LoadProgress(), lost)
     except (EOFError, ConnectionError):
         _end(workers, keep=False)
         raise UserError(
@@ -76,7 +76,7 @@ def run(
     return _merged(results, [worker.spool for worker in workers])
 
 
-def split(sent: Load, processes: int) -> list[Load]:
+def split(sent: LoadSpec, processes: int) -> list[LoadSpec]:
     """The shares of a load: request k goes to process k modulo their number."""
     shares = []
     for number in range(processes):
@@ -98,11 +98,13 @@ def split(sent: Load, processes: int) -> list[Load]:
     return shares
 
 
-def _work(share: Load, pipe: "Connection[Any, Any]", counts: Any, number: int, path: Any) -> None:
+def _work(
+    share: LoadSpec, pipe: "Connection[Any, Any]", counts: Any, number: int, path: Any
+) -> None:
     """What a process does: open, say so, wait for the moment, run, hand over."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the starter's business
     linux.die_with_parent(signal.SIGKILL)
-    live, first = Live(), COUNTS * number
+    live, first = LoadProgress(), COUNTS * number
 
     def publish() -> None:
         counts[first : first + 3] = [live.requests_done, live.pieces, live.in_flight]
@@ -122,10 +124,10 @@ def _work(share: Load, pipe: "Connection[Any, Any]", counts: Any, number: int, p
 
 
 def _results(
-    workers: list[_Worker], counts: Any, live: Live, lost: Callable[[], str | None]
-) -> list[tuple[list[Exchange], list[Own]]]:
+    workers: list[_Worker], counts: Any, live: LoadProgress, lost: Callable[[], str | None]
+) -> list[tuple[list[Exchange], list[ProcessStats]]]:
     """Wait for every process, and keep the display's counts."""
-    found: dict[int, tuple[list[Exchange], list[Own]]] = {}
+    found: dict[int, tuple[list[Exchange], list[ProcessStats]]] = {}
     reason = None
     while len(found) < len(workers):
         left = [worker.pipe for k, worker in enumerate(workers) if k not in found]
@@ -141,7 +143,9 @@ def _results(
     return [found[number] for number in range(len(workers))]
 
 
-def _merged(results: list[tuple[list[Exchange], list[Own]]], spools: list[Spool]) -> Taken:
+def _merged(
+    results: list[tuple[list[Exchange], list[ProcessStats]]], spools: list[Spool]
+) -> LoadResult:
     exchanges: list[Exchange] = []
     for number, (mine, _) in enumerate(results):
         for exchange in mine:
@@ -150,7 +154,7 @@ def _merged(results: list[tuple[list[Exchange], list[Own]]], spools: list[Spool]
                 exchange.kept = replace(exchange.kept, fd=spools[number].fd)
         exchanges += mine
     exchanges.sort(key=lambda exchange: exchange.index)
-    return Taken(exchanges, [own for _, owns in results for own in owns], spools)
+    return LoadResult(exchanges, [own for _, owns in results for own in owns], spools)
 
 
 def _end(workers: list[_Worker], keep: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from enginebench.base.errors import UserError
-from enginebench.engines.dialect import Ask
+from enginebench.engines.dialect import GenerationRequest
 from enginebench.plan import arrivals, plan, prompts
 from enginebench.plan.plan import Cell, Plan
 from enginebench.plan.study_file import Study
@@ -18,8 +18,8 @@ from enginebench.plan.study_file import Study
 class Work:
     """The requests of one cell: the same for every engine and every trial."""
 
-    warmup: tuple[Ask, ...]
-    measured: tuple[Ask, ...]
+    warmup: tuple[GenerationRequest, ...]
+    measured: tuple[GenerationRequest, ...]
     due_s: tuple[float, ...] | None = None  # open loop: when each is due after the start
 
 
@@ -95,7 +95,9 @@ def make(
     }
     chosen = [next(sets[length]) for length in inputs]
     asks = [
-        Ask(prompt.ids, prompt.text, length, study.seed, prompt.sha256, cell.wants_ids)
+        GenerationRequest(
+            prompt.ids, prompt.text, length, study.seed, prompt.sha256, cell.wants_ids
+        )
         for prompt, length in zip(chosen, outputs, strict=True)
     ]
     due_s = None

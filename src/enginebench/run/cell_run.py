@@ -45,7 +45,9 @@ def run_agreement(launch: RunningLaunch, cell: Cell) -> None:
     item, show, writer = launch.item, launch.show, launch.writer
     show.stage(f"{item.variant.label}: answering {cell.requests} prompts to compare answers")
     writer.event("agree", launch=item.id)
-    records, _ = _drive(launch, cell, launch.prepared.work[cell.id], "measured", spec.Live())
+    records, _ = _drive(
+        launch, cell, launch.prepared.work[cell.id], "measured", spec.LoadProgress()
+    )
     writer.write_lines(f"raw/{item.id}/agreement.jsonl.gz", records, compress=True)
     show.start_done(plan.cell_estimate_s(item, cell))
 
@@ -83,10 +85,10 @@ def _attempt(launch: RunningLaunch, cell: Cell, label: str, number: int) -> Atte
     where = f"raw/{launch.item.id}/{cell.id}{disturbance.attempt_suffix(number)}"
     names = {"launch": launch.item.id, "cell": cell.id, "attempt": number}
     work = prepared.work[cell.id] if number == 1 else prepared.more_work(cell, number)
-    progress = spec.Live()
+    progress = spec.LoadProgress()
     show.stage(f"{label}: warming up")
     writer.event("warm", **names)
-    records, _ = _drive(launch, cell, work, "warmup", spec.Live())
+    records, _ = _drive(launch, cell, work, "warmup", spec.LoadProgress())
     show.cell(label, cell.requests, progress)
     writer.event("load", **names)
     gpus = nvml.gpus() if prepared.device == "cuda" else ()
@@ -140,7 +142,7 @@ def _watcher(launch: RunningLaunch, gpus: "tuple[nvml.Gpu, ...]") -> Watcher:
 
 
 def _drive(
-    launch: RunningLaunch, cell: Cell, work: Work, phase: Phase, progress: spec.Live
+    launch: RunningLaunch, cell: Cell, work: Work, phase: Phase, progress: spec.LoadProgress
 ) -> tuple[list[RequestRecord], client_stats.Figures]:
     """Send a cell's requests; what came of each, and the client's own statistics.
 
@@ -155,7 +157,7 @@ def _drive(
         http1.post(server.address, dialect.generate_path, dialect.body(request), request_id)
         for request, request_id in zip(requests, ids, strict=True)
     ]
-    load = spec.Load(
+    load = spec.LoadSpec(
         server.address,
         bodies,
         cell.warmups if is_warmup else cell.concurrency,

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from enginebench.base.text import clock
-from enginebench.load.spec import Live as LoadLive
+from enginebench.load.spec import LoadProgress as LoadLive
 
 REFRESH_PER_S = 4
 LOOKS = 5  # the rate "now" is that since the fifth last look at the engine

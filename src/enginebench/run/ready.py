@@ -5,7 +5,7 @@ import time
 import requests
 
 from enginebench.base.errors import EngineError
-from enginebench.engines.dialect import Ask
+from enginebench.engines.dialect import GenerationRequest
 from enginebench.launch.server import Server
 from enginebench.load import event_loop, request_record
 from enginebench.load.http1 import post
@@ -14,7 +14,7 @@ from enginebench.watch.sampler import local_session
 POLL_S = 0.25
 
 
-def wait_ready(server: Server, ask: Ask, deadline_s: float) -> float:
+def wait_ready(server: Server, request: GenerationRequest, deadline_s: float) -> float:
     """Wait for a 200 from the health path and one real generation; return seconds since start.
 
     Raises:
@@ -33,7 +33,7 @@ def wait_ready(server: Server, ask: Ask, deadline_s: float) -> float:
             answer = session.get(server.url + dialect.health_path, timeout=min(5, left_s))
             last = f"HTTP {answer.status_code} from {dialect.health_path}"
             if answer.status_code == 200:
-                first = _first_generation(server, ask, left_s)
+                first = _first_generation(server, request, left_s)
                 if first.error is None:
                     return time.perf_counter() - server.started_s
                 last = f"a first generation failed: {first.error}"
@@ -53,9 +53,11 @@ def wait_ready(server: Server, ask: Ask, deadline_s: float) -> float:
     )
 
 
-def _first_generation(server: Server, ask: Ask, timeout_s: float) -> request_record.RequestRecord:
+def _first_generation(
+    server: Server, request: GenerationRequest, timeout_s: float
+) -> request_record.RequestRecord:
     """Generate once, outside everything that is measured."""
     dialect = server.engine.dialect
-    request = post(server.address, dialect.generate_path, dialect.body(ask), "ready")
-    (answer,) = event_loop.run_closed_loop(server.address, [request], 1, timeout_s)
-    return request_record.read(answer, dialect, ask, phase="warmup", request_id="ready")
+    content = post(server.address, dialect.generate_path, dialect.body(request), "ready")
+    (answer,) = event_loop.run_closed_loop(server.address, [content], 1, timeout_s)
+    return request_record.read(answer, dialect, request, phase="warmup", request_id="ready")

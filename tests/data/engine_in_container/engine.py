@@ -7,7 +7,7 @@ from enginebench.engines.openai_completions import (
 
 DIALECT = Dialect(
     generate_path="/v1/completions",
-    body=lambda ask: completions_body(ask, model="model") | ids_wanted(ask),
+    body=lambda request: completions_body(request, model="model") | ids_wanted(request),
     read=read_completions_event,
     metrics={
         "prompt_tokens_total": ("double_prompt_tokens_total",),
