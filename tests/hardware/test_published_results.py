@@ -85,7 +85,10 @@ def test_our_own_headings_and_precision_are_understood(tmp_path):
         ("Abacus,1,x,meta-llama/Llama-2-7b-hf,128,1,2,1", "no data sheet here for 'Abacus'"),
         ("Nvidia H100 GPU,1,x,someone/unknown,128,1,2,1", "no shape here for 'someone/unknown'"),
         ("Nvidia H100 GPU,1,x,meta-llama/Llama-2-7b-hf,128,1,,", "must be above 0"),
-        ("Nvidia H100 GPU,1,x,meta-llama/Llama-2-7b-hf,128,one,2,1", "could not convert"),
+        (
+            "Nvidia H100 GPU,1,x,meta-llama/Llama-2-7b-hf,128,one,2,1",
+            "expected a number, found 'on",
+        ),
     ],
 )
 def test_a_row_that_cannot_be_judged_is_said_to_be_unchecked(tmp_path, line, reason):

@@ -16,6 +16,7 @@ GIB = 1 << 30
 
 #: config.json of two published models, the fields that decide sizes.
 LLAMA_2_7B = {
+    "model_type": "llama",
     "hidden_size": 4096,
     "num_hidden_layers": 32,
     "num_attention_heads": 32,
