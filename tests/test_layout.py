@@ -83,7 +83,9 @@ def test_engine_scripts_import_the_package_and_the_standard_library_only(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")), ids=lambda path: path.name)
 def test_the_package_names_no_engine(path):
-    names = {directory.name for directory in ENGINES} | {"tgi", "trtllm"}
+    names = {directory.name for directory in ENGINES} | {"tgi", "trtllm", "tensorrt-llm"}
+    named = re.compile(rf"\b({'|'.join(sorted(names))})\b", re.I)
+    tools = ("vllm bench serve",)  # another load generator, whose figures ours are compared with
     # Strings and names count, prose in comments and docstrings does not.
     tree = ast.parse(path.read_text())
     docstrings = {
@@ -96,7 +98,7 @@ def test_the_package_names_no_engine(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             if id(node) not in docstrings:
-                assert node.value.lower() not in names, (path, node.lineno)
+                assert node.value in tools or not named.search(node.value), (path, node.lineno)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             module = getattr(node, "module", None) or node.names[0].name
             assert module.partition(".")[0] not in names
@@ -104,7 +106,7 @@ def test_the_package_names_no_engine(path):
 
 @pytest.mark.parametrize("directory", ENGINES, ids=lambda path: path.name)
 def test_every_engine_directory_has_the_same_files(directory):
-    for name in ("README.md", "launch.yaml", "engine.py", "metrics.py"):
+    for name in ("README.md", "launch.yaml", "engine.py", "metrics.py", "kv_cache.py"):
         assert (directory / name).is_file(), f"{directory.name}/{name}"
 
 
