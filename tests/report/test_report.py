@@ -40,6 +40,13 @@ def derived(directory):
     }
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The directory of a study of FACTORS and its derived files, which nothing changes."""
+    directory = made(tmp_path_factory.mktemp("built"))
+    return directory, derived(directory)
+
+
 def places(summary):
     found = ranking.ranking(summary)
     return [(place.group.label, place.best, place.worst) for place in found.places]
@@ -75,9 +82,8 @@ def test_a_study_without_a_valid_cell_says_nothing_of_engines(tmp_path):
     assert b"No cell of this study is valid" in derived(directory)["report.html"]
 
 
-def test_two_builds_give_the_same_bytes(tmp_path):
-    directory = made(tmp_path)
-    first = derived(directory)
+def test_two_builds_give_the_same_bytes(built):
+    directory, first = built
     assert {"report.html", "report.md", "latency_data.json"} <= first.keys()
     assert {"figures/many-pareto.png", "figures/many-spread-ttft.svg"} <= first.keys()
     assert derived(directory) == first
@@ -240,10 +246,8 @@ def test_an_engine_that_was_stopped_before_it_had_a_command_differs_in_nothing(t
     ]
 
 
-def test_the_line_of_a_distribution_passes_through_the_median_of_the_table(tmp_path):
-    directory = made(tmp_path)
-    build.build(directory)
-    lines = json.loads((directory / "derived" / "latency_data.json").read_text())
+def test_the_line_of_a_distribution_passes_through_the_median_of_the_table(built):
+    lines = json.loads(built[1]["latency_data.json"])
     (cell,) = (
         c for c in lines if (c["label"], c["trial"], c["concurrency"]) == ("quick/plain", 1, 4)
     )
@@ -264,9 +268,8 @@ def test_labels_keep_their_order_and_a_distance_where_they_would_meet():
     assert style.spread([(0, 98, 9), (0, 99, 9)], 0, 100) == [88, 100]
 
 
-def test_every_value_of_a_figure_can_be_pointed_at_exactly(tmp_path):
-    directory = made(tmp_path)
-    page = derived(directory)["report.html"].decode()
+def test_every_value_of_a_figure_can_be_pointed_at_exactly(built):
+    page = built[1]["report.html"].decode()
     # Fifteen tokens in 0.10 + 0.12 + 0.14 + 3 · 0.04 = 0.48 s · f at one in flight
     rates = [15 / (0.48 * factor) for factor in FACTORS["quick/plain"]]
     said = f"quick/plain, 1 requests in flight: {sum(rates) / 3:,.4g} ["
@@ -283,9 +286,9 @@ def test_a_figure_in_a_page_has_the_page_s_colours_and_no_id_that_nothing_names(
     assert "<title>a &lt; b</title>" in found
 
 
-def test_the_page_asks_for_nothing_outside_and_its_links_lead_somewhere(tmp_path):
-    directory = made(tmp_path)
-    page = derived(directory)["report.html"].decode()
+def test_the_page_asks_for_nothing_outside_and_its_links_lead_somewhere(built):
+    directory, files = built
+    page = files["report.html"].decode()
     assert not re.search(r'(src|srcset|@import)\s*=?\s*["\']?(https?:)?//', page)
     links = re.findall(r'href="([^"]+)"', page)
     for link in links:

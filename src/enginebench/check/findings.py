@@ -5,7 +5,7 @@ with reasons and what to do next. Invalid cells are shown, never dropped, and in
 ``plausible`` asks whether what was measured is possible at all.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -94,14 +94,6 @@ class Tally:
         if self.rows - self.failed == 1:
             self.text = row.text
         self.same_text += bool(row.text) and row.text == self.text
-
-
-def requests_findings(rows: Iterable[Request], asked: int) -> Iterator[Finding]:
-    """What the cell's measured requests say by themselves, from their rows."""
-    tally = Tally()
-    for row in rows:
-        tally.add(row)
-    yield from tally_findings(tally, asked)
 
 
 def tally_findings(tally: Tally, asked: int) -> Iterator[Finding]:

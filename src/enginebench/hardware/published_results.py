@@ -33,12 +33,6 @@ class Checked:
     claimed_s: float | None = None  # time of one batch as the row states it
     bound_s: float | None = None  # least time that the hardware allows
 
-    @property
-    def times_too_fast(self) -> float | None:
-        if self.claimed_s is None or self.bound_s is None:
-            return None
-        return self.bound_s / self.claimed_s
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Claim:
