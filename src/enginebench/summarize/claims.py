@@ -7,7 +7,7 @@ The claims are data (``data/claims.yaml``), the rule is here and in ``docs/metho
                     below 1
     cannot tell     the interval contains both 1 and the claimed figure
     same direction  the interval lies above 1, and the claimed figure is outside
-    same size       the claimed figure is inside, but GPU, model, lengths or load are others
+    same shape      the claimed figure is inside, but GPU, model, lengths or load are others
     confirmed here  the claimed figure is inside, and all of these are the claim's
 
 The interval is that of the pair alone: each claim is one question, asked before the study.
@@ -31,7 +31,7 @@ from enginebench.summarize.study_summary import (
 
 Pair = tuple[Group, Group, Interval]  # the two sides at one level, and the ratio of the first
 Verdict = Literal[
-    "confirmed here", "same size", "same direction", "cannot tell", "not seen", "not covered"
+    "confirmed here", "same shape", "same direction", "cannot tell", "not seen", "not covered"
 ]
 
 
@@ -63,7 +63,7 @@ def _test(summary: Summary, claim: Mapping[str, Any]) -> Tested:
     assert ratio.low is not None and ratio.high is not None
     verdict, reason = _judged(ratio.low, ratio.high, claim["times"])
     against = [reason] if reason else []
-    if verdict in ("same size", "same direction"):
+    if verdict in ("same shape", "same direction"):
         against += _unlike(summary, claim, a)
     if not against:
         verdict = "confirmed here"
@@ -80,7 +80,7 @@ def _judged(low: float, high: float, claimed: float) -> tuple[Verdict, str]:
             return "cannot tell", "the interval contains 1 and the claimed figure"
         return "not seen", "the interval contains 1 and not the claimed figure"
     if has_claimed:
-        return "same size", ""
+        return "same shape", ""
     return "same direction", "the claimed figure is outside the interval"
 
 

@@ -6,6 +6,7 @@ never contradict each other.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from enginebench.base.estimator import Comparison, Interval, Ratio
@@ -88,10 +89,10 @@ def groups_at(summary: Summary, workload: str, level: float) -> dict[str, Group]
 
 
 def _places(groups: Mapping[str, Group], comparison: Comparison) -> tuple[Place, ...]:
-    following = [*comparison.order[1:], ""]
+    places = comparison.places
     return tuple(
-        Place(groups[label], *comparison.places[label], comparison.ratio(label, after))
-        for label, after in zip(comparison.order, following, strict=True)
+        Place(groups[label], *places[label], comparison.ratio(label, after) if after else None)
+        for label, after in zip_longest(comparison.order, comparison.order[1:])
     )
 
 

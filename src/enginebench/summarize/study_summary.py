@@ -5,7 +5,7 @@ A pure function of the record: the same raw files give the same summary, anywher
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +105,13 @@ class Summary:
     study: Mapping[str, Any]  # study.json
     launches: Mapping[str, Mapping[str, Any]]  # launch.json by launch id; only what was started
     finished: bool
-    resumed: int  # how often it was gone on with
+    resumed: int  # how often it was resumed
     cells: tuple[CellRow, ...]
     groups: tuple[Group, ...]
     reference: str
     agreement: tuple[agreement.Comparison, ...]  # empty: answers were not compared
-    comparisons: Mapping[tuple[str, float, str], Comparison]  # workload, level, figure of COMPARED
+    #: By workload, level and figure of COMPARED.
+    comparisons: Mapping[tuple[str, float, str], Comparison] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:
