@@ -222,28 +222,33 @@ def costs(summary: Summary) -> list[str]:
     for workload in workloads:
         if not workload["concurrency"]:
             continue
-        level = max(workload["concurrency"])
-        comparison = summary.comparisons.get((workload["name"], level, COST))
+        name, level = workload["name"], max(workload["concurrency"])
+        comparison = summary.comparisons.get((name, level, COST))
         if comparison is None or not comparison.order:
             continue
         texts = [f"{label} {_usd(comparison.means[label])}" for label in comparison.order]
         said.append(
-            f"USD for a million output tokens of workload {workload['name']}, "
-            f"{load_text(level, None)}: {', '.join(texts)}."
+            f"USD for a million output tokens of workload {name}, {load_text(level, None)}: "
+            f"{', '.join(texts)}."
         )
-        said += [_cheapest_text(found) for found in cheapest(summary, workload)]
+        said += [_cheapest_text(summary, name, found) for found in cheapest(summary, workload)]
     open_loops = any(not workload["concurrency"] for workload in workloads)
     return said + ([OPEN_LOOP_COST] if open_loops else [])
 
 
-def _cheapest_text(found: Cheapest) -> str:
-    load, usd = found.levels[0]
-    if len(found.levels) == 1:
-        return f"{found.label} is cheapest at {load}: {_usd(usd)}."
+def _cheapest_text(summary: Summary, workload: str, found: Cheapest) -> str:
+    """Of the levels of one variant; an estimate is named where it is apart from all others."""
     if len(found.levels) == found.measured:
-        return f"{found.label}: no level is shown to be the cheapest."
-    loads = formats.listed([load for load, _ in found.levels])
-    return f"{found.label}: the cheapest level is one of {loads}, which cannot be told apart."
+        return f"No level of {workload} is shown to be the cheapest of {found.label}."
+    if len(found.levels) > 1:
+        levels = formats.listed([f"{level}" for level in sorted(found.levels)])
+        return (
+            f"The cheapest level of {workload} for {found.label} is one of {levels} in flight: the "
+            "trials cannot tell which."
+        )
+    (level,) = found.levels
+    usd = _usd(summary.comparisons[workload, level, COST].means[found.label])
+    return f"{found.label} is cheapest with {level} in flight ({workload}): {usd}."
 
 
 def _usd(found: Interval) -> str:
