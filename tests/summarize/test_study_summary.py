@@ -1,6 +1,7 @@
 """Groups and comparisons of a record whose every time is set."""
 
 import dataclasses
+import itertools
 
 import made_record
 import pytest
@@ -94,3 +95,17 @@ def test_a_study_of_one_level_has_no_cheapest_level(tmp_path):
     one = {"name": "many", "prompt_tokens": 8, "output_tokens": 5, "concurrency": [4]}
     summary = summarize(made_record.write(tmp_path / "made", FACTORS, workloads=[one]))
     assert cheapest(summary, one) == []
+
+
+def test_a_variant_with_one_start_is_ranked_by_the_spread_of_the_others(tmp_path):
+    # As 326 output tokens/s against 190, 162 and 120, the last two started once.
+    factors = {"fast/bf16": (1, 1.02, 0.98), "base/bf16": (1.7, 1.69, 1.72)}
+    factors |= {"fast/fp32": (2, 1, 1), "base/fp32": (2.7, 1, 1)}
+    directory = made_record.write(tmp_path / "made", factors)
+    for trial, label in itertools.product((2, 3), ("fast_fp32", "base_fp32")):
+        for level in (1, 4):
+            (directory / f"raw/trial{trial}_{label}/many-c{level}/cell.json").unlink()
+    summary = summarize(directory)
+    single = group(summary, "fast/fp32", 4).figures[RATE]
+    assert single.trials == 1 and single.low is not None
+    assert narrative.headline(summary).startswith("fast/bf16 is first")
