@@ -234,7 +234,9 @@ def _read(
     scraped_s, pages = [], []
     for scrape in reading.read_rows(where / "scrapes.jsonl.gz", Scrape):
         scraped_s.append(scrape.t_s)
-        pages.append(metrics_page.read(scrape.status, scrape.text, facts.get("metrics", {})))
+        kept_back = facts.get("kv_blocks_kept_back", 0)
+        page = metrics_page.read(scrape.status, scrape.text, facts.get("metrics", {}), kept_back)
+        pages.append(page)
     if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
         pages = [page | {"kv_capacity_tokens": float(logged)} for page in pages]
     load = where / "machine.jsonl"
@@ -295,7 +297,7 @@ def _figures(
 ) -> dict[str, Any]:
     requests = recorded.requests
     first, last = recorded.ends
-    figures = latency.figures(requests)
+    figures = latency.figures(requests, None if cell.get("rate") else cell["concurrency"])
     figures |= _watched(recorded)
     figures |= memory.figures(recorded.pages, recorded.samples, requests)
     figures |= _account(study, facts, figures)
@@ -307,6 +309,9 @@ def _figures(
     indices = {row.index for row in recorded.its_gpus}
     energy_j = physics.energy_used_j(about.get("started") or {}, about.get("ended") or {}, indices)
     return figures | {
+        # Whether the engine says how many prompt tokens came from a cache.
+        "cache_checked": recorded.tally.says_cached > 0
+        or metrics_page.difference(first, last, "prefix_hit_tokens_total") is not None,
         "usd_per_million_output_tokens": (
             cost.usd_per_million_output_tokens(price.usd(gpus), rate) if price and rate else None
         ),
