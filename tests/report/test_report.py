@@ -10,7 +10,7 @@ import made_record
 import pytest
 
 from enginebench.hardware.roofline import Ceiling
-from enginebench.report import build, check_tables, narrative
+from enginebench.report import build, check_tables, narrative, threats
 from enginebench.report.charts import style, svg
 from enginebench.summarize import claims, engine_configs, ranking
 from enginebench.summarize.study_summary import summarize

@@ -44,6 +44,22 @@ def test_a_figure_that_may_be_zero_has_a_plain_mean_and_no_interval(summary):
     assert set(COMPARED).isdisjoint(AVERAGED)
 
 
+def test_a_time_that_was_zero_is_a_mean_without_an_estimate_and_not_a_gap(tmp_path):
+    directory = made_record.write(tmp_path / "made", FACTORS)
+    where = directory / "raw" / "trial2_quick_plain" / "many-c4"
+    rows = made_record.read_rows(where)
+    for row in rows:  # all tokens at once, so that TPOT is 0
+        row["event_s"] = [row["event_s"][-1]] * 5
+        row["headers_s"] = row["event_s"][0]
+    made_record.save_rows(where, rows)
+    summary = summarize(directory)
+    assert summary.comparisons["many", 4, "tpot_s_p50"].excluded == {
+        "quick/plain": "0 in trial 2: only positive figures have ratios"
+    }
+    found = group(summary, "quick/plain", 4).figures["tpot_s_p50"]
+    assert (found.mean, found.low) == (pytest.approx((0.01 + 0 + 0.011) / 3), None)
+
+
 def test_an_invalid_cell_is_a_missing_one(tmp_path):
     directory = made_record.write(tmp_path / "made", FACTORS)
     (directory / "raw" / "trial2_quick_plain" / "many-c4" / "cell.json").unlink()

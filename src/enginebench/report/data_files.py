@@ -41,7 +41,7 @@ def write(summary: Summary, derived: Path) -> None:
 
 def _cell_data(cell: CellRow) -> dict[str, Any]:
     verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
-    # The machine's load is in machine.jsonl; the samples are in kv_cache_data.json, the quantiles in
+    # The load is in machine.jsonl, the samples are in kv_cache_data.json, the quantiles in
     # latency_data.json, what other tools would print in other_tools_data.json.
     figures = {name: value for name, value in cell.figures.items() if name != "quantiles"}
     bare = replace(

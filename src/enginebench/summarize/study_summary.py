@@ -271,7 +271,11 @@ def _group(
         len(valid),
         len(members),
         sum(cell.figures["requests"] for cell in valid),
-        {figure: found.means.get(label) for figure, found in compared.items()}
+        # A figure that is 0 somewhere has no estimate: its comparison says so in ``excluded``.
+        {
+            figure: found.means.get(label) or _plain_mean(valid, figure)
+            for figure, found in compared.items()
+        }
         | {figure: _plain_mean(valid, figure) for figure in AVERAGED},
         compared[RATE].ratio(label, reference),
     )
