@@ -46,6 +46,10 @@ def scraped(url):
         return sampler.scrape(session, url)
 
 
+def metrics(row):
+    return metrics_page.read(row["status"], row["text"], NAMES)
+
+
 def page(status, body, length=None):
     length = len(body) if length is None else length
     return f"HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}".encode()
@@ -55,14 +59,17 @@ def test_a_page_is_kept_as_it_was_with_its_time(serve):
     row = scraped(serve(page("200 OK", "run 2\nwait 1\n")))
     assert (row["status"], row["text"], row["error"]) == (200, "run 2\nwait 1\n", None)
     assert row["took_s"] >= 0
-    assert metrics_page.read(row, NAMES) == {"requests_running": 2, "requests_waiting": 1}
+    assert metrics(row) == {
+        "requests_running": 2,
+        "requests_waiting": 1,
+    }
 
 
 def test_an_endpoint_that_hangs_is_given_up_and_said(serve, monkeypatch):
     monkeypatch.setattr(sampler, "TIMEOUT_S", 0.2)
     row = scraped(serve(b"HTTP/1.1 200 OK\r\n", closes=False))
     assert row["text"] is None and "Timeout" in row["error"]
-    assert metrics_page.read(row, NAMES) == dict.fromkeys(NAMES)
+    assert metrics(row) == dict.fromkeys(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +88,12 @@ def test_an_endpoint_that_gives_no_page_measures_nothing(serve, answer, error):
     else:
         assert row["error"].startswith(error)
         assert (row["status"], row["text"]) == (None, None)
-    assert metrics_page.read(row, NAMES) == dict.fromkeys(NAMES)
+    assert metrics(row) == dict.fromkeys(NAMES)
 
 
 def test_half_a_line_at_the_end_hides_nothing_before_it(serve):
     row = scraped(serve(page("200 OK", 'run 2\nwait{x="1')))
-    assert metrics_page.read(row, NAMES) == {"requests_running": 2, "requests_waiting": None}
+    assert metrics(row) == {
+        "requests_running": 2,
+        "requests_waiting": None,
+    }

@@ -1,7 +1,6 @@
 """Which model a study runs: one made here, a local directory, or a Hugging Face id."""
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from enginebench.base.errors import UserError
-from enginebench.hardware import data_sheets, roofline
-from enginebench.plan import random_model
-from enginebench.plan.random_model import EMBEDDED, Design
+from enginebench.hardware import data_sheets
+from enginebench.hardware.model_config import text_config
+from enginebench.plan import model_files, random_model
+from enginebench.plan.random_model import EMBEDDED, Design, Shape
 
 FULL_HASH_LIMIT_BYTES = 2 << 30  # above this, hashing the weights takes longer than it tells
 RANDOM = "random:"
@@ -27,13 +27,15 @@ class Model:
     hashed: str  # what the hash covers
     has_random_weights: bool
     config: dict[str, Any]  # config.json
-    parameters: int | None = None  # weights in its files; None: they are not safetensors
+    parameters: int | None = None  # in its files; None: not safetensors, or packed several to one
+    weights_bytes: int | None = None  # of the tensors in its files; None: not safetensors
 
     @property
     def context(self) -> int | None:
         """The longest sequence the model was made for, in tokens; None if it does not say."""
-        value = self.config.get("max_position_embeddings")
-        return int(value) if value is not None else None
+        value = text_config(self.config).get("max_position_embeddings")
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        return value if is_count else None
 
 
 def design(name: str) -> Design | None:
@@ -47,7 +49,7 @@ def design(name: str) -> Design | None:
     if not name.startswith(RANDOM):
         return None
     # What has no rope_theta there is no plain Llama: experts, windows or biases.
-    known = {row["pattern"]: row for row in data_sheets.table("models.yaml") if "rope_theta" in row}
+    known = {row["name"]: row for row in data_sheets.table("models.yaml") if "rope_theta" in row}
     row = known.get(name.removeprefix(RANDOM))
     if row is None:
         raise UserError(
@@ -55,7 +57,17 @@ def design(name: str) -> Design | None:
             "correct `model` in the study"
         )
     title = name.replace(":", "-")
-    return Design(title, roofline.shape(row), row["max_position_embeddings"], row["rope_theta"])
+    hidden, heads = row["hidden_size"], row["num_attention_heads"]
+    sizes = Shape(
+        row["num_hidden_layers"],
+        hidden,
+        heads,
+        row["num_key_value_heads"],
+        hidden // heads,
+        row["intermediate_size"],
+        row["vocab_size"],
+    )
+    return Design(title, sizes, row["max_position_embeddings"], row["rope_theta"])
 
 
 def resolve(
@@ -81,8 +93,8 @@ def resolve(
                 f"{cache}: cannot keep the model {name} there ({error.strerror}); "
                 "make room, make it writable or give another directory with --cache"
             ) from None
-    elif Path(name).expanduser().exists():
-        path = Path(name).expanduser().resolve()
+    elif (found := _local(name)) is not None:
+        path = found
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
         path = _download(name)
     else:
@@ -97,12 +109,26 @@ def resolve(
             f"{path}: expected a model directory with config.json, found none there; "
             "correct `model` in the study"
         )
-    sha256, hashed = _hash(path)
     try:
-        config = json.loads(config_file.read_text())
-    except ValueError as error:
-        raise UserError(f"{config_file}: expected JSON, found: {error}; mend that file") from None
-    return Model(name, path, sha256, hashed, made is not None, config, _parameters(path))
+        model_files.require_files(path)
+        config = model_files.read_object(config_file)
+        counted = _weights(path)
+        sha256, hashed = _hash(path)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or path}: expected a file of the model that can be read, found "
+            f"{error.strerror}; correct its permissions, or `model` in the study"
+        ) from None
+    return Model(name, path, sha256, hashed, made is not None, config, *counted)
+
+
+def _local(name: str) -> Path | None:
+    """The path of this name, if there is one."""
+    try:
+        path = Path(name).expanduser()
+        return path.resolve() if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long; no home of that user; a NUL
+        return None
 
 
 def _download(name: str) -> Path:
@@ -121,17 +147,24 @@ def _download(name: str) -> Path:
         ) from None
 
 
-def _parameters(path: Path) -> int | None:
-    """Weights in the model's safetensors files, from their headers.
+def _weights(path: Path) -> tuple[int | None, int | None]:
+    """Parameters and bytes of the model's safetensors files, from their headers.
 
-    The format: eight bytes of length, little-endian, and so many of JSON, with a shape a tensor.
+    Where there is an index, only the files that it names count: some models come with the same
+    weights a second time in one file. Parameters are None where whole numbers are packed several to
+    an element (AWQ, GPTQ): their elements are no parameters.
+
+    Raises:
+        UserError: a file is no safetensors file, such as a pointer of Git LFS.
     """
-    count = 0
-    for file in path.glob("*.safetensors"):
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        count += sum(math.prod(t["shape"]) for n, t in header.items() if n != "__metadata__")
-    return count or None
+    parameters, size, is_packed = 0, 0, False
+    for file in model_files.weight_files(path):
+        for tensor in model_files.header(file).values():
+            start, end = tensor["data_offsets"]
+            size += end - start
+            parameters += math.prod(tensor["shape"])
+            is_packed |= tensor["dtype"] in ("I32", "U8") and math.prod(tensor["shape"]) > 1
+    return None if is_packed or not parameters else parameters, size or None
 
 
 def _hash(path: Path) -> tuple[str, str]:

@@ -259,6 +259,9 @@ class Study(_Section):
     ready_timeout_s: Interval = 600.0
     request_timeout_s: Interval = 600.0
     calibration_s: Seconds = 1.0  # of the client, a level
+    noise_probe_s: Seconds = 4.0  # of the machine; 0: none
+    # False: what other processes use is shown, but makes no cell suspect and has none run again.
+    judge_machine: Flag = True
     judge_client: Flag = True  # false: the client's own error is shown, but makes no cell suspect
     scrape_interval_s: Interval = 1.0
     sample_interval_s: Annotated[Number, Field(ge=0.01, le=LONGEST_S)] = 0.1
