@@ -76,8 +76,10 @@ def _indexed(path: Path, index: Path) -> list[Path]:
 
 
 def _are_names(shards: dict[str, Any]) -> bool:
+    """Names of files in the same directory, and nothing that leads elsewhere."""
     return all(
-        isinstance(n, str) and n and Path(n).name == n and "\0" not in n for n in shards.values()
+        isinstance(name, str) and name.endswith(".safetensors") and "/" not in name
+        for name in shards.values()
     )
 
 
