@@ -1,6 +1,7 @@
 """The files of a model directory: which hold its weights, and what stands in their headers."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def _indexed(path: Path, index: Path) -> list[Path]:
 def _are_names(shards: dict[str, Any]) -> bool:
     """Names of files in the same directory, and nothing that leads elsewhere."""
     return all(
-        isinstance(name, str) and name.endswith(".safetensors") and "/" not in name
+        isinstance(name, str) and re.fullmatch(r"[^/\0]+\.safetensors", name)
         for name in shards.values()
     )
 
