@@ -169,7 +169,7 @@ def _conversation(item: Any) -> str | None:
             speaker = _field(turn, ("from",))
             value: str | None = _field(turn, ("value",))
         except _Odd as error:
-            raise _Odd(f"turn {number}: {error}") from None
+            raise _Odd(f"turn {number}: {error} (a turn has 'from' and 'value')") from None
         if speaker in _HUMAN:
             return value
     return None
