@@ -22,7 +22,7 @@ from enginebench.launch.server import choose_port
 from enginebench.load import event_loop, http1
 from enginebench.load.request_record import read
 from enginebench.metrics.latency import cell_figures
-from enginebench.plan import models, prompts
+from enginebench.plan import models, prompt_files, prompts
 from enginebench.run.ready import wait_ready
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +87,7 @@ def main(
     engine = load_engine(ROOT, "baseline")
     environment.build(engine, machine.device(), CACHE, print)
     worst = 1.0
-    texts = prompts.read_sources(ROOT / "prompts.txt")
+    texts = list(prompt_files.read(ROOT / "prompts.txt").texts)
     found = models.resolve("embedded", texts, CACHE / "models")
     tokenizer = prompts.load_tokenizer(found.path)
     print("| mode | dtype | in process, tokens/s | over HTTP, tokens/s | HTTP / in process |")

@@ -31,7 +31,7 @@ from enginebench.load import event_loop, http1
 from enginebench.load.exchange import Exchange
 from enginebench.load.request_record import RequestRecord, read
 from enginebench.metrics import other_tools, request_table
-from enginebench.plan import models, prompts
+from enginebench.plan import models, prompt_files, prompts
 from enginebench.run.ready import wait_ready
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -242,7 +242,7 @@ def main(
     """Set our account of vLLM's client beside the real one, on one real server."""
     engine = load_engine(ROOT, "vllm")
     environment.build(engine, machine.device(), CACHE, print)
-    texts = prompts.read_sources(ROOT / "prompts.txt")
+    texts = list(prompt_files.read(ROOT / "prompts.txt").texts)
     found = models.resolve("embedded", texts, CACHE / "models")
     tokenizer = prompts.load_tokenizer(found.path)
     made = prompts.make_set(tokenizer, texts, prompt_tokens, requests, "tools")

@@ -29,7 +29,7 @@ from enginebench.launch.server import Server, choose_port
 from enginebench.load import event_loop, http1
 from enginebench.load.request_record import read
 from enginebench.metrics.latency import cell_figures
-from enginebench.plan import models, prompts
+from enginebench.plan import models, prompt_files, prompts
 from enginebench.run.interrupts import DeferredInterrupts
 from enginebench.run.ready import wait_ready
 from enginebench.watch.sampler import Watcher
@@ -88,7 +88,7 @@ def main(
         del os.environ["LD_LIBRARY_PATH"]
     found_engine = load_engine(ROOT, engine)
     environment.build(found_engine, device, CACHE, print)
-    texts = prompts.read_sources(ROOT / "prompts.txt")
+    texts = list(prompt_files.read(ROOT / "prompts.txt").texts)
     found = models.resolve("embedded", texts, CACHE / "models")
     tokenizer = prompts.load_tokenizer(found.path)
     made = prompts.make_set(tokenizer, texts, PROMPT_TOKENS, requests, "sampler")

@@ -9,7 +9,8 @@ from docker.errors import ImageNotFound
 
 from enginebench.base.errors import UserError
 from enginebench.base.redaction import redact
-from enginebench.engines.directory import Engine, interpolate
+from enginebench.engines.directory import Engine
+from enginebench.engines.interpolation import interpolate
 from enginebench.launch.compose import Project
 from enginebench.launch.docker_daemon import DOCKER_ERRORS, Docker
 from enginebench.launch.server import LOG_TAIL_LINES

@@ -16,7 +16,8 @@ from enginebench.base.errors import EngineError, UserError
 from enginebench.base.linux import die_with_parent
 from enginebench.base.redaction import redact_file
 from enginebench.engines.address import Address
-from enginebench.engines.directory import Engine, Native, as_text, interpolate
+from enginebench.engines.directory import Engine, Native
+from enginebench.engines.interpolation import as_text, interpolate
 from enginebench.launch import environment, leftovers
 from enginebench.launch.server import HOST, STOP_GRACE_S, Server
 

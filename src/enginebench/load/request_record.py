@@ -1,10 +1,12 @@
 """From the kept bytes of an exchange to the record of a request."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
 
+from enginebench.base.text import one_line
 from enginebench.engines.dialect import Dialect, GenerationRequest, Usage
 from enginebench.load.exchange import Exchange, Kind
 from enginebench.load.http1 import ProtocolError, ResponseReader
@@ -13,6 +15,7 @@ from enginebench.load.sse import events, regular_events
 Phase = Literal["warmup", "measured"]
 END_OF_STREAM = "[DONE]"  # as the OpenAI API ends its streams
 MOST_TOKENS = 2**31 - 1  # as record.schema.Count
+_UNKNOWN = "\ufffd"
 ERROR_BODY_LIMIT = 2000  # characters of an error answer that are kept
 
 
@@ -132,7 +135,8 @@ def read(
 def _fail(record: RequestRecord, error: str, kind: Kind) -> None:
     """Note why a request does not count; the first reason stays."""
     if record.error is None:
-        record.error, record.error_kind = error, kind
+        record.error = _whole(error)[0][:ERROR_BODY_LIMIT]
+        record.error_kind = kind
 
 
 def _regular(
@@ -166,9 +170,10 @@ def _read_events(
     ids: list[int] = []
     margins: list[float | None] = []
     event_s, event_tokens, event_chars = record.event_s, record.event_tokens, record.event_chars
-    read, tokens_so_far = dialect.read, 0
+    read, total_before = dialect.read, 0
     is_known = True  # no event so far was of unknown size
     is_over = False
+    half = ""  # the first half of a character, whose second is to come
     for time_s, data in timed:
         if is_over:
             _fail(record, f"an event after the end of the stream: {data[:80]!r}", "trailing")
@@ -184,19 +189,21 @@ def _read_events(
         text, tokens, usage = delta.text, delta.tokens, delta.usage
         if delta.error is not None:
             _fail(record, f"the engine reported: {delta.error}", "engine")
-        if usage is not None:
-            _note_usage(record, usage)
-            # A total after events of unknown size says nothing about this event.
-            # One that fixes its own size is not made to fit: the checks compare it with the total.
-            if tokens is None and is_known and (total := usage.output_tokens) is not None:
-                # Never negative: a total below what was counted is for the checks to see.
-                tokens = max(total - tokens_so_far, 0) if _is_count(total) else None
+        total = _note_usage(record, usage) if usage is not None else None
         if tokens is not None:
-            if _is_count(tokens):
-                tokens_so_far += tokens
-            else:
+            # One that fixes its own size is not made to fit: the checks compare it with the total.
+            if (count := _count(tokens)) is None:
                 _fail(record, f"an event of {_shown(tokens)} tokens", "protocol")
-                tokens = None
+            tokens, total_before = count, total_before + (count or 0)
+        elif total is not None and is_known:
+            # A total after events of unknown size says nothing about this event. Never negative:
+            # a total that falls makes a sum that is not the last one, which the checks see.
+            tokens, total_before = max(total - total_before, 0), total
+        if type(text) is not str:
+            _fail(record, f"an event whose text is none: {_shown(text)}", "protocol")
+            text = ""
+        if half or not text.isascii():
+            text, half = _whole(half + text)
         if text or tokens:
             event_s.append(time_s)
             event_tokens.append(tokens)
@@ -204,31 +211,71 @@ def _read_events(
             texts.append(text)
             is_known = is_known and tokens is not None
         if delta.token_ids:
-            if all(map(_is_count, delta.token_ids)):
-                ids += delta.token_ids
-            else:
-                _fail(record, f"token ids that are none: {_shown(delta.token_ids)}", "protocol")
+            ids += _counts(record, delta.token_ids)
         if delta.margins:
-            margins += delta.margins
+            margins += _margins(record, delta.margins)
         if delta.finish_reason:
-            record.finish_reason = delta.finish_reason
+            record.finish_reason = _reason(record, delta.finish_reason)
+    if half and texts:
+        texts[-1] += _UNKNOWN
+        event_chars[-1] += 1
     record.text, record.token_ids, record.margins = "".join(texts), ids or None, margins or None
 
 
-def _note_usage(record: RequestRecord, usage: Usage) -> None:
+def _note_usage(record: RequestRecord, usage: Usage) -> int | None:
+    """Keep the counts of a usage; the output tokens so far."""
+    total = None
     for name in ("output_tokens", "prompt_tokens", "cached_tokens"):
-        count = getattr(usage, name)
-        if count is None:
+        stated = getattr(usage, name)
+        if stated is None:
             continue
-        if _is_count(count):
-            setattr(record, name, count)
-        else:
-            _fail(record, f"the engine's usage has {name} = {_shown(count)}", "protocol")
+        if (count := _count(stated)) is None:
+            reason = f"the engine's usage has {name} = {_shown(stated)}, expected a count"
+            _fail(record, reason, "protocol")
+            continue
+        setattr(record, name, count)
+        total = count if name == "output_tokens" else total
+    return total
 
 
-def _is_count(value: object) -> bool:
-    """Whether a number of tokens, or a token's id, is one that a record can hold."""
-    return type(value) is int and 0 <= value <= MOST_TOKENS
+def _counts(record: RequestRecord, stated: tuple[object, ...]) -> list[int]:
+    found = [count for item in stated if (count := _count(item)) is not None]
+    if len(found) == len(stated):
+        return found
+    _fail(record, f"token ids that are none: {_shown(stated)}", "protocol")
+    return []
+
+
+def _margins(record: RequestRecord, stated: tuple[float | None, ...]) -> tuple[float | None, ...]:
+    if all(m is None or (isinstance(m, int | float) and math.isfinite(m)) for m in stated):
+        return stated
+    _fail(record, f"log-probabilities that are no numbers: {_shown(stated)}", "protocol")
+    return ()
+
+
+def _reason(record: RequestRecord, stated: object) -> str:
+    if isinstance(stated, str):
+        return one_line(stated)[:80]
+    _fail(record, f"a finish reason that is no text: {_shown(stated)}", "protocol")
+    return "unknown"
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens, or a token's id, that a record can hold: 4.0 is 4; else None."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
+
+
+def _whole(text: str) -> tuple[str, str]:
+    """A text with the halves of characters joined, and the half that it ends in, if it does.
+
+    JSON of engines that cut a text into UTF-16 units has them as \\ud83d and \\ude00, the second
+    in the next event. Half a character without the other is U+FFFD.
+    """
+    half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+    units = text[: len(text) - len(half)].encode("utf-16-le", "surrogatepass")
+    return units.decode("utf-16-le", "replace"), half
 
 
 def _shown(value: object) -> str:

@@ -203,6 +203,7 @@ class PromptFile(Struct, frozen=True, kw_only=True):
     path: str
     sha256: Identifier
     count: Count
+    left_out: Annotated[Count, Meta(description="entries of the file without a prompt")] = 0
 
 
 class Model(Struct, frozen=True, kw_only=True):

@@ -20,8 +20,9 @@ from enginebench.launch.docker_daemon import Docker
 from enginebench.launch.measured_ceilings import Probe
 from enginebench.load import calibrate
 from enginebench.load.calibrate import Calibration
-from enginebench.plan import models, plan, prompts
+from enginebench.plan import models, plan, prompt_files, prompts
 from enginebench.plan.plan import Cell, Launch, Plan
+from enginebench.plan.prompt_files import Sources
 from enginebench.plan.study_file import Study
 from enginebench.record.schema import SCHEMA
 from enginebench.run import cell_requests, noise_probe
@@ -120,7 +121,10 @@ def prepare(
     _require_possible(engines, device, docker, chosen_images)
     price = _price(study, device, log)
     source = root / study.prompts.path  # root / an absolute path is that path
-    texts = prompts.read_sources(source, study.prompts.format)
+    sources = prompt_files.read(source, study.prompts.format)
+    if sources.left_out:
+        log(f"{source}: {sources.left_out} entries have no prompt and are left out")
+    texts = list(sources.texts)
     model = models.resolve(study.model, texts, cache / "models", log)
     tokenizer = prompts.load_tokenizer(model.path)
     made = plan.make(study)
@@ -144,7 +148,7 @@ def prepare(
         "runner": "process" if docker is None else "container",
         "price": None if price is None else asdict(price),
         "git": machine.git_state(root),
-        "prompts": _prompt_facts(study, source, texts),
+        "prompts": _prompt_facts(study, source, sources),
         "model": _model_facts(model),
         "plan": [_launch_facts(item) for item in made.launches],
         "noise": None if noise is None else asdict(noise),
@@ -237,9 +241,13 @@ def _machine_facts(
     }
 
 
-def _prompt_facts(study: Study, source: Path, texts: Sequence[str]) -> dict[str, Any]:
-    sha256 = prompts.file_sha256(source)
-    return {"path": study.prompts.path, "sha256": sha256, "count": len(texts)}
+def _prompt_facts(study: Study, source: Path, found: Sources) -> dict[str, Any]:
+    return {
+        "path": study.prompts.path,
+        "sha256": prompts.file_sha256(source),
+        "count": len(found.texts),
+        "left_out": found.left_out,
+    }
 
 
 def _model_facts(model: models.Model) -> dict[str, Any]:
