@@ -25,7 +25,7 @@ import typer
 from enginebench.hardware import machine
 from enginebench.load import calibrate
 from enginebench.load.request_record import RequestRecord
-from enginebench.load.scripted_server import Script, Served
+from enginebench.load.script import Script, Served
 from enginebench.report.charts import style
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -293,8 +293,8 @@ def rates(rounds: int, per_stream: int) -> dict[str, Row]:
         for _ in range(rounds):
             row, raw, served = run_once(peer, streams, per_stream * streams, PACED)
             row |= steady(served, streams) | account(raw, served)
-            own = raw["own"]
-            rows.append(row | {name: own[name] for name in ("cpu_ratio", "lag_s_max")})
+            stats = raw["client"]
+            rows.append(row | {name: stats[name] for name in ("cpu_ratio", "lag_s_max")})
             print(f"{streams} streams, {processes} processes: {rows[-1]}", flush=True)
         found[f"{streams} streams, {processes} process{'es' if processes > 1 else ''}"] = median(
             rows
@@ -320,13 +320,13 @@ def disturbed(rounds: int, per_stream: int) -> dict[str, Row]:
                 other.kill()
                 other.wait()
             gaps = np.concatenate([np.diff(times) for times in raw["read_s"]]) - PACE_S
-            own = raw["own"]
+            stats = raw["client"]
             rows.append(
                 row
                 | account(raw, served)
                 | {"client_itl_p99": float(np.percentile(gaps, 99) * 1e3)}
-                | {f"own_{k}": own[k] * 1e3 for k in ("lag_s_p99", "lag_s_max")}
-                | {"own_receive_late_s_p99": own["receive_late_s_p99"] * 1e3}
+                | {f"own_{k}": stats[k] * 1e3 for k in ("lag_s_p99", "lag_s_max")}
+                | {"own_receive_late_s_p99": stats["receive_late_s_p99"] * 1e3}
             )
             print(f"{name}: {rows[-1]}", flush=True)
         found[name] = median(rows)

@@ -1,7 +1,7 @@
-"""Server-sent events out of timed pieces of a body.
+"""Server-sent events from the timed pieces of a body.
 
-An event is stamped with the arrival of the piece that completed it: only then could a client have
-used it. Format: WHATWG HTML, "Server-sent events", section 9.2.6.
+An event has the arrival time of the piece that completed it: no client can use it earlier.
+Format: WHATWG HTML, "Server-sent events", section 9.2.6.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
