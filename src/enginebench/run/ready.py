@@ -9,7 +9,7 @@ from enginebench.engines.dialect import GenerationRequest
 from enginebench.launch.server import Server
 from enginebench.load import client, request_record
 from enginebench.load.http1 import post
-from enginebench.watch.sampler import local_session
+from enginebench.watch.scrape import local_session
 
 POLL_S = 0.25
 
