@@ -118,9 +118,8 @@ def _no_image(engine: Engine, image: str, reason: str) -> UserError:
     short = " ".join(redact(reason).split())[:300]
     return UserError(
         f"{engine.name}: expected the image {image} on this machine or in its registry, found it "
-        f"in neither ({short}); check the name, the network and "
-        f"your access, give another one with --image {engine.name}=IMAGE, or run the engines as processes "
-        "(RUNNER=process)"
+        f"in neither ({short}); check the name, the network and your access, give another one with "
+        f"--image {engine.name}=IMAGE, or run the engines as processes (RUNNER=process)"
     )
 
 

@@ -81,7 +81,7 @@ def _beside(model: Path, suffix: str, texts: Mapping[str, str]) -> Path:
     except OSError as error:
         raise UserError(
             f"{target}: expected to create links to the model's files there, found: "
-            f"{error.strerror}; an engine of this study needs them: move the model to a directory that you may write "
-            "to, or leave that engine out"
+            f"{error.strerror}; an engine of this study needs them: move the model to a directory "
+            "that you may write to, or leave that engine out"
         ) from None
     return target

@@ -3,6 +3,13 @@
 The reader is used twice: while tokens arrive, to know that a response is complete and its
 connection free; and afterwards, to read the body from the kept bytes. Framing rules: RFC 9112
 section 6 (chunked, content-length, or until the connection closes).
+
+httptools 0.9.0 (llhttp, in C), measured on 2026-11-26 on Python 3.11: to know the end of a response
+it needs 0.07 µs per piece, this module 0.38 µs, of 7 to 11 µs that the client spends on a token in
+all. It is not used because it bounds neither the head nor a chunk's extension, does not say which
+bytes are trailing, has no end of file, and makes a reference cycle per response, which a load
+without garbage collection would keep. Reading afterwards, it needs 1.7 µs per event with
+``sse.events``, and ``sse.regular_events`` 0.9 µs.
 """
 
 import json

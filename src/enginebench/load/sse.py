@@ -1,7 +1,8 @@
 """Server-sent events from the timed pieces of a body.
 
 An event has the arrival time of the piece that completed it: no client can use it earlier.
-Format: WHATWG HTML, "Server-sent events", section 9.2.6.
+Format: WHATWG HTML, "Server-sent events", section 9.2.6. httpx-sse reads only from an httpx
+response, which has no arrival times; this module can go when a parser takes timed bytes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
