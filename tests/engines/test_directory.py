@@ -114,9 +114,9 @@ def test_an_environment_may_be_a_list_of_lines(tmp_path):
 
 def test_an_unknown_engine_gets_the_nearest_and_the_list(tmp_path):
     put(put(tmp_path), "two")
-    assert "did you mean 'one'? engines there: one, two" in refusal(tmp_path, "onee")
+    assert "did you mean 'one'? engines here: one, two" in refusal(tmp_path, "onee")
     assert refusal(tmp_path, "zzzzz").endswith(
-        "(a directory with launch.yaml); engines there: one, two"
+        "(a directory with launch.yaml); engines here: one, two"
     )
 
 
@@ -153,16 +153,13 @@ def test_a_command_with_a_quote_that_never_closes_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("code", "says"),
     [
-        (None, "expected a file with the engine's DIALECT, found no such file"),
+        (None, "expected the engine's dialect there, found no such file"),
         ("DIALECT = {'generate_path': '/g'}\n", "found dict"),
         (
             "dialect = 1\n",
             "expected a constant DIALECT of type enginebench.engines.dialect.Dialect",
         ),
-        (
-            ENGINE.replace("requests_running", "running"),
-            "metrics: expected names of METRIC_NAMES, found 'running'",
-        ),
+        (ENGINE.replace("requests_running", "running"), "metrics: 'running' is none of our metric"),
     ],
 )
 def test_an_engine_file_without_a_good_dialect_is_refused(tmp_path, code, says):
@@ -188,7 +185,7 @@ def test_a_setting_that_the_launch_file_does_not_use_is_named(tmp_path, name, ad
     engine = directory.load_engine(put(tmp_path), "one")
     with pytest.raises(UserError) as caught:
         directory.check_settings({name: 1}, engine.settings, "my.yaml")
-    assert caught.value.message.startswith(f"my.yaml: settings.{name}: expected a variable of")
+    assert caught.value.message.startswith(f"my.yaml: settings.{name}: no launch.yaml of these")
     assert caught.value.message.endswith(advice)
 
 

@@ -1,10 +1,11 @@
 """Engine directories: finding them, reading ``launch.yaml``, loading ``engine.py``.
 
-A directory is an engine if it has a ``launch.yaml``; there is no other registration. The file is an
-ordinary compose file with these extra keys: ``x-native`` says how the engine runs as a plain
-process, with the flags and environment of the service; ``x-cpu-image`` names the image for machines
-without a GPU; ``x-without-end-of-sequence`` asks for a model without an end of sequence
-(``launch/model_overlay.py``); ``x-dtype`` is the dtype that the engine computes in.
+A directory is an engine if it holds a ``launch.yaml``; nothing registers it anywhere. The file is
+an ordinary compose file. Its ``x-native`` key says how the same engine runs as a plain process;
+the flags and environment of the service are used for both, so they stand there once.
+``x-cpu-image`` names the image for machines without a GPU, if there is one;
+``x-without-end-of-sequence`` asks for the model in a form that never stops by itself (``overlay``);
+``x-dtype`` is the dtype that the engine computes in under its settings, wherever it is told so.
 """
 
 import difflib
@@ -32,21 +33,21 @@ _VARIABLE = re.compile(
 
 
 class Environment(BaseModel):
-    """A Python environment that an engine needs: pip's arguments, one list per pip call."""
+    """A Python environment that an engine needs: pip's arguments, one list a pip call."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     cpu: list[list[str]] = []
     cuda: list[list[str]] = []
-    uses_system_packages: bool = False  # it also sees the packages of the machine's Python
+    uses_system_packages: bool = False  # it sees what the machine's Python has
 
 
 class Native(BaseModel):
-    """How an engine runs without a container: ``command``, followed by the service's flags."""
+    """How an engine runs without a container: ``command`` and then the service's flags."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     environment: Environment
-    command: Annotated[list[str], Field(min_length=1)]  # the word "python" means the environment's
+    command: Annotated[list[str], Field(min_length=1)]  # a first word "python": the environment's
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,11 @@ class Engine:
     native: Native | None  # None: it runs only in a container
     flags: tuple[str, ...]  # the service's command, not yet interpolated
     env: Mapping[str, str]  # the service's environment, not yet interpolated
-    image: str | None = None  # for containers on a GPU, not yet interpolated
+    image: str | None = None  # of its containers on a GPU, not yet interpolated
     is_built: bool = False  # the image is built from the engine's own directory
     cpu_image: str | None = None  # None: its containers need a GPU
     without_eos: bool = False  # it cannot be asked to ignore the end of sequence
-    dtype: str | None = None  # that it computes in, not yet interpolated; None: unknown
+    dtype: str | None = None  # that it computes in, not yet interpolated; None: not stated
 
     @property
     def launch_file(self) -> Path:
@@ -92,23 +93,15 @@ class Engine:
 
 
 def check_settings(settings: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    """Refuse a setting that no launch file uses.
-
-    Args:
-        known: the variables that a study may set.
-        where: the place in the study, for the message.
-
-    Raises:
-        UserError: a setting is not one of them.
-    """
+    """Refuse a setting that no launch file uses; ``where`` names the place in the study."""
     names = sorted(known)
     for name in settings:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
             raise UserError(
-                f"{where}: settings.{name}: expected a variable of one of the engines' launch.yaml "
-                f"files, found none of this name; {advice}"
+                f"{where}: settings.{name}: no launch.yaml of these engines has a variable of this "
+                f"name that a study may set; {advice}"
             )
 
 
@@ -118,13 +111,10 @@ def find_engines(root: Path) -> list[str]:
 
 
 def load_engine(root: Path, name: str, where: str = "") -> Engine:
-    """Read one engine directory.
-
-    Args:
-        where: the place that names the engine, as the beginning of the message.
+    """Read one engine directory; ``where`` says who asks for it, in an error.
 
     Raises:
-        UserError: there is no such engine, or one of its files is wrong.
+        UserError: no such engine, or its files are not as they must be.
     """
     known = find_engines(root)
     if name not in known:
@@ -132,18 +122,26 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
         advice = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(
             f"{where}{name}: no engine of this name in {root} (a directory with launch.yaml); "
-            f"{advice}engines there: {', '.join(known) or 'none'}"
+            f"{advice}engines here: {', '.join(known) or 'none'}"
         )
     directory = root / name
-    dialect = _load_dialect(directory)
     file = directory / "launch.yaml"
     try:
-        return _engine(directory, yaml.safe_load(file.read_text()), dialect)
+        data = yaml.safe_load(file.read_text())
+        (service,) = data["services"].values()
+        command = service.get("command") or ()
+        flags = tuple(shlex.split(command) if isinstance(command, str) else map(str, command))
+        env = _environment(service.get("environment") or {})
+        native = Native.model_validate(data["x-native"]) if "x-native" in data else None
+        image = _key(service, "image", str, None)
+        cpu_image = _key(data, "x-cpu-image", str, None)
+        without_eos = _key(data, "x-without-end-of-sequence", bool, False)
+        dtype = _key(data, "x-dtype", str, None)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise UserError(
             f"{file}{f':{mark.line + 1}' if mark else ''}: expected YAML, found: "
-            f"{getattr(error, 'problem', None) or error}; fix that line"
+            f"{getattr(error, 'problem', None) or error}; mend that line"
         ) from None
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -156,24 +154,18 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
             f"{file}: expected one service and a well-formed x-native, found: "
             f"{' '.join(line.strip() for line in first[:3])}; see docs/adding-an-engine.md"
         ) from None
-
-
-def _engine(directory: Path, data: dict[str, Any], dialect: Dialect) -> Engine:
-    """The engine that a launch file describes; errors of many types where it is not well-formed."""
-    (service,) = data["services"].values()
-    command = service.get("command") or ()
     return Engine(
-        name=directory.name,
-        directory=directory,
-        dialect=dialect,
-        native=Native.model_validate(data["x-native"]) if "x-native" in data else None,
-        flags=tuple(shlex.split(command) if isinstance(command, str) else map(str, command)),
-        env=_environment(service.get("environment") or {}),
-        image=_key(service, "image", str, None),
+        name,
+        directory,
+        _load_dialect(directory),
+        native,
+        flags,
+        env,
+        image=image,
         is_built="build" in service,
-        cpu_image=_key(data, "x-cpu-image", str, None),
-        without_eos=_key(data, "x-without-end-of-sequence", bool, False),
-        dtype=_key(data, "x-dtype", str, None),
+        cpu_image=cpu_image,
+        without_eos=without_eos,
+        dtype=dtype,
     )
 
 
@@ -187,24 +179,22 @@ def _key(data: dict[str, Any], name: str, kind: type, default: Any) -> Any:
 def _environment(value: dict[str, Any] | list[str]) -> dict[str, str]:
     """A service's environment; compose allows a mapping or ``NAME=value`` lines.
 
-    A name without a value means "take it from the caller" and is left out: engines that run as
-    processes inherit the caller's environment.
+    A name with no value means "pass it on from the caller": engines started as processes inherit
+    the caller's environment anyway.
     """
     if isinstance(value, list):
         pairs = [item.partition("=") for item in value]
-        return {name: text for name, separator, text in pairs if separator}
+        return {name: text for name, found, text in pairs if found}
     return {name: str(text) for name, text in value.items() if text is not None}
 
 
 def _load_dialect(directory: Path) -> Dialect:
-    """Load ``engine.py`` by its path and under a private name.
-
-    A directory with the name of a package must not become importable under that name.
-    """
+    """Load ``engine.py`` by its path under a private name, so that a directory called like a
+    package (``vllm``) is never importable by that name."""
     file = directory / "engine.py"
     if not file.is_file():
         raise UserError(
-            f"{file}: expected a file with the engine's DIALECT, found no such file; "
+            f"{file}: expected the engine's dialect there, found no such file; "
             "see docs/adding-an-engine.md"
         )
     module_name = f"_enginebench_engine_{re.sub(r'[^A-Za-z0-9]', '_', directory.name)}"
@@ -221,14 +211,14 @@ def _load_dialect(directory: Path) -> Dialect:
     unknown = sorted(set(dialect.metrics) - set(METRIC_NAMES))
     if unknown:
         raise UserError(
-            f"{file}: metrics: expected names of METRIC_NAMES, found {unknown[0]!r}; "
+            f"{file}: metrics: {unknown[0]!r} is none of our metric names; "
             f"known: {', '.join(METRIC_NAMES)}"
         )
     return dialect
 
 
 def as_text(value: Any) -> str:
-    """A setting as the text of an environment variable."""
+    """The value of a setting as the variable that it becomes."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
