@@ -53,7 +53,7 @@ def test_what_is_missing_or_has_failed_is_run_again_and_nothing_else(project, ca
     assert started(project) == [*first, first[1], first[2]]
     assert verdicts(project) == ["valid"] * 4
     report = (directory(project) / "derived" / "report.md").read_text()
-    assert "cut off and gone on with (1)" in report
+    assert "cut off and resumed (1)" in report
     done = run(project, cache, "--resume")
     assert "every engine start is complete" in done.stdout
     assert len(started(project)) == 6
@@ -154,8 +154,8 @@ def test_a_launch_stands_if_it_came_to_its_end_and_can_be_read(tmp_path, launch,
     written = facts | launch if isinstance(launch, dict) else launch
     (directory / "launch.json").write_text(json.dumps(written))
     item = SimpleNamespace(id="trial1_a_b", cells=())
-    found = resume.keep_whole(tmp_path, SimpleNamespace(launches=[item]))
-    assert (found.whole, directory.exists()) == ({"trial1_a_b"} if stands else set(), stands)
+    found = resume.keep_complete(tmp_path, SimpleNamespace(launches=[item]))
+    assert (found.complete, directory.exists()) == ({"trial1_a_b"} if stands else set(), stands)
 
 
 def test_what_a_person_put_beside_the_launches_stays(tmp_path):
@@ -165,6 +165,6 @@ def test_what_a_person_put_beside_the_launches_stays(tmp_path):
     (raw / "a-file").write_text("mine")
     (raw / "a-link").symlink_to(tmp_path)
     items = [SimpleNamespace(id=name, cells=()) for name in ("trial1_a_b", "trial2_a_b")]
-    found = resume.keep_whole(tmp_path, SimpleNamespace(launches=items))
-    assert found.tried == {"trial1_a_b"}
+    found = resume.keep_complete(tmp_path, SimpleNamespace(launches=items))
+    assert found.attempted == {"trial1_a_b"}
     assert sorted(path.name for path in raw.iterdir()) == ["a-file", "a-link", "notes"]

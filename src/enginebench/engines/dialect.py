@@ -53,8 +53,9 @@ class Dialect:
     body: Callable[[GenerationRequest], Mapping[str, Any]]  # the JSON body of a request
     read: Callable[[str], Delta]  # from the data of one event
     #: A name of METRIC_NAMES -> the engine's names for it; the first one present is read. Series
-    #: that differ only in their labels are summed. ``name[label]`` reads the number in a label,
-    #: ``a*b`` is the product of two; fields of a JSON page are named ``outer.inner``.
+    #: that differ only in their labels (replicas, ranks) are summed, except SHARE and SAME below.
+    #: ``name[label]`` reads the number in a label, ``a*b`` is the product of two; fields of a JSON
+    #: page are named ``outer.inner``.
     metrics: Mapping[str, tuple[str, ...]]
     health_path: str = "/health"
     metrics_path: str = "/metrics"
@@ -62,6 +63,9 @@ class Dialect:
     #: For an engine that only logs the capacity of its KV cache: a pattern. The product of its
     #: groups is the number of tokens.
     capacity_in_log: str = ""
+    #: Blocks of the KV cache that the engine keeps for itself: ``kv_capacity_tokens`` includes
+    #: them, ``kv_used_ratio`` is a share of the others.
+    kv_blocks_kept_back: int = 0
 
 
 #: The metric names that a dialect may map, each with its meaning and unit.
@@ -79,6 +83,11 @@ METRIC_NAMES: Mapping[str, str] = {
     "prefix_hit_tokens_total": "prompt tokens found in a prefix cache since start",
     "prefix_query_tokens_total": "prompt tokens looked up in a prefix cache since start",
 }
+
+#: Several series of this metric give their mean, weighted by capacity.
+SHARE = "kv_used_ratio"
+#: Several series of this metric must be equal; else it is unknown.
+SAME = "kv_block_tokens"
 
 
 def capacity_in_log(pattern: str, log: str) -> int | None:

@@ -232,6 +232,9 @@ class Study(_Section):
     ready_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
     request_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
     calibration_s: Annotated[float, Field(ge=0, strict=False)] = 1.0  # of the client, a level
+    noise_probe_s: Annotated[float, Field(ge=0, strict=False)] = 4.0  # of the machine; 0: none
+    # False: what other processes use is shown, but makes no cell suspect and has none run again.
+    judge_machine: bool = True
     judge_client: bool = True  # false: the client's own error is shown, but makes no cell suspect
     scrape_interval_s: Annotated[float, Field(gt=0, strict=False)] = 1.0
     sample_interval_s: Annotated[float, Field(ge=0.01, strict=False)] = 0.1

@@ -136,7 +136,9 @@ class StudyFile(Struct, frozen=True, kw_only=True):
     ready_timeout_s: float = 600.0
     request_timeout_s: float = 600.0
     calibration_s: float = 1.0
+    noise_probe_s: Annotated[float, Meta(description="schema 3")] = 4.0
     judge_client: bool = True
+    judge_machine: Annotated[bool, Meta(description="schema 3")] = True
     scrape_interval_s: float = 1.0
     sample_interval_s: float = 0.1
     port: int | None = None
@@ -209,6 +211,9 @@ class Model(Struct, frozen=True, kw_only=True):
     hashed: Annotated[Identifier, Meta(description="what the digest covers")]
     has_random_weights: bool
     parameters: Annotated[int | None, Meta(description="schema 2")] = None
+    weights_bytes: Annotated[
+        Bytes | None, Meta(description="of the weights' files, as stored; schema 3")
+    ] = None
     config: Annotated[
         dict[str, Any], Meta(extra=IDENTIFIER, description="config.json of the model")
     ]

@@ -48,7 +48,7 @@ class Prepared:
     docker: Docker | None  # None: the engines run as processes
     images: Mapping[str, str] = field(default_factory=dict)  # by engine: of their containers
     probes: tuple[Probe, ...] = ()  # each measures this machine with one engine's libraries
-    noise: Noise
+    noise: Noise | None  # None: the study does not want it measured
     calibration: tuple[Calibration, ...] = ()  # of the client, at this study's levels
     facts: Mapping[str, Any]  # the contents of study.json
 
@@ -134,8 +134,7 @@ def prepare(
             image_of[name] = images.ensure(engine, device, chosen, docker, cache, log)
         probes = [measured_ceilings.in_container(docker, image) for image in image_of.values()]
     model_paths = _model_paths(engines, model.path, docker)
-    log("measuring how steady this machine is ...")
-    noise = noise_probe.measure(machine.cpus())
+    noise = _noise(study, log)
     log("measuring the load generator against a server whose times are known ...")
     calibration = calibrate.study(made, study.calibration_s)
     facts = {
@@ -148,7 +147,7 @@ def prepare(
         "prompts": _prompt_facts(study, source, texts),
         "model": _model_facts(model),
         "plan": [_launch_facts(item) for item in made.launches],
-        "noise": asdict(noise),
+        "noise": None if noise is None else asdict(noise),
     } | _machine_facts(device, probes, calibration, log)
     return Prepared(
         study=study, plan=made, engines=engines, model_paths=model_paths, tokenizer=tokenizer,
@@ -184,6 +183,13 @@ def _price(study: Study, device: str, log: Log) -> HourlyPrice | None:
         return study.price.hourly(gpus)
     log(f"no costs will be computed, as the study states no price: {prices.advice(gpus)}")
     return None
+
+
+def _noise(study: Study, log: Log) -> Noise | None:
+    if not study.noise_probe_s:
+        return None
+    log("measuring how steady this machine is ...")
+    return noise_probe.measure(machine.cpus(), study.noise_probe_s)
 
 
 def _install_environments(
@@ -243,6 +249,7 @@ def _model_facts(model: models.Model) -> dict[str, Any]:
         "hashed": model.hashed,
         "has_random_weights": model.has_random_weights,
         "parameters": model.parameters,
+        "weights_bytes": model.weights_bytes,
         "config": model.config,
     }
 

@@ -3,41 +3,65 @@
 A pure function of the record: the same raw files give the same summary, anywhere, any time.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from enginebench.base import stats
-from enginebench.base.stats import Interval
+from enginebench.base import estimator
+from enginebench.base.estimator import Better, Comparison, Interval, Ratio
 from enginebench.hardware import roofline
 from enginebench.metrics import agreement
-from enginebench.metrics.agreement import Comparison
 from enginebench.record import reading, schema, schema_study
 from enginebench.summarize import cells
 from enginebench.summarize.cells import CellRow
 
-#: Figures that are averaged over trials, and what they are.
+RATE = "output_tokens_per_s"
+COST = "usd_per_million_output_tokens"
+
+#: Figures that are compared on the log scale: they are positive wherever they are measured.
+COMPARED: Mapping[str, Better] = {
+    RATE: "higher",
+    "requests_per_s": "higher",
+    "requests_offered_per_s": "higher",
+    COST: "lower",  # a constant over the rate, so that it has the rate's interval
+    "ttft_s_p50": "lower",
+    "ttft_s_p90": "lower",
+    "ttft_s_p95": "lower",
+    "ttft_s_p99": "lower",
+    "ttft_planned_s_p50": "lower",
+    "ttft_planned_s_p90": "lower",
+    "ttft_planned_s_p95": "lower",
+    "ttft_planned_s_p99": "lower",
+    "ttft_burst_s_p50": "lower",
+    "ttft_steady_s_p50": "lower",
+    "tpot_s_p50": "lower",
+    "itl_s_p50": "lower",
+    "itl_s_p95": "lower",
+    "itl_s_p99": "lower",
+    "itl_s_max": "lower",
+    "e2e_s_p50": "lower",
+    "e2e_s_p90": "lower",
+    "e2e_s_p95": "lower",
+    "e2e_s_p99": "lower",
+    "e2e_planned_s_p50": "lower",
+    "e2e_planned_s_p90": "lower",
+    "e2e_planned_s_p95": "lower",
+    "e2e_planned_s_p99": "lower",
+    "memory_peak_bytes": "lower",
+    "gpu_memory_peak_bytes": "lower",
+    "power_w_mean": "lower",
+    "ceiling_share": "higher",
+}
+
+#: Figures that may be 0 or below, or are the same in every start: a plain mean, no interval.
 AVERAGED = (
-    "output_tokens_per_s",
-    "requests_per_s",
-    "usd_per_million_output_tokens",
-    "ttft_s_p50",
-    "ttft_s_p95",
-    "ttft_planned_s_p50",
-    "ttft_planned_s_p95",
-    "requests_offered_per_s",
-    "tpot_s_p50",
-    "itl_s_p50",
-    "itl_s_p99",
-    "e2e_s_p50",
-    "e2e_s_p95",
-    "memory_peak_bytes",
-    "gpu_memory_peak_bytes",
+    "itl_gaps",
+    "in_step_share",
     "gpu_utilisation_mean",
-    "power_w_mean",
     "weights_bytes",
     "kv_reserved_bytes",
     "other_bytes",
@@ -52,8 +76,9 @@ AVERAGED = (
     "requests_waiting_peak",
     "preemptions",
     "waiting_for_room_peak",
-    "ceiling_share",
 )
+
+FIGURES = (*COMPARED, *AVERAGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +94,8 @@ class Group:
     trials_valid: int
     trials_planned: int
     requests: int  # measured, over the valid trials
-    figures: Mapping[str, Interval | None]
-    ratio: Interval | None  # output tokens/s over the reference's, paired by trial
+    figures: Mapping[str, Interval | None]  # None: not measured
+    ratio: Ratio | None  # output tokens/s over the reference's; None: no trial links them
 
     @property
     def level(self) -> float:
@@ -82,11 +107,13 @@ class Summary:
     study: Mapping[str, Any]  # study.json
     launches: Mapping[str, Mapping[str, Any]]  # launch.json by launch id; only what was started
     finished: bool
-    resumed: int  # how often it was gone on with
+    resumed: int  # how often it was resumed
     cells: tuple[CellRow, ...]
     groups: tuple[Group, ...]
     reference: str
-    agreement: tuple[Comparison, ...]  # empty: answers were not compared
+    agreement: tuple[agreement.Comparison, ...]  # empty: answers were not compared
+    #: By workload, level and figure of COMPARED.
+    comparisons: Mapping[tuple[str, float, str], Comparison] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:
@@ -118,21 +145,28 @@ def summarize(directory: Path, told: Callable[[int], object] = int) -> Summary:
         if file.exists()
     }
     reference = study["study"]["reference"] or _labels(study)[0]
-    compared = _comparisons(directory, study, launches, reference)
+    answers = _agreement(directory, study, launches, reference)
     rows = [
-        cells.cell_row(directory, study, planned, cell, launches.get(planned["id"]), compared, told)
+        cells.cell_row(directory, study, planned, cell, launches.get(planned["id"]), answers, told)
         for planned in study["plan"]
         for cell in planned["cells"]
     ]
+    groups: list[Group] = []
+    comparisons: dict[tuple[str, float, str], Comparison] = {}
+    for name, level, members in _levels(study, rows):
+        compared = _compared(members)
+        comparisons |= {(name, level, figure): found for figure, found in compared.items()}
+        groups += [_group(label, members[label], compared, reference) for label in members]
     return Summary(
         study,
         launches,
         (directory / "finished.json").exists(),
         _resumed(directory / "events.jsonl"),
         tuple(rows),
-        tuple(_groups(study, rows, reference)),
+        tuple(groups),
         reference,
-        compared,
+        answers,
+        comparisons,
     )
 
 
@@ -145,12 +179,12 @@ def _labels(study: Mapping[str, Any]) -> list[str]:
     return [f"{v['engine']}/{v['variant']}" for v in study["study"]["engines"]]
 
 
-def _comparisons(
+def _agreement(
     directory: Path,
     study: Mapping[str, Any],
     launches: Mapping[str, Mapping[str, Any]],
     reference: str,
-) -> tuple[Comparison, ...]:
+) -> tuple[agreement.Comparison, ...]:
     """The answers of every variant that gave any, beside those it should agree with."""
     files = {
         planned["label"]: (planned["id"], file)
@@ -191,33 +225,44 @@ def _ceiling(found: schema_study.Ceiling) -> roofline.Ceiling:
     )
 
 
-def _groups(study: Mapping[str, Any], cells: Sequence[CellRow], reference: str) -> list[Group]:
-    """Groups in the study's own order: workload, level, variant."""
-    groups = []
-    labels = _labels(study)
+Members = Mapping[str, Sequence[CellRow]]  # the cells of every variant at one level
+
+
+def _levels(
+    study: Mapping[str, Any], rows: Sequence[CellRow]
+) -> Iterator[tuple[str, float, Members]]:
+    """Workload, level and its cells, in the study's own order of workloads, levels, variants."""
+    by_place: dict[tuple[str, float, str], list[CellRow]] = {}
+    for cell in rows:
+        by_place.setdefault((cell.workload, cell.level, cell.label), []).append(cell)
     for workload in study["study"]["workloads"]:
         for level in workload["concurrency"] or workload["rate"]:
-            here = [
-                cell for cell in cells if (cell.workload, cell.level) == (workload["name"], level)
-            ]
-            for label in labels:
-                members = [cell for cell in here if cell.label == label]
-                if members:
-                    against = [cell for cell in here if cell.label == reference]
-                    groups.append(_group(members, against))
-    return groups
+            places = ((label, (workload["name"], level, label)) for label in _labels(study))
+            members = {label: by_place[place] for label, place in places if place in by_place}
+            yield workload["name"], level, members
 
 
-def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
-    valid = [cell for cell in members if cell.counts]
-    figures = {
-        name: stats.mean_interval([v for c in valid if (v := c.figures.get(name)) is not None])
-        for name in AVERAGED
+def _compared(members: Members) -> dict[str, Comparison]:
+    """Every figure of COMPARED at one level; an invalid cell is a missing one."""
+    return {
+        figure: estimator.compare(
+            {
+                label: {c.trial: c.figures.get(figure) if c.counts else None for c in own}
+                for label, own in members.items()
+            },
+            better,
+        )
+        for figure, better in COMPARED.items()
     }
-    ratio = paired_ratio(members, against)
+
+
+def _group(
+    label: str, members: Sequence[CellRow], compared: Mapping[str, Comparison], reference: str
+) -> Group:
+    valid = [cell for cell in members if cell.counts]
     first = members[0]
     return Group(
-        first.label,
+        label,
         first.engine,
         first.variant,
         first.workload,
@@ -226,9 +271,19 @@ def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
         len(valid),
         len(members),
         sum(cell.figures["requests"] for cell in valid),
-        figures,
-        ratio,
+        # A figure that is 0 somewhere has no estimate: its comparison says so in ``excluded``.
+        {
+            figure: found.means.get(label) or _plain_mean(valid, figure)
+            for figure, found in compared.items()
+        }
+        | {figure: _plain_mean(valid, figure) for figure in AVERAGED},
+        compared[RATE].ratio(label, reference),
     )
+
+
+def _plain_mean(valid: Sequence[CellRow], figure: str) -> Interval | None:
+    values = [value for cell in valid if (value := cell.figures.get(figure)) is not None]
+    return Interval(math.fsum(values) / len(values), None, None, len(values)) if values else None
 
 
 def workload_of(summary: Summary, name: str) -> Mapping[str, Any]:
@@ -247,19 +302,3 @@ def cells_of(summary: Summary, group: Group) -> list[CellRow]:
     """The cells behind a group: of all its trials, the invalid ones too."""
     here = (group.label, group.workload, group.level)
     return [cell for cell in summary.cells if (cell.label, cell.workload, cell.level) == here]
-
-
-def paired_ratio(
-    members: Iterable[CellRow], against: Iterable[CellRow], figure: str = "output_tokens_per_s"
-) -> Interval | None:
-    """A figure of one variant over another's at the same level, paired by trial."""
-    values = [
-        {
-            cell.trial: cell.figures[figure]
-            for cell in cells
-            if cell.counts and cell.figures[figure] is not None
-        }
-        for cells in (members, against)
-    ]
-    pairs = [(values[0][trial], values[1][trial]) for trial in values[0].keys() & values[1].keys()]
-    return stats.ratio_interval(sorted(pairs))

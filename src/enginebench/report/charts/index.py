@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from enginebench.base import stats
-from enginebench.report import memory_report
+from enginebench.report import machine_report, memory_report
 from enginebench.report.charts import latency as latency_plots
-from enginebench.report.charts import style, svg, timeline
+from enginebench.report.charts import machine, style, svg, timeline
 from enginebench.report.charts.style import Drawing
 from enginebench.summarize import distributions, ranking
 from enginebench.summarize.study_summary import Summary
@@ -59,6 +59,7 @@ def write(summary: Summary, directory: Path) -> dict[str, list[Kept]]:
         "spread": (found for w in workloads for found in _spreads(summary, w)),
         "pareto": (found for w in workloads for found in _paretos(summary, w)),
         "memory": _memory(summary),
+        "machine": _machine(summary),
     }
     return {
         section: [_keep(drawing, directory / stem, caption) for stem, drawing, caption in drawn]
@@ -70,6 +71,14 @@ def _load(workload: Workload) -> str:
     return "requests in flight" if workload["concurrency"] else "requests/s offered"
 
 
+def _from_due(figure: str, title: str) -> tuple[str, str]:
+    """In an open loop waiting counts from the moment a request was due, as in the tables."""
+    for sent in ("ttft_s", "e2e_s"):
+        if figure.startswith(sent):
+            return figure.replace("_s", "_planned_s", 1), f"{title} from due"
+    return figure, title
+
+
 def _sweeps(
     summary: Summary, workload: Workload, wanted: tuple[Any, ...]
 ) -> Iterator[tuple[str, Drawing, str]]:
@@ -79,8 +88,10 @@ def _sweeps(
     name, load = workload["name"], _load(workload)
     groups = [group for group in summary.groups if group.workload == name]
     for stem, figure, unit, factor, title, log in wanted:
-        if not workload["concurrency"] and stem == "ttft":  # as in the table: from the due time
-            figure, title = "ttft_planned_s_p50", f"{title} from due"
+        if not workload["concurrency"]:
+            if stem == "cost":
+                continue  # that of the offered rate, whatever runs
+            figure, title = _from_due(figure, title)
         points = [(g.label, g.level, stats.scaled(g.figures[figure], factor)) for g in groups]
         drawn = style.line_plot(
             points, summary.labels, f"{title}, workload {name}", unit, load, log=log
@@ -94,8 +105,8 @@ def _spreads(summary: Summary, workload: Workload) -> Iterator[tuple[str, Drawin
     level = max(workload["concurrency"] or workload["rate"])
     load = f"{level:g} {'in flight' if workload['concurrency'] else 'requests/s offered'}"
     for stem, latency, title, of in SPREADS:
-        if not workload["concurrency"] and latency == "ttft_s":
-            latency, title = "ttft_planned_s", f"{title} from due"
+        if not workload["concurrency"]:
+            latency, title = _from_due(latency, title)
         found = distributions.spreads(summary, workload["name"], level, latency)
         if found:
             where = f"{workload['name']}, {load}"
@@ -134,6 +145,15 @@ def _memory(summary: Summary) -> Iterator[tuple[str, Drawing, str]]:
         if curves:
             drawn = style.length_plot(curves, summary.labels, title, unit, over)
             yield stem, drawn, f"{title} against its length"
+
+
+def _machine(summary: Summary) -> Iterator[tuple[str, Drawing, str]]:
+    """What others did on the machine, above the cells that were run meanwhile."""
+    title = "The machine during the study"
+    cpus = summary.study["machine"]["cpus"]
+    drawn = machine.machine_plot(machine_report.spans(summary), summary.labels, cpus, title)
+    if drawn is not None:
+        yield "machine", drawn, "CPU time of other processes, steal and frequency, above the cells"
 
 
 def _keep(drawing: Drawing, path: Path, caption: str) -> Kept:
