@@ -27,7 +27,7 @@ from enginebench.engines.directory import load_engine
 from enginebench.hardware import machine
 from enginebench.launch import environment, process
 from enginebench.launch.server import Server, choose_port
-from enginebench.load import event_loop, http1
+from enginebench.load import client, http1
 from enginebench.load.exchange import Exchange
 from enginebench.load.request_record import RequestRecord, read
 from enginebench.metrics import other_tools, request_table
@@ -188,9 +188,7 @@ def ours(
         http1.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
         for index, ask in enumerate(asks)
     ]
-    return _account(
-        server, event_loop.run_closed_loop(server.address, bodies, concurrency, 600), asks
-    )
+    return _account(server, client.run_closed_loop(server.address, bodies, concurrency, 600), asks)
 
 
 def _account(

@@ -1,6 +1,6 @@
 """One engine under several names: how many comparisons call them apart. Runs nothing itself.
 
-Usage: same_engine.py RESULT [RESULT ...], each a study's directory below results/ (studies/aa-cpu.yaml).
+Usage: same_engine.py RESULT [RESULT ...], each the directory of a study such as aa-cpu.yaml.
 Ends with 1 if more than 1 in 20 comparisons of output tokens/s says "apart".
 """
 

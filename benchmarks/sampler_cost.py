@@ -26,7 +26,7 @@ from enginebench.engines.directory import load_engine
 from enginebench.hardware import machine, nvml
 from enginebench.launch import environment, process
 from enginebench.launch.server import Server, choose_port
-from enginebench.load import event_loop, http1
+from enginebench.load import client, http1
 from enginebench.load.request_record import read
 from enginebench.metrics.latency import cell_figures
 from enginebench.plan import models, prompt_files, prompts
@@ -50,7 +50,7 @@ def rate(server: Server, asks: list[GenerationRequest], concurrency: int) -> flo
         http1.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
         for index, ask in enumerate(asks)
     ]
-    answers = event_loop.run_closed_loop(server.address, bodies, concurrency, 600)
+    answers = client.run_closed_loop(server.address, bodies, concurrency, 600)
     rows = [
         read(answer, dialect, ask, phase="measured", request_id="")
         for answer, ask in zip(answers, asks, strict=True)

@@ -1,12 +1,14 @@
 """Reading a metrics page over the network, from servers that do not behave."""
 
+import contextlib
 import socket
 import threading
+import time
 
 import pytest
 
 from enginebench.metrics import metrics_page
-from enginebench.watch import sampler
+from enginebench.watch import scrape
 
 NAMES = {"requests_running": ("run",), "requests_waiting": ("wait",)}
 
@@ -16,22 +18,25 @@ def serve():
     """Starts a server that answers every connection with the same bytes; gives its URL."""
     listeners = []
 
-    def start(answer, closes=True):
+    def start(answer, closes=True, again=None):
         listener = socket.create_server(("127.0.0.1", 0))
         listeners.append(listener)
 
         def work():
             held = []
-            try:
+            with contextlib.suppress(OSError):  # the test is over
                 while True:
                     connection, _ = listener.accept()
+                    held.append(connection)
                     connection.recv(65536)
                     connection.sendall(answer)
+                    while again is not None:
+                        connection.sendall(again)
+                        time.sleep(0.01)
                     if closes:
                         connection.close()
-                    held.append(connection)
-            except OSError:
-                pass  # the test is over
+            for connection in held:
+                connection.close()
 
         threading.Thread(target=work, daemon=True).start()
         return f"http://127.0.0.1:{listener.getsockname()[1]}/metrics"
@@ -42,8 +47,8 @@ def serve():
 
 
 def scraped(url):
-    with sampler.local_session() as session:
-        return sampler.scrape(session, url)
+    with scrape.local_session() as session:
+        return scrape.scrape(session, url)
 
 
 def metrics(row):
@@ -66,7 +71,7 @@ def test_a_page_is_kept_as_it_was_with_its_time(serve):
 
 
 def test_an_endpoint_that_hangs_is_given_up_and_said(serve, monkeypatch):
-    monkeypatch.setattr(sampler, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(scrape, "TIMEOUT_S", 0.2)
     row = scraped(serve(b"HTTP/1.1 200 OK\r\n", closes=False))
     assert row["text"] is None and "Timeout" in row["error"]
     assert metrics(row) == dict.fromkeys(NAMES)
@@ -76,7 +81,7 @@ def test_an_endpoint_that_hangs_is_given_up_and_said(serve, monkeypatch):
     ("answer", "error"),
     [
         (page("404 Not Found", "no such page"), None),
-        (page("200 OK", "run 2\nwa", length=500), "ChunkedEncodingError: "),  # cut off on the way
+        (page("200 OK", "run 2\nwa", length=500), "ProtocolError: "),  # cut off on the way
         (b"", "ConnectionError: "),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "ConnectionError: "),
     ],
@@ -97,3 +102,19 @@ def test_half_a_line_at_the_end_hides_nothing_before_it(serve):
         "requests_running": 2,
         "requests_waiting": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("bounds", "error"),
+    [
+        ({"MOST_PAGE_BYTES": 1 << 20}, "the page is larger than 1 MiB"),
+        ({"TIMEOUT_S": 0.2}, "the page did not end within 0.2 s"),
+    ],
+)
+def test_an_endless_page_is_given_up(serve, monkeypatch, bounds, error):
+    for name, value in bounds.items():
+        monkeypatch.setattr(scrape, name, value)
+    head = b"HTTP/1.1 200 OK\r\n\r\n"
+    row = scraped(serve(head, again=b"x" * (1 << 17 if "MOST_PAGE_BYTES" in bounds else 1)))
+    assert row["error"].endswith(error)
+    assert (row["status"], row["text"]) == (None, None)

@@ -60,7 +60,7 @@ def read_completions_event(data: str) -> Delta:
             return found
     except (TypeError, ValueError, AttributeError):
         pass
-    return Delta(error=f"an event has not the form of a completion: {data[:200]}")
+    return Delta(error=f"an event is not a completion chunk: {data[:200]}")
 
 
 def _error_text(error: object) -> str:

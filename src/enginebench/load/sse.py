@@ -1,8 +1,9 @@
-"""Server-sent events out of timed pieces of a body.
+"""Server-sent events from the timed pieces of a body.
 
-An event is stamped with the arrival of the piece that completed it: only then could a client have
-used it. Format: WHATWG HTML, "Server-sent events", section 9.2.6. One whose data is blank (a
-keep-alive of some servers) says nothing and is skipped.
+An event has the arrival time of the piece that completed it: no client can use it earlier.
+Format: WHATWG HTML, "Server-sent events", section 9.2.6. An event whose data is blank, a keep-alive
+of some servers, says nothing and is skipped. httpx-sse reads only from an httpx response, which has
+no arrival times; this module can go when a parser takes timed bytes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -218,7 +218,7 @@ def _model_paths(
 
 def _ceiling(device: str, probes: Sequence[Probe]) -> Ceiling | str:
     gpus = machine.gpus() if device == "cuda" else []
-    return measured_ceilings.here(gpus, probes, len(machine.cpus()))
+    return measured_ceilings.of_machine(gpus, probes, len(machine.cpus()))
 
 
 def _machine_facts(

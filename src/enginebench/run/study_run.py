@@ -29,7 +29,7 @@ from enginebench.run.interrupts import DeferredInterrupts
 from enginebench.run.prepare import Prepared
 from enginebench.run.ready import wait_ready
 from enginebench.run.resume import ResumeState
-from enginebench.watch.sampler import local_session
+from enginebench.watch.scrape import local_session
 
 
 @dataclass(frozen=True, slots=True)
