@@ -5,15 +5,14 @@ import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from enginebench.base.errors import UserError
-from enginebench.base.redaction import redact
 from enginebench.engines.address import Address
 from enginebench.engines.directory import Engine
+from enginebench.launch.log_file import LogFile
 
 HOST = "127.0.0.1"
 STOP_GRACE_S = 15.0
@@ -27,7 +26,7 @@ class Server:
     engine: Engine
     address: Address
     pid: int | None  # of its first process; None where this machine cannot see it
-    log: Path
+    log: LogFile
     started_s: float
     death: Callable[[], str | None]  # why the engine is gone; None while it runs
     # Ends it and everything it started, at once where the argument comes to say so; what is known
@@ -35,16 +34,19 @@ class Server:
     stop: Callable[[Callable[[], bool]], Mapping[str, Any]]
     facts: Mapping[str, Any]  # how it was started, for the record
     meters: Sequence[Mapping[str, Any]] = ()  # its container's, growing (see ``Observer``)
+    settle: Callable[[], None] = lambda: None  # waits until what it printed so far is in the log
 
     @property
     def url(self) -> str:
         return f"http://{self.address.host}:{self.address.port}"
 
     def log_text(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
+        self.settle()
+        return self.log.text()
 
     def log_tail(self) -> list[str]:
-        return redact(self.log_text()).splitlines()[-LOG_TAIL_LINES:]
+        self.settle()
+        return self.log.last_lines(LOG_TAIL_LINES)
 
 
 def choose_port(wanted: int | None) -> int:

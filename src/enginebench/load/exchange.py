@@ -82,16 +82,21 @@ class Spooled:
 
 
 class Spool:
-    """A file that finished responses are written to; one of our own is gone when it is closed."""
+    """A file that finished responses are written to. It has no name: whatever ends the process, the
+    kernel frees it."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self._directory = None
+        """Args: path: of another process's spool, to write to it from this one."""
         if path is None:
-            self._directory = tempfile.TemporaryDirectory(prefix="enginebench-")
-            path = Path(self._directory.name) / "bytes"
-        self.path = path
-        self.fd = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600)
+            self.fd = _nameless_file()
+        else:
+            self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._end = 0
+
+    @property
+    def path(self) -> Path:
+        """Where other processes of this user can open it while this one lives."""
+        return Path(f"/proc/{os.getpid()}/fd/{self.fd}")
 
     def keep(self, data: bytearray) -> Spooled | bytearray:
         """Write bytes away; where that fails (a full disk) they stay in memory."""
@@ -109,8 +114,16 @@ class Spool:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-        if self._directory is not None:
-            self._directory.cleanup()
+
+
+def _nameless_file() -> int:
+    directory = tempfile.gettempdir()
+    try:
+        return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:  # a file system without such files (NFS)
+        fd, name = tempfile.mkstemp(prefix="enginebench-", dir=directory)
+        Path(name).unlink()
+        return fd
 
 
 def arrivals(

@@ -3,8 +3,9 @@
 A pure function of the record: the same raw files give the same summary, anywhere, any time.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import msgspec
 
 from enginebench.base import stats
 from enginebench.base.stats import Interval
+from enginebench.check import record_damage
 from enginebench.hardware import roofline
 from enginebench.metrics import agreement
 from enginebench.metrics.agreement import Comparison
-from enginebench.record import reading, schema, schema_study
+from enginebench.record import manifest, reading, schema, schema_study
 from enginebench.summarize import cells
 from enginebench.summarize.cells import CellRow
 
@@ -109,26 +111,31 @@ def summarize(directory: Path, told: Callable[[int], object] = int) -> Summary:
         told: is given the bytes of the requests' records as they are read; ``size`` has their sum.
     """
     study = reading.read_study_json(directory)
-    study["ceilings"] = _ceilings(directory, study)
+    damages: dict[str, str] = {}
+    finished = _read(directory, "finished.json", schema_study.Finished, damages)
+    study["ceilings"] = _ceilings(finished, study)
     study["ceiling"] = roofline.higher(*study["ceilings"]) if study["ceilings"] else None
-    files = {p["id"]: directory / "raw" / p["id"] / "launch.json" for p in study["plan"]}
-    launches = {
-        name: reading.read_json(file, schema.Launch)
-        for name, file in files.items()
-        if file.exists()
-    }
+    launches = {}
+    for planned in study["plan"]:
+        facts = _read(directory, f"raw/{planned['id']}/launch.json", schema.Launch, damages)
+        if facts is not None:
+            launches[planned["id"]] = facts
+    for facts in (finished or {}, *launches.values()):
+        damages |= manifest.damages(directory, facts.get("files", {}))
     reference = study["study"]["reference"] or _labels(study)[0]
-    compared = _comparisons(directory, study, launches, reference)
-    rows = [
-        cells.cell_row(directory, study, planned, cell, launches.get(planned["id"]), compared, told)
-        for planned in study["plan"]
-        for cell in planned["cells"]
-    ]
+    compared = _comparisons(directory, study, launches, reference, damages)
+    rows = []
+    for planned in study["plan"]:
+        facts = launches.get(planned["id"])
+        for cell in planned["cells"]:
+            row = cells.cell_row(directory, study, planned, cell, facts, compared, told)
+            damaged = tuple(record_damage.findings(damages, planned["id"], cell["id"]))
+            rows.append(replace(row, findings=damaged + row.findings))
     return Summary(
         study,
         launches,
-        (directory / "finished.json").exists(),
-        _resumed(directory / "events.jsonl"),
+        finished is not None,
+        _resumed(directory, damages),
         tuple(rows),
         tuple(_groups(study, rows, reference)),
         reference,
@@ -136,9 +143,21 @@ def summarize(directory: Path, told: Callable[[int], object] = int) -> Summary:
     )
 
 
+def _read(directory: Path, path: str, kind: Any, damages: dict[str, str]) -> dict[str, Any] | None:
+    """A document of a record, if it is there; one that cannot be read is noted as damaged."""
+    if not os.path.lexists(directory / path):
+        return None
+    try:
+        plain: dict[str, Any] = reading.read_json(directory / path, kind)
+        return plain
+    except reading.RecordError as error:
+        damages[path] = error.message
+        return None
+
+
 def size(directory: Path) -> int:
     """Bytes of the requests' records of a study."""
-    return sum(file.stat().st_size for file in directory.glob("raw/*/*/requests.jsonl"))
+    return sum(file.lstat().st_size for file in directory.glob("raw/*/*/requests.jsonl"))
 
 
 def _labels(study: Mapping[str, Any]) -> list[str]:
@@ -150,6 +169,7 @@ def _comparisons(
     study: Mapping[str, Any],
     launches: Mapping[str, Mapping[str, Any]],
     reference: str,
+    damages: dict[str, str],
 ) -> tuple[Comparison, ...]:
     """The answers of every variant that gave any, beside those it should agree with."""
     files = {
@@ -158,34 +178,43 @@ def _comparisons(
         if planned["id"] in launches
         and (file := directory / "raw" / planned["id"] / "agreement.jsonl.gz").exists()
     }
-    labels = [label for label in _labels(study) if label in files]
-    answers = {label: list(reading.read_rows(files[label][1], schema.Request)) for label in labels}
-    dtypes = {label: launches[files[label][0]].get("dtype") for label in labels}
+    answers = {}
+    for label in (label for label in _labels(study) if label in files):
+        launch, file = files[label]
+        try:
+            answers[label] = list(reading.read_rows(file, schema.Request))
+        except reading.RecordError as error:
+            damages[f"raw/{launch}/{file.name}"] = error.message
+    dtypes = {label: launches[files[label][0]].get("dtype") for label in answers}
     return agreement.comparisons(answers, dtypes, reference)
 
 
-def _resumed(events: Path) -> int:
+def _resumed(directory: Path, damages: dict[str, str]) -> int:
     """How often a study was resumed; a line that a full disk has cut counts for nothing."""
-    if not events.exists():
+    events = directory / "events.jsonl"
+    if not os.path.lexists(events):
         return 0
-    steps = reading.whole_rows(events, schema_study.Event)
+    try:
+        steps = list(reading.whole_rows(events, schema_study.Event))
+    except reading.RecordError as error:
+        damages[events.name] = error.message
+        return 0
     return sum(event.step == "resumed" for event in steps)
 
 
 def _ceilings(
-    directory: Path, study: Mapping[str, Any]
+    finished: Mapping[str, Any] | None, study: Mapping[str, Any]
 ) -> tuple[roofline.Ceiling, roofline.Ceiling | None] | None:
     """The machine's ceiling before the first engine and after the last, if it was measured then; of
     the two the higher counts, as a busy machine measures too low."""
-    file = directory / "finished.json"
-    after = reading.read_document(file, schema_study.Finished).ceiling if file.exists() else None
     if not study.get("ceiling"):
         return None
-    before = msgspec.convert(study["ceiling"], schema_study.Ceiling)
-    return _ceiling(before), _ceiling(after) if after else None
+    after = (finished or {}).get("ceiling")
+    return _ceiling(study["ceiling"]), _ceiling(after) if after else None
 
 
-def _ceiling(found: schema_study.Ceiling) -> roofline.Ceiling:
+def _ceiling(plain: Mapping[str, Any]) -> roofline.Ceiling:
+    found = msgspec.convert(plain, schema_study.Ceiling)
     return roofline.Ceiling(
         found.name, found.bandwidth_bytes_per_s, found.flops_per_s, found.source
     )

@@ -5,6 +5,7 @@ Everything is stamped on the clock of the requests. What was read is kept as it 
 parser can be mended afterwards; whoever looks on (``seen``) changes nothing of it.
 """
 
+import contextlib
 import threading
 import time
 import traceback
@@ -13,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
-import requests
 
 from enginebench.base.machine_row import MachineRow
+from enginebench.engines import http_page
 from enginebench.hardware import nvml
 from enginebench.watch import machine_load
 
@@ -53,7 +54,6 @@ class Watcher:
         self._pid = pid
         self._family: list[psutil.Process] = []
         self._gpus = gpus
-        self._session = local_session()
         self._scraping = Pulse(self._scrape, scrape_interval_s)
         self._weighing = Pulse(self._weigh, max(scrape_interval_s, WEIGHING_LEAST_S))
         self._sampling = Pulse(self._sample, sample_interval_s)
@@ -75,7 +75,6 @@ class Watcher:
         self._sampling.stop()
         self._weighing.stop()
         self._scraping.stop()
-        self._session.close()
 
     def cost(self) -> dict[str, Any]:
         """What watching took of the machine, and how punctual it was (see ``Pulse.cost``)."""
@@ -88,7 +87,7 @@ class Watcher:
         return {name: pulse.cost() for name, pulse in pulses.items()}
 
     def _scrape(self) -> None:
-        found = scrape(self._session, self._url)
+        found = scrape(self._url)
         self.watched.scrapes.append(found)
         try:
             self._seen(found)
@@ -120,13 +119,18 @@ class Pulse:
         self._late_s = self._latest_s = self._took_s = self._cpu_s = 0.0
 
     def start(self) -> None:
-        self._do()
+        self._beat()
         self._thread.start()
 
     def stop(self) -> None:
         self._stopped.set()
         self._thread.join()
-        self._do()
+        self._beat()
+
+    def _beat(self) -> None:
+        """One sample; one that the system refuses (no file is left to open) is missing."""
+        with contextlib.suppress(OSError):
+            self._do()
 
     def cost(self) -> dict[str, Any]:
         """Of the beats in between; known once it is stopped.
@@ -148,7 +152,7 @@ class Pulse:
         due_s = time.perf_counter() + self._interval_s
         while not self._stopped.wait(max(0.0, due_s - time.perf_counter())):
             start_s = time.perf_counter()
-            self._do()
+            self._beat()
             end_s = time.perf_counter()
             self._beats += 1
             self._late_s += start_s - due_s
@@ -160,26 +164,18 @@ class Pulse:
         self._cpu_s = time.thread_time()
 
 
-def local_session() -> requests.Session:
-    """A session that goes straight to this machine, whatever proxy the environment names."""
-    session = requests.Session()
-    session.trust_env = False
-    return session
-
-
-def scrape(session: requests.Session, url: str) -> dict[str, Any]:
+def scrape(url: str) -> dict[str, Any]:
     """One reading of a metrics page; a failure is a reading with ``error`` set."""
     start_s = time.perf_counter()
-    status: int | None = None
-    text: str | None = None
-    error: str | None = None
-    try:
-        answer = session.get(url, timeout=TIMEOUT_S)
-        status, text = answer.status_code, answer.text
-    except requests.RequestException as problem:
-        error = f"{type(problem).__name__}: {problem}"
+    page = http_page.fetch(url, TIMEOUT_S)
     took_s = time.perf_counter() - start_s
-    return {"t_s": start_s, "took_s": took_s, "status": status, "text": text, "error": error}
+    return {
+        "t_s": start_s,
+        "took_s": took_s,
+        "status": page.status,
+        "text": page.text,
+        "error": page.error,
+    }
 
 
 def family(pid: int) -> list[psutil.Process]:
