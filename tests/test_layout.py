@@ -113,7 +113,6 @@ def test_an_engine_named_in_prose_is_no_matter(code):
 ALLOWED = {
     "other_tools.py": {"vllm"},  # a load generator, `vllm bench serve`
     "client_tables.py": {"vllm"},
-    "doctor.py": {"tensorrt-llm"},
 }
 NAMED = re.compile(
     rf"\b({'|'.join(sorted(directory.name for directory in ENGINES))}|tensorrt[-_ ]?llm)\b", re.I

@@ -38,4 +38,6 @@ DIALECT = Dialect(
         "prefix_hit_tokens_total": ("vllm:prefix_cache_hits_total",),
         "prefix_query_tokens_total": ("vllm:prefix_cache_queries_total",),
     },
+    # The null block; usage is a share of the others (BlockPool.get_usage in vllm/v1/core).
+    kv_blocks_kept_back=1,
 )

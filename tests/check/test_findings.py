@@ -1,4 +1,5 @@
 import pytest
+from builders import findings_of
 from builders import request_row as row
 
 from enginebench.check import findings
@@ -8,7 +9,7 @@ from enginebench.metrics.request_table import gather
 
 
 def of_requests(*rows, asked=None):
-    found = list(findings.requests_findings(rows, len(rows) if asked is None else asked))
+    found = findings_of(rows, len(rows) if asked is None else asked)
     return [(finding.check, finding.verdict) for finding in found], [f.text for f in found]
 
 

@@ -4,11 +4,10 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from builders import record_of, request
+from builders import findings_of, record_of, request
 from fake_server import HEAD, LAST_CHUNK, chunk
 from project import ROOT
 
-from enginebench.check import findings as check
 from enginebench.engines.dialect import GenerationRequest
 from enginebench.engines.directory import load_engine
 
@@ -133,7 +132,7 @@ def test_an_event_of_no_known_form_never_passes_for_an_answer(engine, data):
 
 def findings(record):
     row = request(**(dataclasses.asdict(record) | {"text_tokens": None}))
-    return {finding.check for finding in check.requests_findings([row], 1)}
+    return {finding.check for finding in findings_of([row], 1)}
 
 
 @pytest.mark.parametrize(

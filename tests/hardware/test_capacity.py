@@ -1,13 +1,18 @@
 import json
+from dataclasses import replace
 
 import pytest
 from builders import LLAMA_2_7B, LLAMA_3_8B
 
 from enginebench.base.errors import UserError
 from enginebench.hardware import capacity
-from enginebench.hardware.roofline import UnknownShape, shape
+from enginebench.hardware.capacity import Pool
+from enginebench.hardware.roofline import Dtypes, shape
 
+FLOAT16 = Dtypes("float16", "float16")
+WHOLE = Pool(block_tokens=1, reserved_blocks=0)
 MULTI_QUERY = LLAMA_2_7B | {"num_key_value_heads": 1}
+MISTRAL = LLAMA_3_8B | {"model_type": "mistral", "vocab_size": 32000, "sliding_window": 4096}
 
 
 @pytest.mark.parametrize(
@@ -20,40 +25,49 @@ MULTI_QUERY = LLAMA_2_7B | {"num_key_value_heads": 1}
     ],
 )
 def test_a_token_takes_two_vectors_a_layer_and_kv_head(config, dtype, per_token):
-    assert capacity.fit(shape(config), "float16", dtype, 80e9, 4096).kv_bytes_per_token == per_token
+    found = capacity.fit(shape(config), Dtypes("float16", dtype), 80e9, 4096)
+    assert found.kv_bytes_per_token == per_token
 
 
 @pytest.mark.parametrize(
-    ("config", "weights"), [(LLAMA_2_7B, 6_738_415_616), (LLAMA_3_8B, 8_030_261_248)]
+    ("devices", "per_token"),
+    # 8 KV heads: 2 on each of 4, 1 on each of 8, and then they are copied. 2 · 32 · heads · 128 · 2
+    [(1, 131_072), (4, 32_768), (8, 16_384), (16, 16_384), (3, 49_152)],
 )
-def test_weights_are_counted_to_the_last_norm(config, weights):
-    assert shape(config).weights == weights
-
-
-def test_a_tied_table_is_there_once_and_all_experts_are_there():
-    tied = shape(LLAMA_2_7B | {"tie_word_embeddings": True})
-    assert shape(LLAMA_2_7B).weights - tied.weights == 32000 * 4096
-    mixture = shape(LLAMA_2_7B | {"num_local_experts": 8, "num_experts_per_tok": 2})
-    assert mixture.weights - shape(LLAMA_2_7B).weights == 7 * 32 * 3 * 4096 * 11008
+def test_devices_beyond_the_kv_heads_hold_copies(devices, per_token):
+    found = capacity.fit(shape(LLAMA_3_8B), FLOAT16, 24e9, 4096, devices)
+    assert found.kv_bytes_per_token == per_token
+    assert found.weights_bytes == 2 * 8_030_261_248 / devices
 
 
 def test_what_the_weights_leave_is_divided_into_tokens_and_requests():
-    fit = capacity.fit(shape(LLAMA_2_7B), "float16", "float16", 24e9 * 0.9, 4096)
+    fit = capacity.fit(shape(LLAMA_2_7B), FLOAT16, 24e9 * 0.9, 4096, pool=WHOLE)
     assert fit.weights_bytes == 13_476_831_232
     assert fit.kv_bytes == 21_600_000_000 - 13_476_831_232
     assert (fit.tokens, fit.requests) == (15_493, 3)  # 8,123,168,768 / 524,288; / 4,096
 
 
+def test_tokens_come_in_whole_blocks_of_which_some_are_kept_back():
+    fit = capacity.fit(shape(LLAMA_2_7B), FLOAT16, 24e9 * 0.9, 4096)
+    assert fit.tokens == 15_472  # 15,493 / 16 = 968 blocks, less one: 967 · 16
+
+
 def test_weights_that_do_not_fit_leave_no_token():
-    fit = capacity.fit(shape(LLAMA_2_7B), "float16", "float16", 10e9, 4096)
+    fit = capacity.fit(shape(LLAMA_2_7B), FLOAT16, 10e9, 4096)
     assert (fit.fits, fit.tokens, fit.requests) == (False, 0, 0)
 
 
-def test_a_sliding_window_is_refused_where_it_would_slide():
-    model = shape(LLAMA_3_8B | {"sliding_window": 4096})
-    assert capacity.fit(model, "float16", "float16", 80e9, 4096).tokens > 0
-    with pytest.raises(UnknownShape, match="keeps 4096 tokens of 4097"):
-        capacity.fit(model, "float16", "float16", 80e9, 4097)
+def test_a_sliding_window_keeps_no_more_than_its_tokens():
+    model = shape(MISTRAL)
+    short = capacity.fit(model, FLOAT16, 80e9, 4096)
+    long = capacity.fit(model, FLOAT16, 80e9, 32768)
+    assert short.request_bytes == long.request_bytes == 4096 * 131_072
+    assert short.requests == long.requests
+    # (80e9 - 2 · 7,241,732,096 - 16 · 131,072) / 536,870,912
+    assert long.requests == 122
+    text = capacity.lines("m", model, long, FLOAT16, 32768, "s")
+    assert any("for the last 4,096 tokens at most" in line for line in text)
+    assert any("keeps the whole context in every layer needs 4,294,967,296" in t for t in text)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +76,10 @@ def test_a_sliding_window_is_refused_where_it_would_slide():
 )
 def test_a_request_takes_whole_blocks(tokens, length, block, requests):
     assert capacity.requests_that_fit(tokens, length, block) == requests
+
+
+def test_a_reserved_block_is_no_requests():
+    assert capacity.requests_that_fit(16384, 512, 128, reserved_blocks=1) == 31
 
 
 def test_a_config_is_found_by_file_directory_or_name(tmp_path):
@@ -73,18 +91,41 @@ def test_a_config_is_found_by_file_directory_or_name(tmp_path):
     assert (name, config["hidden_size"]) == ("llama-2-7b", 4096)
 
 
-def test_a_config_of_a_model_with_several_senses_gives_its_language_model(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"text_config": LLAMA_3_8B}))
-    assert capacity.load_config(str(tmp_path))[1] == LLAMA_3_8B
+def test_a_version_decides_the_shape():
+    name, config = capacity.load_config("mistralai/Mistral-7B-Instruct-v0.3")
+    assert name == "mistral-7b-v0.3"
+    assert shape(config).window is None
+    assert shape(config).weights == 7_248_023_552
+    assert shape(capacity.load_config("mistral-7b-v0.1")[1]).window == 4096
+    with pytest.raises(UserError, match=r"expected one version .*v0\.1, .*v0\.2, .*v0\.3"):
+        capacity.load_config("mistral-7b")
 
 
-@pytest.mark.parametrize("text", ["[1]", "{", "nothing"])
+@pytest.mark.parametrize(
+    "name", ["someone/Llama-2-7b-hf", "TheBloke/Llama-2-7B-AWQ", "meta-llama/Llama-2-7b-tuned"]
+)
+def test_another_model_is_looked_up_and_not_taken_for_its_base(name, monkeypatch, tmp_path):
+    other = tmp_path / "config.json"
+    other.write_text(json.dumps(LLAMA_2_7B | {"vocab_size": 32016}))
+    monkeypatch.setattr(capacity, "_from_hub", lambda asked: other)
+    found, config = capacity.load_config(name)
+    assert (found, config["vocab_size"]) == (name, 32016)
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "nothing", "[" * 100_000])
 def test_a_config_that_is_none_is_one_line(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json: expected"):
         capacity.load_config(str(tmp_path))
 
 
-def test_latent_attention_is_refused_by_name():
-    with pytest.raises(UserError, match="deep: multi-head latent attention"):
+def test_a_form_that_is_not_known_is_refused_by_name():
+    with pytest.raises(UserError, match=r"deep: config\.json sets kv_lora_rank"):
         capacity.known_shape("deep", LLAMA_2_7B | {"kv_lora_rank": 512})
+
+
+def test_a_state_is_counted_once_a_request():
+    model = shape(LLAMA_2_7B)
+    hybrid = replace(model, layers=tuple(replace(x, state_values=1000) for x in model.layers))
+    plain = capacity.fit(model, FLOAT16, 80e9, 4096)
+    assert capacity.fit(hybrid, FLOAT16, 80e9, 4096).request_bytes == plain.request_bytes + 64_000

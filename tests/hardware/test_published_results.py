@@ -50,14 +50,14 @@ def check(tmp_path, lines, heading=HEADING, precision="float16", counts="total")
 def test_a_row_faster_than_memory_allows_is_impossible(tmp_path, line):
     (row,) = check(tmp_path, [line])
     assert row.verdict == "impossible"
-    assert row.times_too_fast > 1
+    assert row.bound_s > row.claimed_s
 
 
 @pytest.mark.parametrize("line", FAST)
 def test_a_row_that_is_merely_fast_passes(tmp_path, line):
     (row,) = check(tmp_path, [line])
     assert row.verdict == "possible"
-    assert row.times_too_fast < 1
+    assert row.bound_s < row.claimed_s
 
 
 def test_the_bound_of_the_worst_row_is_that_of_2047_readings_of_the_weights(tmp_path):
@@ -65,7 +65,7 @@ def test_the_bound_of_the_worst_row_is_that_of_2047_readings_of_the_weights(tmp_
     weights = 2 * 7_070_619_136  # Qwen2-7B without its embedding table, norms and biases
     assert row.bound_s > 2048 * weights / 3.35e12
     assert row.bound_s == pytest.approx(2048 * weights / 3.35e12, rel=0.03)  # the rest is KV
-    assert row.times_too_fast == pytest.approx(106, abs=1)
+    assert row.bound_s / row.claimed_s == pytest.approx(106, abs=1)
 
 
 def test_our_own_headings_and_precision_are_understood(tmp_path):
@@ -85,7 +85,10 @@ def test_our_own_headings_and_precision_are_understood(tmp_path):
         ("Abacus,1,x,meta-llama/Llama-2-7b-hf,128,1,2,1", "no data sheet here for 'Abacus'"),
         ("Nvidia H100 GPU,1,x,someone/unknown,128,1,2,1", "no shape here for 'someone/unknown'"),
         ("Nvidia H100 GPU,1,x,meta-llama/Llama-2-7b-hf,128,1,,", "must be above 0"),
-        ("Nvidia H100 GPU,1,x,meta-llama/Llama-2-7b-hf,128,one,2,1", "could not convert"),
+        (
+            "Nvidia H100 GPU,1,x,meta-llama/Llama-2-7b-hf,128,one,2,1",
+            "expected a number, found 'on",
+        ),
     ],
 )
 def test_a_row_that_cannot_be_judged_is_said_to_be_unchecked(tmp_path, line, reason):

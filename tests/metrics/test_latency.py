@@ -102,6 +102,38 @@ def test_a_cell_without_an_answer_has_no_figures(rows):
     assert {"itl_s_p50", "tpot_s_p90", "e2e_s_p95", "ttft_planned_s_p99"} <= unmeasured
 
 
-def test_a_p99_of_few_requests_is_none():
-    assert latency.cell_figures([row()] * 661)["ttft_s_p99"] is None
-    assert latency.cell_figures([row()] * 662)["ttft_s_p99"] == 1
+@pytest.mark.parametrize(("percent", "shown", "claimed"), [(90, 29, 64), (95, 59, 130)])
+def test_a_percentile_of_few_requests_is_none(percent, shown, claimed):
+    found = {n: latency.cell_figures([row()] * n) for n in (shown - 1, shown, claimed - 1, claimed)}
+    name = f"ttft_s_p{percent}"
+    assert [found[n][name] for n in (shown - 1, shown)] == [None, 1]
+    assert [found[n][f"{name}_bound"] for n in (shown - 1, shown)] == [None, 1]
+    assert [found[n][f"{name}_claim"] for n in (claimed - 1, claimed)] == [None, 1]
+
+
+def test_the_tail_of_gaps_is_there_with_what_it_rests_on():
+    # Seven requests of three gaps each, 1, 2 and 2 s: 21 gaps allow a p95, 100 would a p99.
+    found = latency.cell_figures([row()] * 7)
+    names = ("itl_gaps", "itl_s_p95", "itl_s_p99", "itl_s_max")
+    assert [found[name] for name in names] == [21, 2, None, 2]
+    assert latency.cell_figures([row()] * 6)["itl_s_p95"] is None  # of 18
+
+
+def test_e2e_from_the_planned_time_has_the_wait_before_sending():
+    found = latency.cell_figures([row()])  # planned at 9, sent at 10, last token at 16
+    assert (found["e2e_s_p50"], found["e2e_planned_s_p50"]) == (6, 7)
+
+
+def test_the_first_burst_of_a_closed_loop_is_apart_from_what_follows():
+    def sent(at_s, ttft_s):
+        return row(sent_s=at_s, event_s=[at_s + ttft_s, at_s + 5.0, at_s + 6.0])
+
+    rows = [sent(10.0, 4.0), sent(10.0, 4.0), sent(20.0, 1.0), sent(23.0, 2.0)]
+    found = latency.cell_figures(rows, streams=2)
+    assert (found["ttft_burst_s_p50"], found["ttft_steady_s_p50"]) == (4, 1.5)
+    assert found["in_step_share"] == 0  # 3 s apart, of requests of 6 s
+    together = [*rows[:2], sent(20.0, 4.0), sent(20.1, 4.0)]
+    assert latency.cell_figures(together, streams=2)["in_step_share"] == 1
+    names = ("in_step_share", "ttft_burst_s_p50", "ttft_steady_s_p50")
+    for alone in (None, 1):  # an open loop, one stream
+        assert [latency.cell_figures(rows, alone)[name] for name in names] == [None] * 3

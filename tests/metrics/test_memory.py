@@ -54,16 +54,33 @@ def test_a_capacity_that_is_only_logged_is_blocks_times_their_size(log, tokens):
 
 
 def test_waste_is_what_is_used_and_nobody_needs():
-    found = [sample(100, 90), sample(100, 50), sample(100, 75), sample(0, 0), sample(None, 5)]
+    found = [sample(100, 90), sample(100, 50), sample(100, 75), sample(0, 0), sample(None, 5)] * 2
     assert memory.figures([], found, gather([]))["kv_waste"] == pytest.approx(0.25)  # the median
 
 
 def test_the_two_curves_are_held_against_each_other_in_whole_blocks():
-    found = [sample(128, 100, 128), sample(256, 140, 256), sample(512, 300, 384)]
+    found = [sample(128, 100, 128), sample(256, 140, 256), sample(512, 300, 384)] * 4
     # Distances 0, 0, 128: the median is 0; over the peak of 512.
     assert memory.figures([], found, gather([]))["kv_follow_error"] == 0
-    found = [sample(128, 100, 0), sample(256, 140, 128), sample(512, 300, 384)]
+    found = [sample(128, 100, 0), sample(256, 140, 128), sample(512, 300, 384)] * 4
     assert memory.figures([], found, gather([]))["kv_follow_error"] == 0.25
+
+
+def test_few_readings_say_nothing_of_peaks():
+    few, enough = ([sample(100, 75)] * count for count in (9, 10))
+    names = ("kv_used_tokens_peak", "kv_waste", "kv_follow_error")
+    assert [memory.figures([], few, gather([]))[name] for name in names] == [None] * 3
+    assert [memory.figures([], enough, gather([]))[name] for name in names] == [100, 0.25, 0.25]
+
+
+def test_a_block_that_the_engine_keeps_for_itself_is_nobody_s_capacity():
+    # 512 blocks of 128, one of them kept back; 64 of the other 511 in use.
+    pool = page(kv_capacity_tokens=65536.0, kv_kept_back_tokens=128.0, kv_reserved_bytes=65536.0)
+    used = pool | {"kv_used_ratio": 64 / 511}
+    assert memory.used_tokens(used) == pytest.approx(64 * 128)
+    found = memory.figures([used], [], gather([]))
+    assert found["kv_capacity_tokens"] == 511 * 128
+    assert found["kv_bytes_per_token_measured"] == 1  # the bytes are of all blocks
 
 
 def test_bytes_a_token_are_those_of_the_pool_or_of_what_has_grown():

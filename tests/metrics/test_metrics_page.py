@@ -84,6 +84,51 @@ def test_a_number_that_stands_in_a_label_is_read_too(name, value):
     assert read(scrape(page), {"kv_capacity_tokens": (name,)}) == {"kv_capacity_tokens": value}
 
 
+#: Two engines behind one address, one twice as large as the other.
+SIDE_BY_SIDE = """\
+use{engine="0",model="m"} 0.9
+use{engine="1",model="m"} 0.3
+config{engine="0",block="16",blocks="1001",bytes="100"} 1
+config{engine="1",block="16",blocks="2001",bytes="None"} 1
+run{engine="0"} 3
+run{engine="1"} 4
+"""
+SIDE_BY_SIDE_NAMES = {
+    "requests_running": ("run",),
+    "kv_used_ratio": ("use",),
+    "kv_capacity_tokens": ("config[blocks]*config[block]",),
+    "kv_block_tokens": ("config[block]",),
+    "kv_reserved_bytes": ("config[bytes]",),
+}
+
+
+def test_engines_side_by_side_have_one_block_size_and_a_share_of_both_caches():
+    assert metrics_page.read(200, SIDE_BY_SIDE, SIDE_BY_SIDE_NAMES, kept_back=1) == {
+        "requests_running": 7,
+        "kv_used_ratio": pytest.approx((0.9 * 16_000 + 0.3 * 32_000) / 48_000),
+        "kv_capacity_tokens": 3_002 * 16,  # block by block, not sum times sum
+        "kv_block_tokens": 16,
+        "kv_reserved_bytes": None,  # one of them does not say
+        "kv_kept_back_tokens": 2 * 16,  # a block each
+    }
+
+
+def test_shares_of_caches_of_unknown_size_are_averaged():
+    page = 'use{engine="0"} 0.9\nuse{engine="1"} 0.3\n'
+    found = metrics_page.read(200, page, SIDE_BY_SIDE_NAMES)
+    assert (found["kv_used_ratio"], found["kv_capacity_tokens"]) == (pytest.approx(0.6), None)
+
+
+def test_block_sizes_that_differ_are_no_block_size():
+    page = 'config{engine="0",block="16"} 1\nconfig{engine="1",block="32"} 1\n'
+    assert metrics_page.read(200, page, SIDE_BY_SIDE_NAMES)["kv_block_tokens"] is None
+
+
+def test_a_sum_with_a_part_that_is_no_number_is_not_measured():
+    page = 'run{engine="0"} 3\nrun{engine="1"} NaN\n'
+    assert metrics_page.read(200, page, SIDE_BY_SIDE_NAMES)["requests_running"] is None
+
+
 ITERATIONS = """[
  {"iter": 1, "numActiveRequests": 9},
  {"iter": 2, "numActiveRequests": 4, "flag": true, "timestamp": "12:00",
@@ -108,7 +153,18 @@ def test_a_page_of_iterations_in_json_gives_the_last_one(name, value):
     assert found == {"requests_running": value}
 
 
-@pytest.mark.parametrize("page", ["[]", "[1]", "[{", '[{"numActiveRequests": 1}', "[null]"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "[]",
+        "[1]",
+        "[{",
+        '[{"numActiveRequests": 1}',
+        "[null]",
+        '[{"a": 1' + "0" * 400 + "}]",
+        "[" * 100_000,
+    ],
+)
 def test_a_json_page_that_is_empty_or_broken_gives_nothing(page):
     names = {"requests_running": ("numActiveRequests",)}
     assert read(scrape(page), names) == {"requests_running": None}

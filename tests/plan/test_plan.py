@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from enginebench.plan import plan, study_file
@@ -43,9 +45,40 @@ def test_every_trial_starts_each_variant_once():
 
 def test_a_launch_runs_its_workloads_at_every_concurrency():
     _, made = make()
-    cells = {launch.variant.label: [cell.id for cell in launch.cells] for launch in made.launches}
-    assert cells["slow/default"] == cells["fast/once"] == ["one-c1", "many-c4", "many-c16"]
-    assert cells["fast/default"] == ["many-c4", "many-c16"]
+    cells = {launch.variant.label: {cell.id for cell in launch.cells} for launch in made.launches}
+    assert cells["slow/default"] == cells["fast/once"] == {"one-c1", "many-c4", "many-c16"}
+    assert cells["fast/default"] == {"many-c4", "many-c16"}
+
+
+def test_all_starts_of_a_trial_run_their_levels_in_one_order_that_differs_between_trials():
+    _, made = make()
+    orders = {}
+    for launch in made.launches:
+        order = [cell.id for cell in launch.cells if cell.workload.name == "many"]
+        orders.setdefault(launch.trial, set()).add(tuple(order))
+    assert all(len(found) == 1 for found in orders.values())
+    firsts = [next(iter(found))[0] for found in orders.values()]
+    assert set(firsts) == {"many-c4", "many-c16"}
+
+
+def test_four_variants_in_four_trials_have_every_place_and_every_predecessor_once():
+    variants = [{"engine": "fast", "variant": name} for name in "abcd"]
+    _, made = make(engines=variants, trials=4)
+    labels = [launch.variant.label for launch in made.launches]
+    trials = [labels[at : at + 4] for at in (0, 4, 8, 12)]
+    assert all(len(set(place)) == 4 for place in zip(*trials, strict=True))
+    pairs = [pair for order in trials for pair in itertools.pairwise(order)]
+    assert len(set(pairs)) == 12
+    assert plan.balance_text(made) == (
+        "Order: of 4 trials a variant has the same place in at most 1 and directly follows the "
+        "same other in at most 1 (no order is more even); levels of load are balanced in the same "
+        "way."
+    )
+
+
+def test_one_trial_or_one_variant_has_no_order_to_balance():
+    assert plan.balance_text(make(trials=1)[1]) == ""
+    assert plan.balance_text(make(engines=[{"engine": "fast"}])[1]) == ""
 
 
 def test_cells_and_requests_are_counted():

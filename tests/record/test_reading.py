@@ -65,8 +65,8 @@ def test_a_whole_row_without_its_newline_counts(tmp_path):
     [
         (b"", "0 bytes"),
         (b"no gzip at all\n", "Not a gzipped file"),
-        (gzip.compress(LINE * 1000)[:-20], "cut off after line"),
-        (gzip.compress(LINE)[:12] + b"\xff" * 40, "something else"),
+        (gzip.compress(LINE * 1000, mtime=0)[:-20], "cut off after line"),
+        (gzip.compress(LINE, mtime=0)[:12] + b"\xff" * 40, "something else"),
     ],
 )
 def test_a_damaged_gzip_file_is_one_line(tmp_path, content, reason):
@@ -78,14 +78,16 @@ def test_a_damaged_gzip_file_is_one_line(tmp_path, content, reason):
 def test_a_gzip_bomb_ends_at_the_longest_line(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "LONGEST_LINE_BYTES", 1 << 20)
     file = tmp_path / "scrapes.jsonl.gz"
-    file.write_bytes(gzip.compress(b'{"t_s": 0, "status": 200, "text": "' + b"x" * (8 << 20)))
+    file.write_bytes(
+        gzip.compress(b'{"t_s": 0, "status": 200, "text": "' + b"x" * (8 << 20), mtime=0)
+    )
     assert damage(file, Scrape).line == 1
 
 
 def test_a_gzip_file_of_endless_lines_ends_too(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "MOST_UNPACKED_BYTES", 10_000)
     file = tmp_path / "agreement.jsonl.gz"
-    file.write_bytes(gzip.compress(LINE * 1000))
+    file.write_bytes(gzip.compress(LINE * 1000, mtime=0))
     assert "more" in damage(file).reason
 
 

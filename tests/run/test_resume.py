@@ -53,7 +53,7 @@ def test_what_is_missing_or_has_failed_is_run_again_and_nothing_else(project, ca
     assert started(project) == [*first, first[1], first[2]]
     assert verdicts(project) == ["valid"] * 4
     report = (directory(project) / "derived" / "report.md").read_text()
-    assert "cut off and gone on with (1)" in report
+    assert "cut off and resumed (1)" in report
     done = run(project, cache, "--resume")
     assert "every engine start is complete" in done.stdout
     assert len(started(project)) == 6

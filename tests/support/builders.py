@@ -1,9 +1,10 @@
 """The values that several tests build: request rows, exchanges, samples, model configs."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from enginebench.check import findings
 from enginebench.engines.dialect import Dialect, GenerationRequest
 from enginebench.load import request_record
 from enginebench.load.exchange import Exchange
@@ -16,6 +17,7 @@ GIB = 1 << 30
 
 #: config.json of two published models, the fields that decide sizes.
 LLAMA_2_7B = {
+    "model_type": "llama",
     "hidden_size": 4096,
     "num_hidden_layers": 32,
     "num_attention_heads": 32,
@@ -91,6 +93,14 @@ def request_row(index: int = 0, **changes: Any) -> Request:
         "error": None,
     }
     return request(**(good | changes))
+
+
+def findings_of(rows: Iterable[Request], asked: int) -> list[findings.Finding]:
+    """What a cell's measured requests say by themselves, of so many that were planned."""
+    tally = findings.Tally()
+    for row in rows:
+        tally.add(row)
+    return list(findings.tally_findings(tally, asked))
 
 
 def kv_row(event_s: list[float], event_tokens: list[int | None], prompt: int = 10) -> Request:

@@ -5,7 +5,7 @@ with reasons and what to do next. Invalid cells are shown, never dropped, and in
 ``plausible`` asks whether what was measured is possible at all.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -74,6 +74,7 @@ class Tally:
     text_tokens: int = 0  # of the requests that have both counts
     usage_tokens: int = 0
     unknown: int = 0  # requests with an event of unknown size
+    says_cached: int = 0  # requests whose usage says how many prompt tokens came from a cache
     prompts: set[str] = field(default_factory=set)
     text: str = ""  # of the first answer
     same_text: int = 0  # answers like it
@@ -93,17 +94,10 @@ class Tally:
             self.text_tokens += row.text_tokens
             self.usage_tokens += row.output_tokens
         self.unknown += None in row.event_tokens
+        self.says_cached += row.cached_tokens is not None
         if self.rows - self.failed == 1:
             self.text = row.text
         self.same_text += bool(row.text) and row.text == self.text
-
-
-def requests_findings(rows: Iterable[Request], asked: int) -> Iterator[Finding]:
-    """What the cell's measured requests say by themselves, from their rows."""
-    tally = Tally()
-    for row in rows:
-        tally.add(row)
-    yield from tally_findings(tally, asked)
 
 
 def tally_findings(tally: Tally, asked: int) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ def check(
     checked = published_results.check_file(file, precision, counts)
     for row in checked:
         if row.verdict == "impossible":
-            name = f"{row.row['model']}, batch {row.row['batch']}"
+            name = f"{row.model}, batch {row.batch}"
             log(f"line {row.line}: impossible: {name}: {row.reason}")
     tally = Counter(row.verdict for row in checked)
     log(", ".join(f"{tally[name]} {name}" for name in get_args(published_results.Verdict)))
@@ -51,6 +51,10 @@ def kv(
         float, typer.Option(min=0.01, max=1, help="Part of the memory that the engine takes")
     ] = 0.9,
     gpus: Annotated[int, typer.Option(min=1, help="GPUs that share one model")] = 1,
+    block_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a block of the cache")] = 16,
+    reserved_blocks: Annotated[
+        int, typer.Option(min=0, help="Blocks that the engine keeps for itself")
+    ] = 1,
 ) -> None:
     """Say how many tokens and requests fit on a GPU.
 
@@ -59,9 +63,11 @@ def kv(
     from enginebench.hardware import capacity, roofline
 
     weights = _require_dtype("--dtype", dtype)
-    cache = _require_dtype("--kv-dtype", kv_dtype) if kv_dtype else weights
+    cache = _require_dtype("--kv-dtype", kv_dtype) if kv_dtype else None
     name, config = capacity.load_config(model)
     shape = capacity.known_shape(name, config)
+    dtypes = roofline.run_dtypes(shape, weights, cache)
+    pool = capacity.Pool(block_tokens, reserved_blocks)
     if memory_gib:
         memory_bytes, source = memory_gib * 2**30, "as stated"
     elif gpu:
@@ -69,10 +75,10 @@ def kv(
     else:
         raise UserError("expected --gpu or --memory-gib, found neither; for example: --gpu l4")
     try:
-        fit = capacity.fit(shape, weights, cache, memory_bytes * share * gpus, context)
+        fit = capacity.fit(shape, dtypes, memory_bytes * share, context, gpus, pool)
     except roofline.UnknownShape as error:
-        raise UserError(f"{name}: {error}; ask for a shorter --context") from None
-    for line in capacity.lines(name, shape, fit, cache, context, source):
+        raise UserError(f"{name}: {error}; the size of its weights is not known") from None
+    for line in capacity.lines(name, shape, fit, dtypes, context, source, gpus, pool):
         log(line)
     if not fit.requests:
         raise typer.Exit(exit_codes.INVALID)

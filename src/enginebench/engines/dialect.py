@@ -56,8 +56,9 @@ class Dialect:
     ]  # the JSON body for exactly N greedy tokens
     read: Callable[[str], Delta]  # the data of one event -> what it said
     # Our metric name -> the engine's names for it, the first one present is read. Series of one
-    # name that differ in their labels are added up. ``name[label]`` reads a number that stands in
-    # a label, ``a*b`` the product of two; fields of a JSON page are named ``outer.inner``.
+    # name that differ in their labels (engines side by side, ranks) are added up, but for SHARE
+    # and SAME below. ``name[label]`` reads a number that stands in a label, ``a*b`` the product of
+    # two; fields of a JSON page are named ``outer.inner``.
     metrics: Mapping[str, tuple[str, ...]]
     health_path: str = "/health"
     metrics_path: str = "/metrics"
@@ -65,6 +66,9 @@ class Dialect:
     # For an engine that only logs how many tokens its KV cache holds: a pattern whose groups are
     # numbers to be multiplied.
     capacity_in_log: str = ""
+    # Blocks of its KV cache that an engine keeps for itself: ``kv_capacity_tokens`` has them, and
+    # ``kv_used_ratio`` is a share of the others.
+    kv_blocks_kept_back: int = 0
 
 
 #: The metric names that a dialect may map, each with its meaning and unit.
@@ -82,6 +86,11 @@ METRIC_NAMES: Mapping[str, str] = {
     "prefix_hit_tokens_total": "prompt tokens found in a prefix cache since start",
     "prefix_query_tokens_total": "prompt tokens looked up in a prefix cache since start",
 }
+
+#: Of several series the mean, each weighted with its own capacity.
+SHARE = "kv_used_ratio"
+#: The same in every series, or not known.
+SAME = "kv_block_tokens"
 
 
 def capacity_in_log(pattern: str, log: str) -> int | None:

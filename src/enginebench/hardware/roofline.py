@@ -1,78 +1,59 @@
 """What the hardware allows: lower bounds on time from a model's shape and a device's ceilings.
 
-Every bound is generous: it counts only what no engine can avoid (each decoding step reads the
-weights once and each sequence's keys and values once; each token costs two FLOPs a weight), at the
-full rate of the data sheet. A figure that beats it is wrong. Roofline model: Williams, Waterman and
-Patterson, 2009; decode is bound by memory, prefill by arithmetic. Pure.
+Every bound is generous: it counts only what no engine can avoid (each decoding step reads once the
+weights that it needs and each sequence's keys and values; each token costs two FLOPs a weight), at
+the full rate of the data sheet. A figure that beats it is wrong. Roofline model: Williams, Waterman
+and Patterson, 2009; decode is bound by memory, prefill by arithmetic.
+
+Speculative decoding gets several tokens of a sequence from one reading of the weights: pass how
+many at most as ``tokens_per_read`` (``math.inf`` where that is not known). Pure.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from enginebench.hardware.model_config import shape
+from enginebench.hardware.model_shape import ModelShape, UnknownShape
+
+__all__ = [
+    "DTYPE_BYTES", "Ceiling", "Dtypes", "ModelShape", "UnknownShape", "batch_s", "cell_s",
+    "decode_step_s", "dtype_name", "prefill_s", "request_s", "shape",
+]  # fmt: skip
 
 DTYPE_BYTES = {
     "float32": 4.0, "bfloat16": 2.0, "float16": 2.0,
     "fp8": 1.0, "int8": 1.0, "int4": 0.5, "fp4": 0.5,
 }  # fmt: skip
 DTYPE_ALIASES = {
-    "fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16",
-    "float8": "fp8", "w8a8": "int8", "awq": "int4", "gptq": "int4", "w4a16": "int4",
+    "fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16",
+    "float8": "fp8", "e4m3": "fp8", "e5m2": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8",
+    "w8a8": "int8", "w8a16": "int8", "awq": "int4", "w4a16": "int4", "4bit": "int4", "8bit": "int8",
+    "nvfp4": "fp4", "mxfp4": "fp4", "float4": "fp4",
 }  # fmt: skip
 
 
-class UnknownShape(ValueError):
-    """The model's architecture is one whose bounds are not worked out here; says which."""
-
-
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """The sizes of a decoder-only transformer that its bounds depend on."""
+class Dtypes:
+    """Names of ``DTYPE_BYTES``."""
 
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    intermediate: int
-    vocabulary: int
-    experts_per_token: int = 1  # of a mixture; the fewest that one step must read
-    experts: int = 1  # of a mixture, all of them
-    is_tied: bool = False  # the embedding table serves as the output projection too
-    window: int | None = None  # sliding attention window, in tokens
+    weights: str  # of the weights that the checkpoint does not quantize, and of the products
+    kv: str  # of keys and values
 
     @property
-    def weights_read(self) -> int:
-        """Weights that every decoding step must read: attention, MLP and the output projection.
-
-        The embedding table is left out (a step reads a row of it), norms and biases too.
-        """
-        attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.kv_heads)
-        mlp = 3 * self.hidden * self.intermediate * self.experts_per_token
-        return self.layers * (attention + mlp) + self.vocabulary * self.hidden
+    def weight_bytes(self) -> float:
+        return DTYPE_BYTES[self.weights]
 
     @property
-    def weights(self) -> int:
-        """All weights of a Llama-like model with its norms; biases and routers are left out.
+    def kv_bytes(self) -> float:
+        return DTYPE_BYTES[self.kv]
 
-        Llama-2-7B: 6,738,415,616; Llama-3-8B: 8,030,261,248.
-        """
-        attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.kv_heads)
-        mlp = 3 * self.hidden * self.intermediate * self.experts
-        tables = (1 if self.is_tied else 2) * self.vocabulary * self.hidden
-        return self.layers * (attention + mlp + 2 * self.hidden) + tables + self.hidden
 
-    def kv_bytes_per_token(self, dtype_bytes: float) -> float:
-        """Bytes of keys and values that one token adds: 2 · layers · KV heads · head size · dtype.
-
-        Llama-2-7B in float16: 524,288; Llama-3-8B (grouped-query attention): 131,072.
-        """
-        return 2 * self.layers * self.kv_heads * self.head_size * dtype_bytes
-
-    @property
-    def flops_per_token(self) -> int:
-        """FLOPs that one token costs at least: two a weight; attention itself is left out."""
-        return 2 * self.weights_read
+def run_dtypes(model: ModelShape, dtype: str, kv_dtype: str | None = None) -> Dtypes:
+    """The dtypes of a run: keys and values are as stated, as the checkpoint sets them, or as the
+    activations."""
+    of_checkpoint = model.quantization.kv_dtype if model.quantization else None
+    return Dtypes(dtype, kv_dtype or of_checkpoint or dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,35 +71,6 @@ class Ceiling:
         return Ceiling(self.name, self.bandwidth_bytes_per_s * count, flops, self.source)
 
 
-def shape(config: Mapping[str, Any]) -> Shape:
-    """The shape in a Hugging Face ``config.json``.
-
-    Raises:
-        UnknownShape: multi-head latent attention, or sizes that are not stated.
-    """
-    if config.get("kv_lora_rank"):
-        raise UnknownShape("multi-head latent attention is not worked out here")
-    try:
-        hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-        is_mixture = config.get("num_local_experts") or config.get("num_experts")
-        window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-        return Shape(
-            layers=int(config["num_hidden_layers"]),
-            hidden=hidden,
-            heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_size=int(config.get("head_dim") or hidden // heads),
-            intermediate=int(config["intermediate_size"]),
-            vocabulary=int(config["vocab_size"]),
-            experts_per_token=int(config["num_experts_per_tok"]) if is_mixture else 1,
-            experts=int(is_mixture) if is_mixture else 1,
-            is_tied=bool(config.get("tie_word_embeddings", False)),
-            window=int(window) if window else None,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnknownShape(f"config.json does not state {error}") from None
-
-
 def dtype_name(name: str) -> str | None:
     """Our name of a dtype or precision, however it is written; None if it is none of ours."""
     key = name.strip().lower().removeprefix("torch.")
@@ -126,43 +78,81 @@ def dtype_name(name: str) -> str | None:
     return key if key in DTYPE_BYTES else None
 
 
-def decode_step_s(model: Shape, ceiling: Ceiling, dtype: str, contexts: Sequence[int]) -> float:
-    """Least time of one decoding step that extends sequences of these lengths by a token each."""
-    size = DTYPE_BYTES[dtype]
-    kept = (min(length, model.window) if model.window else length for length in contexts)
-    bytes_read = model.weights_read * size + sum(kept) * model.kv_bytes_per_token(size)
+def decode_step_s(
+    model: ModelShape, ceiling: Ceiling, dtypes: Dtypes, contexts: Sequence[int]
+) -> float:
+    """Least time of one decoding step that extends sequences of these lengths by a token each.
+
+    Raises:
+        UnknownShape: the bytes of the weights are not known; every function here does.
+    """
+    kept = sum(model.kv_read_bytes(length, length + 1, dtypes.kv_bytes) for length in contexts)
+    bytes_read = model.read_bytes(dtypes.weight_bytes) + kept
     by_memory = bytes_read / ceiling.bandwidth_bytes_per_s
-    return max(by_memory, _flops_s(model, ceiling, dtype, len(contexts)))
+    return max(by_memory, _flops_s(model, ceiling, dtypes, len(contexts), len(contexts)))
 
 
-def prefill_s(model: Shape, ceiling: Ceiling, dtype: str, tokens: int) -> float:
+def prefill_s(model: ModelShape, ceiling: Ceiling, dtypes: Dtypes, tokens: int) -> float:
     """Least time until the first token of a prompt: its arithmetic, or one read of the weights."""
-    # The output projection is needed for the last position only.
-    unprojected = (tokens - 1) * 2 * model.vocabulary * model.hidden
-    peak = ceiling.flops_per_s.get(dtype)
-    by_flops = (tokens * model.flops_per_token - unprojected) / peak if peak else 0.0
-    return max(by_flops, model.weights_read * DTYPE_BYTES[dtype] / ceiling.bandwidth_bytes_per_s)
+    by_memory = model.read_bytes(dtypes.weight_bytes) / ceiling.bandwidth_bytes_per_s
+    return max(by_memory, _flops_s(model, ceiling, dtypes, tokens, projected=1))
+
+
+def request_s(
+    model: ModelShape,
+    ceiling: Ceiling,
+    dtypes: Dtypes,
+    prompt: int,
+    output: int,
+    tokens_per_read: float = 1,
+) -> float:
+    """Least time of one request from start to last token: its prefill, then output - 1 steps.
+
+    These follow one another, so their times add, whatever else runs at the same time.
+    """
+    steps = output - 1
+    if not steps:
+        return prefill_s(model, ceiling, dtypes, prompt)
+    # Step k moves prompt + k tokens of the cache: it reads those before its own, and writes that.
+    # The mean step, in whole tokens: rounded down.
+    moved = sum(
+        cache.read_tokens(prompt + 1, prompt + output) // steps * cache.values_per_token()
+        for cache in model.caches
+    )
+    bytes_moved = model.read_bytes(dtypes.weight_bytes) + moved * dtypes.kv_bytes
+    by_memory = bytes_moved / ceiling.bandwidth_bytes_per_s / tokens_per_read
+    step_s = max(by_memory, _flops_s(model, ceiling, dtypes, 1, projected=1))
+    return prefill_s(model, ceiling, dtypes, prompt) + steps * step_s
 
 
 def batch_s(
-    model: Shape, ceiling: Ceiling, dtype: str, batch: int, prompt: int, output: int
+    model: ModelShape,
+    ceiling: Ceiling,
+    dtypes: Dtypes,
+    batch: int,
+    prompt: int,
+    output: int,
+    tokens_per_read: float = 1,
 ) -> float:
-    """Least time of one batch from start to last token: its prefill and output - 1 steps."""
-    prefill = prefill_s(model, ceiling, dtype, prompt)
-    by_flops = _flops_s(model, ceiling, dtype, batch * prompt, projected=batch)
-    # The sum over steps of the context lengths is arithmetic: take one step at the mean length.
-    steps = output - 1
-    mean = prompt + output / 2
-    step = decode_step_s(model, ceiling, dtype, [math.floor(mean)] * batch) if steps else 0.0
-    return max(prefill, by_flops) + steps * step
+    """Least time of one batch from start to last token.
+
+    Prefill and decode of different requests may overlap (chunked prefill), so the batch is bound
+    by its memory traffic or its arithmetic, whichever takes longer; and by any one request alone.
+    """
+    requests = {(prompt, output): batch}
+    return max(
+        cell_s(model, ceiling, dtypes, requests, batch, tokens_per_read),
+        request_s(model, ceiling, dtypes, prompt, output, tokens_per_read),
+    )
 
 
 def cell_s(
-    model: Shape,
+    model: ModelShape,
     ceiling: Ceiling,
-    dtype: str,
+    dtypes: Dtypes,
     requests: Mapping[tuple[int, int], int],
     concurrency: int,
+    tokens_per_read: float = 1,
 ) -> float:
     """Least time for a cell: all requests, at most ``concurrency`` of them at once.
 
@@ -172,36 +162,31 @@ def cell_s(
     Args:
         requests: (prompt, output tokens) -> how many requests.
     """
-    size = DTYPE_BYTES[dtype]
     decoded = sum(count * (output - 1) for (_, output), count in requests.items())
-    steps = math.ceil(decoded / concurrency)
+    # Whole steps; with speculation a bound need not be that exact.
+    per_read = concurrency * tokens_per_read
+    steps = -(-decoded // concurrency) if tokens_per_read == 1 else decoded / per_read
     contexts = sum(
-        count * _context_tokens(prompt, output, model.window)
+        count * model.kv_read_bytes(prompt, prompt + output - 1, dtypes.kv_bytes)
         for (prompt, output), count in requests.items()
     )
-    bytes_read = steps * model.weights_read * size + contexts * model.kv_bytes_per_token(size)
+    bytes_read = steps * model.read_bytes(dtypes.weight_bytes) + contexts / tokens_per_read
     processed = sum(count * (prompt + output - 1) for (prompt, output), count in requests.items())
     projected = decoded + sum(requests.values())
-    return max(
-        bytes_read / ceiling.bandwidth_bytes_per_s,
-        _flops_s(model, ceiling, dtype, processed, projected=projected),
-    )
-
-
-def _context_tokens(prompt: int, output: int, window: int | None) -> int:
-    """Cached tokens read over a whole generation: step k reads prompt + k of them."""
-    lengths = range(prompt, prompt + output - 1)
-    return sum(min(length, window) if window else length for length in lengths)
+    by_memory = bytes_read / ceiling.bandwidth_bytes_per_s
+    return max(by_memory, _flops_s(model, ceiling, dtypes, processed, projected))
 
 
 def _flops_s(
-    model: Shape, ceiling: Ceiling, dtype: str, tokens: int, projected: int | None = None
+    model: ModelShape, ceiling: Ceiling, dtypes: Dtypes, tokens: int, projected: int
 ) -> float:
-    peak = ceiling.flops_per_s.get(dtype)
-    if not peak:
-        return 0.0
-    spared = 0 if projected is None else tokens - projected
-    flops = tokens * model.flops_per_token - spared * 2 * model.vocabulary * model.hidden
+    """Least time of the products of so many tokens, of which some go through the last matrix."""
+    kinds = {dtypes.weights}
+    if model.quantization is not None and model.quantization.compute is not None:
+        kinds.add(model.quantization.compute)
+    # The engine may use the fastest of these; where one has no known rate, nothing bounds it.
+    peak = max(ceiling.flops_per_s.get(kind) or math.inf for kind in kinds)
+    flops = tokens * model.flops_per_token - (tokens - projected) * model.head_flops
     return flops / peak
 
 

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from enginebench.base import stats
+from enginebench.base.percentiles import percentile, tail
+from enginebench.metrics import lockstep
 from enginebench.metrics.request_table import Columns, Times, as_numbers, gather
 from enginebench.record.schema import Request
 
 PERCENTILES = (50, 90, 95, 99)
+CLAIMED = (90, 95, 99)  # those that have a bound
 QUANTILES = 200  # steps from the least to the largest that are kept of every latency of a cell
 
 
@@ -27,6 +30,7 @@ class RequestTimes:
     ttft_planned_s: Times  # first non-empty text - planned
     tpot_s: Times  # (last - first) / (output tokens - 1)
     e2e_s: Times  # last token - sent
+    e2e_planned_s: Times  # last token - planned
 
 
 def request_times(found: Columns) -> RequestTimes:
@@ -39,6 +43,7 @@ def request_times(found: Columns) -> RequestTimes:
         first_s - found.planned_s,
         (last_s - first_s) / more,
         last_s - found.sent_s,
+        last_s - found.planned_s,
     )
 
 
@@ -65,31 +70,51 @@ def _in_flight_mean(e2e_s: Times, window_s: float | None) -> float | None:
     return math.fsum(e2e_s) / window_s if window_s and len(e2e_s) else None
 
 
-def cell_figures(rows: Iterable[Request]) -> dict[str, Any]:
+def cell_figures(rows: Iterable[Request], streams: int | None = None) -> dict[str, Any]:
     """The figures of a cell's measured requests, from their rows."""
-    return figures(gather(rows))
+    return figures(gather(rows), streams)
 
 
-def figures(found: Columns) -> dict[str, Any]:
+def figures(found: Columns, streams: int | None = None) -> dict[str, Any]:
     """The figures of a cell's measured requests; None is "not measured".
 
     The window of all rates is from the first request sent to the last token received: ramp-up and
     drain are inside.
+
+    Args:
+        streams: of a closed loop; None: an open loop, which cannot move in step.
     """
     times = request_times(found)
+    gaps = np.sort(inter_token_s(found))
+    samples = {
+        "ttft_s": _known(times.ttft_s),
+        "ttft_planned_s": _known(times.ttft_planned_s),
+        "tpot_s": _known(times.tpot_s),
+        "e2e_s": _known(times.e2e_s),
+        "e2e_planned_s": _known(times.e2e_planned_s),
+    }
+    made = _rates(found, samples["e2e_s"])
+    made |= {"ttft_s_min": _least(samples["ttft_s"]), "tpot_s_min": _least(samples["tpot_s"])}
+    for name, values in samples.items():
+        made |= _percentiles(name, values)
+    made |= _gap_figures(gaps, len(found))
+    made |= _in_step(found, times.ttft_s, streams)
+    made["quantiles"] = {
+        name: stats.quantiles(values, QUANTILES, may_reorder=True)
+        for name, values in (samples | {"itl_s": gaps}).items()
+        if len(values)
+    }
+    return made
+
+
+def _rates(found: Columns, e2e_s: Times) -> dict[str, Any]:
+    """Counts, and rates over the window."""
     sent, last, planned = (_known(x) for x in (found.sent_s, found.last_s, found.planned_s))
     window_s = float(last.max() - sent.min()) if len(sent) and len(last) else None
     tokens = int(found.output_tokens.clip(0).sum(dtype=np.int64))
     finished = len(found) - int(found.is_failed.sum())
     span_s = float(planned.max() - planned.min()) if len(planned) else 0.0
-    samples = {
-        "ttft_s": _known(times.ttft_s),
-        "ttft_planned_s": _known(times.ttft_planned_s),
-        "tpot_s": _known(times.tpot_s),
-        "itl_s": inter_token_s(found),
-        "e2e_s": _known(times.e2e_s),
-    }
-    made: dict[str, Any] = {
+    return {
         "requests": len(found),
         "requests_failed": len(found) - finished,
         "output_tokens": tokens,
@@ -98,20 +123,46 @@ def figures(found: Columns) -> dict[str, Any]:
         "output_tokens_per_s": tokens / window_s if window_s else None,
         "requests_per_s": finished / window_s if window_s else None,
         "requests_offered_per_s": (len(planned) - 1) / span_s if span_s else None,
-        "in_flight_mean": _in_flight_mean(samples["e2e_s"], window_s),
-        "ttft_s_min": _least(samples["ttft_s"]),
-        "tpot_s_min": _least(samples["tpot_s"]),
+        "in_flight_mean": _in_flight_mean(e2e_s, window_s),
     }
-    for name, values in samples.items():
-        made[f"{name}_mean"] = stats.mean(values)
-        for q in PERCENTILES:
-            made[f"{name}_p{q}"] = stats.percentile(values, q, len(found), may_reorder=True)
-    made["quantiles"] = {
-        name: stats.quantiles(values, QUANTILES, may_reorder=True)
-        for name, values in samples.items()
-        if len(values)
+
+
+def _percentiles(name: str, values: Times) -> dict[str, float | None]:
+    """Mean and percentiles; ``_bound`` and ``_claim`` hold with 95 and 99 % confidence."""
+    values.sort()
+    found = {q: percentile(values, q / 100) for q in PERCENTILES}
+    return {
+        f"{name}_mean": stats.mean(values),
+        **{f"{name}_p{q}": one.value for q, one in found.items()},
+        **{f"{name}_p{q}_bound": found[q].bound for q in CLAIMED},
+        **{f"{name}_p{q}_claim": found[q].claim for q in CLAIMED},
     }
-    return made
+
+
+def _gap_figures(gaps: Times, requests: int) -> dict[str, float | None]:
+    """The gaps between tokens. Those of one batch depend on each other: no bound, no claim."""
+    slow = tail(gaps, requests)
+    return {
+        "itl_s_mean": stats.mean(gaps),
+        "itl_s_p50": percentile(gaps, 0.5).value,
+        "itl_s_p90": percentile(gaps, 0.9, independent=requests).value,
+        "itl_s_p95": slow.p95 if slow else None,
+        "itl_s_p99": slow.p99 if slow else None,
+        "itl_s_max": slow.largest if slow else None,
+        "itl_gaps": len(gaps),
+    }
+
+
+def _in_step(found: Columns, ttft_s: Times, streams: int | None) -> dict[str, float | None]:
+    """How far a closed loop's streams move in step, and its TTFT in the first burst and after."""
+    names = ("in_step_share", "ttft_burst_s_p50", "ttft_steady_s_p50")
+    if streams is None or streams < 2:
+        return dict.fromkeys(names)
+    is_burst = lockstep.burst(found, streams)
+    parts = [np.sort(_known(ttft_s[mask])) for mask in (is_burst, ~is_burst)]
+    share = lockstep.in_step_share(found, streams)
+    values = (share, *(percentile(part, 0.5).value for part in parts))
+    return dict(zip(names, values, strict=True))
 
 
 def _known(values: Times) -> Times:

@@ -18,6 +18,9 @@ import numpy as np
 from enginebench.metrics import kv_in_flight
 from enginebench.metrics.request_table import Columns
 
+#: Fewer samples than these have likely missed the peaks of a cell.
+LEAST_SAMPLES = 10
+
 Page = Mapping[str, Any]  # our metrics from one scrape, by the names of dialect.METRIC_NAMES
 
 
@@ -59,8 +62,14 @@ def used_tokens(page: Page) -> float | None:
     """Tokens in use, stated as such or as a share of the capacity."""
     if page.get("kv_used_tokens") is not None:
         return float(page["kv_used_tokens"])
-    ratio, capacity = page.get("kv_used_ratio"), page.get("kv_capacity_tokens")
+    ratio, capacity = page.get("kv_used_ratio"), capacity_tokens(page)
     return None if ratio is None or capacity is None else float(ratio * capacity)
+
+
+def capacity_tokens(page: Page) -> float | None:
+    """Tokens that requests can have: without the blocks that an engine keeps for itself."""
+    stated = page.get("kv_capacity_tokens")
+    return None if stated is None else float(stated - (page.get("kv_kept_back_tokens") or 0.0))
 
 
 def figures(
@@ -68,15 +77,16 @@ def figures(
 ) -> dict[str, float | None]:
     """The KV figures of a cell; None is "not measured"."""
     used = [sample.used_tokens for sample in found if sample.used_tokens is not None]
+    is_followed = len(found) >= LEAST_SAMPLES
     return {
-        "kv_capacity_tokens": _peak(pages, "kv_capacity_tokens"),
+        "kv_capacity_tokens": _capacity(pages),
         "kv_block_tokens": _peak(pages, "kv_block_tokens"),
         "kv_reserved_bytes": _peak(pages, "kv_reserved_bytes"),
-        "kv_used_tokens_peak": max(used, default=None),
+        "kv_used_tokens_peak": max(used, default=None) if is_followed else None,
         "kv_bytes_per_token_measured": _bytes_per_token(pages),
         "waiting_for_room_peak": _waiting_for_room(pages, found, requests),
-        "kv_waste": _waste(found),
-        "kv_follow_error": _follow_error(found),
+        "kv_waste": _waste(found) if is_followed else None,
+        "kv_follow_error": _follow_error(found) if is_followed else None,
         "requests_running_peak": _peak(pages, "requests_running"),
         "requests_waiting_peak": _peak(pages, "requests_waiting"),
     }
@@ -91,21 +101,25 @@ def account(
     return {"weights_bytes": weights_bytes, "other_bytes": known}
 
 
+def _capacity(pages: Sequence[Page]) -> float | None:
+    return max((c for page in pages if (c := capacity_tokens(page)) is not None), default=None)
+
+
 def _peak(pages: Sequence[Page], name: str) -> float | None:
     values = [float(page[name]) for page in pages if page.get(name) is not None]
     return max(values, default=None)
 
 
 def _bytes_per_token(pages: Sequence[Page]) -> float | None:
-    """Reserved bytes over the tokens they have room for, where both are told together.
+    """Reserved bytes over the tokens that they hold, where a page states both.
 
-    A pool has its capacity; a cache that grows has room for just what is in it.
+    A pool's tokens are its capacity, with blocks kept back; a growing cache's those in it.
     """
     for page in sorted(pages, key=lambda p: p.get("kv_reserved_bytes") or 0.0, reverse=True):
         reserved = page.get("kv_reserved_bytes")
-        room = page.get("kv_capacity_tokens") or page.get("kv_used_tokens")
-        if reserved and room:
-            return float(reserved / room)
+        tokens = page.get("kv_capacity_tokens") or page.get("kv_used_tokens")
+        if reserved and tokens:
+            return float(reserved / tokens)
     return None
 
 
@@ -116,7 +130,7 @@ def _waiting_for_room(
 
     A request also waits for its turn at the arithmetic; that is not counted.
     """
-    capacity = _peak(pages, "kv_capacity_tokens")
+    capacity = _capacity(pages)
     waiting = [s.waiting for s in found if s.waiting is not None]
     if capacity is None or not waiting or not len(requests):
         return None

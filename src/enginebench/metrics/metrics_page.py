@@ -12,11 +12,13 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from enginebench.engines.dialect import SAME, SHARE
+
 Metrics = dict[str, float | None]  # our name -> value
 
 
 def parse(text: str) -> list[Sample]:
-    """All samples with a finite value; a broken page gives what precedes the break.
+    """All samples, NaN and infinite ones too; a broken page gives what precedes the break.
 
     Fields of nested JSON objects are named ``outer.inner``.
     """
@@ -25,7 +27,7 @@ def parse(text: str) -> list[Sample]:
     samples: list[Sample] = []
     try:
         for family in text_string_to_metric_families(text):
-            samples += [sample for sample in family.samples if math.isfinite(sample.value)]
+            samples += family.samples
     except ValueError:
         pass  # half a line, not a number: the page was cut off or is not Prometheus text
     return samples
@@ -35,8 +37,8 @@ def _parse_json(text: str) -> list[Sample]:
     try:
         rows = json.loads(text)
         last = rows[-1] if rows and isinstance(rows[-1], dict) else {}
-        return [Sample(name, {}, value) for name, value in _flat(last) if math.isfinite(value)]
-    except (ValueError, RecursionError, OverflowError):  # too deep, too large to be a metric
+        return [Sample(name, {}, value) for name, value in _flat(last)]
+    except (ValueError, OverflowError, RecursionError):  # no JSON, or absurd numbers or depth
         return []
 
 
@@ -62,38 +64,95 @@ def gauges(scrape: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Met
     return read(scrape["status"], text, names)
 
 
-def read(status: int | None, text: str | None, names: Mapping[str, Sequence[str]]) -> Metrics:
+def read(
+    status: int | None,
+    text: str | None,
+    names: Mapping[str, Sequence[str]],
+    kept_back: int = 0,
+) -> Metrics:
     """Our metrics from one scrape; None for what the engine did not print, or did not answer.
 
     Args:
         status, text: of a row of scrapes.jsonl.gz.
         names: our name -> the engine's names for it, the first one present is read;
             ``dialect.Dialect.metrics`` says what form a name may have.
+        kept_back: blocks that each engine on the page keeps for itself; with it the page has
+            ``kv_kept_back_tokens``, too.
     """
     samples = parse(text) if status == 200 and text else []
-    found: Metrics = {}
-    for ours, theirs in names.items():
-        values = (_value(samples, name) for name in theirs)
-        found[ours] = next((value for value in values if value is not None), None)
+    series = {ours: _first_present(samples, theirs) for ours, theirs in names.items()}
+    found: Metrics = {ours: _total(own) for ours, own in series.items()}
+    if SAME in found:
+        found[SAME] = _same(series[SAME])
+    kept_back_tokens = kept_back * (found.get(SAME) or 0.0)
+    capacities = series.get("kv_capacity_tokens", [])
+    if kept_back_tokens:
+        found["kv_kept_back_tokens"] = kept_back_tokens * len(capacities)
+    if SHARE in found:
+        usable = [(labels, tokens - kept_back_tokens) for labels, tokens in capacities]
+        found[SHARE] = _weighted_mean(series[SHARE], usable)
     return found
 
 
-def _value(samples: Sequence[Sample], expression: str) -> float | None:
-    """``name``, ``name[label]``, or a product of such: ``name[label]*name[label]``."""
-    factors = [_factor(samples, term) for term in expression.split("*")]
-    known = [factor for factor in factors if factor is not None]
-    return math.prod(known) if len(known) == len(factors) else None
+Labels = Mapping[str, str]
+Series = list[tuple[Labels, float]]  # one entry a series; NaN where it is not a finite number
 
 
-def _factor(samples: Sequence[Sample], term: str) -> float | None:
+def _first_present(samples: Sequence[Sample], names: Sequence[str]) -> Series:
+    """The series of the first name with a number."""
+    found = (_series(samples, name) for name in names)
+    return next((own for own in found if any(math.isfinite(value) for _, value in own)), [])
+
+
+def _series(samples: Sequence[Sample], expression: str) -> Series:
+    """``name``, ``name[label]``, or a product of such, series by series."""
+    first, *others = (_factor(samples, term) for term in expression.split("*"))
+    for other in others:
+        first = [(labels, value * _partner(labels, other)) for labels, value in first]
+    return first
+
+
+def _factor(samples: Sequence[Sample], term: str) -> Series:
     name, _, label = term.rstrip("]").partition("[")
-    values = [
-        _number(sample.labels.get(label)) if label else float(sample.value)
-        for sample in samples
-        if sample.name == name
+    return [
+        (s.labels, _number(s.labels.get(label)) if label else float(s.value))
+        for s in samples
+        if s.name == name
     ]
-    values = [value for value in values if not math.isnan(value)]
-    return math.fsum(values) if values else None
+
+
+def _partner(labels: Labels, others: Series) -> float:
+    """The value of the one series that agrees in all labels that both have; NaN: not just one."""
+    found = [
+        value
+        for theirs, value in others
+        if all(theirs[name] == labels[name] for name in labels.keys() & theirs.keys())
+    ]
+    return found[0] if len(found) == 1 else math.nan
+
+
+def _total(series: Series) -> float | None:
+    """The sum; None where there is no series, or one of them is no number."""
+    return math.fsum(value for _, value in series) if _is_known(series) else None
+
+
+def _same(series: Series) -> float | None:
+    values = {value for _, value in series}
+    return values.pop() if len(values) == 1 and _is_known(series) else None
+
+
+def _weighted_mean(series: Series, weights: Series) -> float | None:
+    """Weighted with each series' partner; the plain mean where one of them has none."""
+    if not _is_known(series):
+        return None
+    by = [_partner(labels, weights) for labels, _ in series]
+    if not all(math.isfinite(weight) and weight > 0 for weight in by):
+        by = [1.0] * len(series)
+    return math.fsum(w * value for w, (_, value) in zip(by, series, strict=True)) / math.fsum(by)
+
+
+def _is_known(series: Series) -> bool:
+    return bool(series) and all(math.isfinite(value) for _, value in series)
 
 
 def _number(text: str | None) -> float:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from enginebench.base.errors import UserError
-from enginebench.hardware import data_sheets, roofline
+from enginebench.hardware import data_sheets
+from enginebench.hardware.model_config import text_config
 from enginebench.plan import random_model
-from enginebench.plan.random_model import EMBEDDED, Design
+from enginebench.plan.random_model import EMBEDDED, Design, Shape
 
 FULL_HASH_LIMIT_BYTES = 2 << 30  # above this, hashing the weights takes longer than it tells
 RANDOM = "random:"
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library
 _WANTED = ("*.json", "*.safetensors", "tokenizer*", "*.model", "*.jinja", "*.txt")
 
 
@@ -27,13 +29,15 @@ class Model:
     hashed: str  # what the hash covers
     has_random_weights: bool
     config: dict[str, Any]  # config.json
-    parameters: int | None = None  # weights in its files; None: they are not safetensors
+    parameters: int | None = None  # in its files; None: not safetensors, or packed several to one
+    weights_bytes: int | None = None  # of the tensors in its files; None: not safetensors
 
     @property
     def context(self) -> int | None:
         """The longest sequence the model was made for, in tokens; None if it does not say."""
-        value = self.config.get("max_position_embeddings")
-        return int(value) if value is not None else None
+        value = text_config(self.config).get("max_position_embeddings")
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        return value if is_count else None
 
 
 def design(name: str) -> Design | None:
@@ -47,7 +51,7 @@ def design(name: str) -> Design | None:
     if not name.startswith(RANDOM):
         return None
     # What has no rope_theta there is no plain Llama: experts, windows or biases.
-    known = {row["pattern"]: row for row in data_sheets.table("models.yaml") if "rope_theta" in row}
+    known = {row["name"]: row for row in data_sheets.table("models.yaml") if "rope_theta" in row}
     row = known.get(name.removeprefix(RANDOM))
     if row is None:
         raise UserError(
@@ -55,7 +59,17 @@ def design(name: str) -> Design | None:
             "correct `model` in the study"
         )
     title = name.replace(":", "-")
-    return Design(title, roofline.shape(row), row["max_position_embeddings"], row["rope_theta"])
+    hidden, heads = row["hidden_size"], row["num_attention_heads"]
+    sizes = Shape(
+        row["num_hidden_layers"],
+        hidden,
+        heads,
+        row["num_key_value_heads"],
+        hidden // heads,
+        row["intermediate_size"],
+        row["vocab_size"],
+    )
+    return Design(title, sizes, row["max_position_embeddings"], row["rope_theta"])
 
 
 def resolve(
@@ -102,7 +116,10 @@ def resolve(
         config = json.loads(config_file.read_text())
     except ValueError as error:
         raise UserError(f"{config_file}: expected JSON, found: {error}; mend that file") from None
-    return Model(name, path, sha256, hashed, made is not None, config, _parameters(path))
+    if not isinstance(config, dict):
+        raise UserError(f"{config_file}: expected a JSON object, found another; mend that file")
+    counted = _weights(path)
+    return Model(name, path, sha256, hashed, made is not None, config, *counted)
 
 
 def _download(name: str) -> Path:
@@ -121,17 +138,74 @@ def _download(name: str) -> Path:
         ) from None
 
 
-def _parameters(path: Path) -> int | None:
-    """Weights in the model's safetensors files, from their headers.
+def _weights(path: Path) -> tuple[int | None, int | None]:
+    """Parameters and bytes of the model's safetensors files, from their headers.
 
-    The format: eight bytes of length, little-endian, and so many of JSON, with a shape a tensor.
+    Where there is an index, only the files that it names count: some models come with the same
+    weights a second time in one file. Parameters are None where whole numbers are packed several to
+    an element (AWQ, GPTQ): their elements are no parameters.
+
+    Raises:
+        UserError: a file is no safetensors file, such as a pointer of Git LFS.
     """
-    count = 0
-    for file in path.glob("*.safetensors"):
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        count += sum(math.prod(t["shape"]) for n, t in header.items() if n != "__metadata__")
-    return count or None
+    parameters, size, is_packed = 0, 0, False
+    for file in _weight_files(path):
+        for tensor in _header(file).values():
+            start, end = tensor["data_offsets"]
+            size += end - start
+            parameters += math.prod(tensor["shape"])
+            is_packed |= tensor["dtype"] in ("I32", "U8") and math.prod(tensor["shape"]) > 1
+    return None if is_packed or not parameters else parameters, size or None
+
+
+def _weight_files(path: Path) -> list[Path]:
+    index = path / "model.safetensors.index.json"
+    if not index.is_file():
+        return sorted(path.glob("*.safetensors"))
+    try:
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        files = [path / name for name in sorted(set(named))]
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        raise UserError(
+            f"{index}: expected an index of weights, found none; download that file again"
+        ) from None
+    if gone := next((file for file in files if not file.is_file()), None):
+        raise UserError(f"{gone}: expected this file of weights, found none; download it again")
+    return files
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file by name.
+
+    The format (github.com/huggingface/safetensors, README): eight bytes of length, little-endian,
+    and so many of JSON, with dtype, shape and place of each tensor.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        if start == b"version ":
+            raise UserError(
+                f"{file}: expected weights, found a pointer of Git LFS; run `git lfs pull` there"
+            )
+        length = int.from_bytes(start, "little")
+        try:
+            if len(start) < 8 or length > MAX_HEADER_BYTES:
+                raise ValueError
+            text = stream.read(length)
+            if len(text) < length:
+                raise ValueError
+            header = json.loads(text)
+            tensors = {n: t for n, t in header.items() if n != "__metadata__"}
+            for tensor in tensors.values():
+                begin, end = tensor["data_offsets"]
+                sizes = (begin, end - begin, *tensor["shape"])
+                if not all(type(n) is int and n >= 0 for n in sizes) or not tensor["dtype"]:
+                    raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise UserError(
+                f"{file}: expected a safetensors file, found another or an incomplete one; "
+                "download it again"
+            ) from None
+    return tensors
 
 
 def _hash(path: Path) -> tuple[str, str]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from enginebench.base.load_level import cell_id
+from enginebench.plan import blocks
+from enginebench.plan.blocks import Balance
 from enginebench.plan.study_file import Study, Variant, Workload
 
 AGREEMENT = "agreement"
@@ -55,6 +57,8 @@ class Launch:
 @dataclass(frozen=True, slots=True)
 class Plan:
     launches: tuple[Launch, ...]
+    trials: int
+    balance: Balance  # of the order of starts
 
     @property
     def cells(self) -> int:
@@ -70,15 +74,37 @@ class Plan:
 
 
 def make(study: Study) -> Plan:
-    """Expand a study. Every trial is a block in which each variant is started once; the order
-    within a block is shuffled from the seed, so that a drift of the machine favours nobody."""
-    launches: list[Launch] = []
-    for trial in range(1, study.trials + 1):
-        order = [v for v in study.engines if v.trials is None or trial <= v.trials]
-        random.Random(f"order/{study.seed}/{trial}").shuffle(order)
+    """Expand a study. Every trial is a block in which each variant is started once.
+
+    The order of starts is balanced over the trials for place and for what came before, and so is
+    that of the levels within a start, which all starts of a trial share. Both follow from the seed.
+    """
+    trials = [min(v.trials or study.trials, study.trials) for v in study.engines]
+    starts = blocks.block_orders(trials, study.seed)
+    cells = [cell for workload in study.workloads for cell in levels(workload)]
+    orders = blocks.level_orders(cells, len(starts), study.seed)
+    launches = []
+    for trial, (members, order) in enumerate(zip(starts, orders, strict=True), 1):
         agreement = _agreement(study) if trial == 1 else None
-        launches += [Launch(trial, variant, _cells(study, variant), agreement) for variant in order]
-    return Plan(tuple(launches))
+        for variant in (study.engines[index] for index in members):
+            own = [
+                c for c in order if not variant.workloads or c.workload.name in variant.workloads
+            ]
+            launches.append(Launch(trial, variant, tuple(own), agreement))
+    return Plan(tuple(launches), study.trials, blocks.balance(starts, trials))
+
+
+def balance_text(plan: Plan) -> str:
+    """How even the order is, in one sentence; empty with a single start a trial, or one trial."""
+    found, trials = plan.balance, plan.trials
+    if trials == 1 or len(plan.launches) == trials:
+        return ""
+    text = (
+        f"Order: of {trials} trials a variant has the same place in at most {found.same_place} and "
+        f"directly follows the same other in at most {found.same_before}"
+    )
+    best = "no order is more even" if found.is_best else "found by search"
+    return f"{text} ({best}); levels of load are balanced in the same way."
 
 
 def _agreement(study: Study) -> Cell | None:
@@ -94,15 +120,6 @@ def _agreement(study: Study) -> Cell | None:
         requests_per_stream=asked.prompts,
     )
     return Cell(workload, 1, wants_ids=True)
-
-
-def _cells(study: Study, variant: Variant) -> tuple[Cell, ...]:
-    return tuple(
-        cell
-        for workload in study.workloads
-        if not variant.workloads or workload.name in variant.workloads
-        for cell in levels(workload)
-    )
 
 
 def levels(workload: Workload) -> list[Cell]:

@@ -29,8 +29,6 @@ import numpy as np
 from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from enginebench.hardware.roofline import Shape
-
 RECIPE = "1"  # part of the directory's name: raise it whenever any byte may change
 SEED = 20
 TOKENS = 4096  # that the tokenizer learns; a prompt file of this size supports no more
@@ -43,6 +41,24 @@ CHAT_TEMPLATE = (
     "[{{ message['role'] }}] {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}[assistant] {% endif %}"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a plain Llama."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    intermediate: int
+    vocabulary: int
+
+    @property
+    def weights(self) -> int:
+        """All parameters, as ``_sizes`` lists them."""
+        return sum(math.prod(sizes) for _, sizes in _sizes(self, self.vocabulary))
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,6 +253,9 @@ class Launch(Struct, frozen=True, kw_only=True):
     ready_s: Annotated[
         float | None, Meta(description="from the start to the first real generation")
     ] = None
+    kv_blocks_kept_back: Annotated[
+        Count, Meta(description="blocks of its KV cache that the engine keeps for itself; schema 3")
+    ] = 0
     kv_capacity_tokens: Annotated[
         int | None, Meta(description="from the engine's log, where its metrics lack it")
     ] = None

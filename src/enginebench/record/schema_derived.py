@@ -27,6 +27,7 @@ _LATENCIES = {
     "tpot_s": "time per output token: (last token - first token) / (output tokens - 1), s",
     "itl_s": "inter-token latency: the gap before each token after the first event, s",
     "e2e_s": "end to end: last token minus sent, s",
+    "e2e_planned_s": "last token minus planned, s",
 }
 _STATISTICS = {
     "mean": "mean",
@@ -35,11 +36,16 @@ _STATISTICS = {
     "p95": "95th percentile",
     "p99": "99th percentile",
 }
+_UPPER = {
+    "bound": "at most this with 95 % confidence",
+    "claim": "at most this with 99 % confidence, the conservative order statistic of MLPerf",
+}
 _COUNTS = {
     "requests": "measured requests",
     "requests_failed": "of these, those that do not count",
     "output_tokens": "sum over all measured requests",
     "prompt_tokens": "sum over all measured requests",
+    "itl_gaps": "gaps between tokens that the ITL figures rest on",
 }
 _FIGURES = {
     "window_s": "from the first request sent to the last token received, s",
@@ -49,6 +55,10 @@ _FIGURES = {
     "in_flight_mean": "mean requests in flight, by Little's law",
     "ttft_s_min": "least TTFT, s",
     "tpot_s_min": "least TPOT, s",
+    "itl_s_max": "longest gap between tokens, s",
+    "in_step_share": "0 to 1: how far the streams of a closed loop move in step",
+    "ttft_burst_s_p50": "median TTFT of the first request of every stream, s",
+    "ttft_steady_s_p50": "median TTFT of all later requests, s",
     "memory_peak_bytes": "peak PSS of the engine's processes, else of its container",
     "container_memory_peak_bytes": "peak memory of the container, file cache left out",
     "kv_used_ratio_peak": "peak share of the KV cache in use, by the engine",
@@ -96,16 +106,38 @@ Figures = msgspec.defstruct(
             for name, text in _LATENCIES.items()
             for which, statistic in _STATISTICS.items()
         ),
+        *(
+            (f"{name}_{q}_{which}", _described(float | None, f"{q} of {name}: {meaning}"), None)
+            for name in _LATENCIES
+            if name != "itl_s"  # the gaps of one batch depend on each other
+            for q in ("p90", "p95", "p99")
+            for which, meaning in _UPPER.items()
+        ),
         ("throttled", _described(dict[str, float] | None, "reason -> share of samples"), None),
         ("gpu_errors", _described(dict[str, Count], "failure -> samples"), {}),
         ("client", _described(ClientStats | None, "of the load generator itself"), None),
         ("client_judged", _described(bool, "whether its error can make a cell suspect"), False),
         ("counters_checked", _described(bool, "against the engine's own counters"), False),
+        ("cache_checked", _described(bool, "the engine says what came from a cache"), False),
+        ("machine", _described(dict[str, float | None] | None, "its load in the cell"), None),
         ("ceiling_is_measured", _described(bool, "false: of a data sheet"), False),
     ],
     kw_only=True,
     module=__name__,
 )
+
+
+class AttemptFigures(Struct, kw_only=True):
+    """One run of a cell; more than one where others disturbed it."""
+
+    number: Count
+    is_invalid: bool
+    is_disturbed: bool
+    disturbance_cores: Annotated[
+        float | None, Meta(description="lost to others; by it the attempt that counts is chosen")
+    ]
+    start_s: float
+    end_s: float
 
 
 class CellFigures(Struct, kw_only=True):
@@ -129,18 +161,56 @@ class CellFigures(Struct, kw_only=True):
     resident: Annotated[list[Any], Meta(description="empty: see gpu_memory_data.json")]
     power: Annotated[list[Any], Meta(description="empty: see gpu_memory_data.json")]
     elsewhere: Annotated[dict[str, Any], Meta(description="empty: see other_tools_data.json")]
+    attempts: list[AttemptFigures]
     verdict: Literal["valid", "suspect", "invalid"]
     is_valid: Annotated[bool, Meta(description="its figures go into averages: not invalid")]
     problems: Annotated[list[str], Meta(description="the findings' texts")]
 
 
 class Interval(Struct, kw_only=True):
-    """A mean over trials and its 95 % confidence interval (Student's t)."""
+    """An estimate over trials on the log scale and its 95 % interval; null ends: none is known."""
 
     mean: float
     low: float | None
     high: float | None
     trials: Count
+
+
+class Ratio(Struct, kw_only=True):
+    """One variant's figure over another's, from the comparison of all variants at a level."""
+
+    together: Annotated[Interval, Meta(description="95 % for all pairs at once")]
+    alone: Annotated[Interval, Meta(description="95 % for this pair alone")]
+    verdict: Literal["apart", "tie", "cannot tell"]
+
+
+class PairRatio(Ratio, kw_only=True):
+    a: str
+    b: str
+
+
+class Spread(Struct, kw_only=True):
+    """How much the starts of one variant differ, block effects taken out."""
+
+    log_sd: float
+    df: Count
+    noisiest: str | None
+    noisiest_times: float | None
+    apart: list[str]
+
+
+class LevelComparison(Struct, kw_only=True):
+    """All variants at one level by one figure: the source of order, places and ratios."""
+
+    workload: str
+    level: float
+    figure: str
+    order: Annotated[list[str], Meta(description="the best estimate first")]
+    places: Annotated[dict[str, list[Count]], Meta(description="first and last possible place")]
+    ratios: list[PairRatio]
+    spreads: list[Spread]
+    excluded: Annotated[dict[str, str], Meta(description="variant -> why it has no estimate")]
+    margin: float
 
 
 class Group(Struct, kw_only=True):
@@ -157,8 +227,7 @@ class Group(Struct, kw_only=True):
     requests: Annotated[Count, Meta(description="measured, over the valid trials")]
     figures: dict[str, Interval | None]
     ratio: Annotated[
-        Interval | None,
-        Meta(description="output tokens/s over the reference's, paired by trial"),
+        Ratio | None, Meta(description="output tokens/s over the reference's; null: the reference")
     ]
 
 
@@ -197,6 +266,7 @@ class Metrics(Struct, kw_only=True):
     cells: list[CellFigures]
     agreement: list[Comparison]
     groups: list[Group]
+    comparisons: list[LevelComparison]
 
 
 class _Series(Struct, kw_only=True):
@@ -240,6 +310,7 @@ class LatencySeries(_Series, kw_only=True):
     tpot_s: list[float] = []
     itl_s: list[float] = []
     e2e_s: list[float] = []
+    e2e_planned_s: list[float] = []
 
 
 class OtherTools(_Series, kw_only=True):

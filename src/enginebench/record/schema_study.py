@@ -209,6 +209,9 @@ class Model(Struct, frozen=True, kw_only=True):
     hashed: Annotated[Identifier, Meta(description="what the digest covers")]
     has_random_weights: bool
     parameters: Annotated[int | None, Meta(description="schema 2")] = None
+    weights_bytes: Annotated[
+        Bytes | None, Meta(description="of the weights' files, as stored; schema 3")
+    ] = None
     config: Annotated[
         dict[str, Any], Meta(extra=IDENTIFIER, description="config.json of the model")
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +15,7 @@ from enginebench.check.findings import CHECKS
 from enginebench.metrics import cost
 from enginebench.metrics.agreement import NEAR_TIE_NATS
 from enginebench.report import (
+    check_tables,
     client_tables,
     data_files,
     memory_report,
@@ -23,9 +25,15 @@ from enginebench.report import (
     threats,
 )
 from enginebench.report.charts import index as figures
-from enginebench.report.tables import GIB
+from enginebench.report.formats import GIB
 from enginebench.summarize import distributions, engine_configs
 from enginebench.summarize.study_summary import Summary, output_text, summarize
+
+#: The columns that fit on a terminal.
+SHOWN = (
+    "engine/variant", "in flight", "requests/s offered", "output tokens/s", "× reference",
+    "TTFT p50 ms", "TTFT from due p50 ms", "USD/M output",
+)  # fmt: skip
 
 
 def build(directory: Path, told: Callable[[int], object] = int) -> Summary:
@@ -86,6 +94,8 @@ def _values(summary: Summary, directory: Path) -> dict[str, Any]:
         "directory": directory.name,
         "headline": narrative.headline(summary),
         "ranking": tables.ranking_table(summary),
+        "verdicts": tables.verdict_meanings(),
+        "percentiles": tables.percentile_legend(),
         "answers": narrative.answers(summary),
         "trades": narrative.trades(summary),
         "costs": narrative.costs(summary),
@@ -93,16 +103,16 @@ def _values(summary: Summary, directory: Path) -> dict[str, Any]:
         "tables": tables.tables(summary),
         "engines": engine_configs.engine_facts(summary),
         "differences": engine_configs.differences(summary),
-        "claims": tables.claim_rows(summary),
-        "claim_headings": tables.CLAIM_HEADINGS,
+        "claims": check_tables.claim_rows(summary),
+        "claim_headings": check_tables.CLAIM_HEADINGS,
         "invalid": summary.invalid,
         "suspect": summary.suspect,
-        "parity": tables.parity(summary),
+        "parity": check_tables.parity(summary),
         "hardware": narrative.hardware(summary),
-        "plausibility": tables.plausibility(summary),
-        "plausibility_headings": tables.PLAUSIBILITY_HEADINGS,
-        "answer_rows": tables.agreement_rows(summary),
-        "answer_headings": tables.ANSWER_HEADINGS,
+        "plausibility": check_tables.plausibility(summary),
+        "plausibility_headings": check_tables.PLAUSIBILITY_HEADINGS,
+        "answer_rows": check_tables.agreement_rows(summary),
+        "answer_headings": check_tables.ANSWER_HEADINGS,
         "near_ties": NEAR_TIE_NATS,
         "compared_on": summary.study["study"].get("agreement"),
         "price": cost.recorded_price(summary.study),
@@ -158,14 +168,15 @@ def _render(name: str, values: Mapping[str, Any]) -> str:
 
 def print_table(summary: Summary, console: Console) -> None:
     """The result on a terminal: the columns that fit, and what is invalid."""
-    shown = (0, 1, 3, 4, 5, 7, 11, 13)  # variant, level, rate, ratio, TTFT, TPOT, cost, ceiling
     for made in tables.tables(summary):
         workload = made["workload"]
         table = Table(
             title=f"{workload['name']}: {workload['prompt_tokens']} tokens in, "
             f"{output_text(workload)} out",
             title_justify="left",
+            box=box.SIMPLE_HEAD,
         )
+        shown = [i for i, heading in enumerate(made["headings"]) if heading in SHOWN]
         for index in shown:
             heading = made["headings"][index]
             table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=not index)

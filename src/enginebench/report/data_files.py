@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from enginebench.metrics.agreement import Comparison
+from enginebench.base.estimator import Comparison, Interval
+from enginebench.metrics import agreement
 from enginebench.metrics.memory import Sample
 from enginebench.summarize.cells import CellRow
-from enginebench.summarize.study_summary import Group, Summary
+from enginebench.summarize.study_summary import COMPARED, RATE, Group, Summary
 
 
 def write(summary: Summary, derived: Path) -> None:
@@ -21,6 +22,11 @@ def write(summary: Summary, derived: Path) -> None:
         "cells": [_cell_data(cell) for cell in summary.cells],
         "agreement": [_agreement_data(found) for found in summary.agreement],
         "groups": [asdict(group) for group in summary.groups],
+        "comparisons": [
+            {"workload": workload, "level": level, "figure": figure} | _comparison_data(found)
+            for (workload, level, figure), found in summary.comparisons.items()
+            if found.order
+        ],
     }
     text = json.dumps(data, indent=1, allow_nan=False, default=list)
     (derived / "metrics_data.json").write_text(text + "\n")
@@ -29,17 +35,23 @@ def write(summary: Summary, derived: Path) -> None:
     (derived / "latency_data.json").write_text(_series_text(summary, _latency_series))
     elsewhere = _series_text(summary, lambda cell: {"tools": cell.elsewhere})
     (derived / "other_tools_data.json").write_text(elsewhere)
-    rows = [_csv_row(group) for group in summary.groups]
+    rows = [_csv_row(summary, group) for group in summary.groups]
     pd.DataFrame(rows).to_csv(derived / "metrics_summary.csv", index=False)
 
 
 def _cell_data(cell: CellRow) -> dict[str, Any]:
     verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
-    # The samples are in kv_cache_data.json, the quantiles in latency_data.json, what other tools
-    # would print in other_tools_data.json.
+    # The load is in machine.jsonl, the samples are in kv_cache_data.json, the quantiles in
+    # latency_data.json, what other tools would print in other_tools_data.json.
     figures = {name: value for name, value in cell.figures.items() if name != "quantiles"}
-    bare = replace(cell, figures=figures, samples=(), resident=(), power=(), elsewhere={})
-    return asdict(bare) | verdict
+    bare = replace(
+        cell, figures=figures, samples=(), resident=(), power=(), elsewhere={}, attempts=()
+    )
+    attempts = [
+        asdict(span.attempt) | {"start_s": span.start_s, "end_s": span.end_s}
+        for span in cell.attempts
+    ]
+    return asdict(bare) | verdict | {"attempts": attempts}
 
 
 def _series_text(summary: Summary, series: Callable[[CellRow], Any]) -> str:
@@ -73,7 +85,7 @@ def _latency_series(cell: CellRow) -> dict[str, Any]:
     return {name: [round(value, 7) for value in row] for name, row in found.items()}
 
 
-def _agreement_data(found: Comparison) -> dict[str, Any]:
+def _agreement_data(found: agreement.Comparison) -> dict[str, Any]:
     return asdict(found) | {
         "identical": found.identical,
         "clear": len(found.clear),
@@ -83,7 +95,19 @@ def _agreement_data(found: Comparison) -> dict[str, Any]:
     }
 
 
-def _csv_row(group: Group) -> dict[str, Any]:
+def _comparison_data(found: Comparison) -> dict[str, Any]:
+    """One comparison; its pairs, which are keys of a mapping, as rows."""
+    return {
+        "order": found.order,
+        "places": found.places,
+        "ratios": [{"a": a, "b": b} | asdict(ratio) for (a, b), ratio in found.ratios.items()],
+        "spreads": [asdict(spread) for spread in found.spreads],
+        "excluded": found.excluded,
+        "margin": found.margin,
+    }
+
+
+def _csv_row(summary: Summary, group: Group) -> dict[str, Any]:
     row: dict[str, Any] = {
         "engine": group.engine,
         "variant": group.variant,
@@ -93,8 +117,19 @@ def _csv_row(group: Group) -> dict[str, Any]:
         "trials_valid": group.trials_valid,
         "trials_planned": group.trials_planned,
     }
-    for name, found in (*group.figures.items(), ("ratio_to_reference", group.ratio)):
-        row[name] = found.mean if found else None
-        row[f"{name}_low"] = found.low if found else None
-        row[f"{name}_high"] = found.high if found else None
+    for name, found in group.figures.items():
+        row |= _ends(name, found, has_interval=name in COMPARED)
+    ratio = group.ratio
+    row |= _ends("ratio_to_reference", ratio.together if ratio else None, has_interval=True)
+    row["ratio_to_reference_verdict"] = ratio.verdict if ratio else None
+    places = summary.comparisons[group.workload, group.level, RATE].places
+    row["place_best"], row["place_worst"] = places.get(group.label, (None, None))
+    return row
+
+
+def _ends(name: str, found: Interval | None, *, has_interval: bool) -> dict[str, float | None]:
+    row = {name: found.mean if found else None}
+    if has_interval:
+        row |= {f"{name}_low": found.low if found else None}
+        row |= {f"{name}_high": found.high if found else None}
     return row

@@ -6,17 +6,13 @@ from itertools import groupby
 from typing import Any
 
 from enginebench.hardware.capacity import requests_that_fit
+from enginebench.metrics.memory import LEAST_SAMPLES
 from enginebench.summarize import growth
 from enginebench.summarize.cells import CellRow
 from enginebench.summarize.study_summary import Group, Summary, workload_of
 
 GIB = 1 << 30
 NOT_MEASURED = "–"
-
-#: Fewer samples than these have likely missed the peaks of a cell.
-LEAST_SAMPLES = 10
-#: What cannot be said of a cell with so few.
-UNFOLLOWED = dict.fromkeys(("kv_used_tokens_peak", "kv_waste", "kv_follow_error"))
 
 Table = Mapping[str, Sequence[Any]]  # headings, rows of text
 
@@ -52,7 +48,7 @@ def accounts(summary: Summary) -> Table:
     """What each variant's memory is made of, in its fullest cell."""
     rows = []
     for cell in fullest_cells(summary):
-        figures = {**cell.figures, **({} if is_followed(cell) else UNFOLLOWED)}
+        figures = cell.figures
         used, capacity = figures["kv_used_tokens_peak"], figures["kv_capacity_tokens"]
         rows.append(
             [
@@ -226,7 +222,7 @@ def sentences(summary: Summary) -> list[str]:
     for cell in fullest_cells(summary):
         total, reserved = cell.figures["total_bytes"], cell.figures["kv_reserved_bytes"]
         used, capacity = cell.figures["kv_used_tokens_peak"], cell.figures["kv_capacity_tokens"]
-        if total and reserved and used and capacity and is_followed(cell):
+        if total and reserved and used and capacity:
             said.append(
                 f"{cell.label} shows {total / GIB:.1f} GiB; its KV cache is reserved whole "
                 f"({reserved / GIB:.1f} GiB) and was used to {used / capacity:.0%} at most: what "

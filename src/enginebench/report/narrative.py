@@ -1,42 +1,61 @@
-"""The sentences of a report: each is made from the summary, or does not appear."""
+"""The sentences of a report: each is one claim, made from the summary, or does not appear."""
 
-from enginebench.base import load_level, stats
-from enginebench.base.stats import Interval
+from collections.abc import Mapping
+
+from enginebench.base import stats
+from enginebench.base.estimator import Comparison, Interval
+from enginebench.base.load_level import load_text
 from enginebench.hardware import roofline
 from enginebench.metrics import cost
-from enginebench.report.tables import interval_text
+from enginebench.report import formats
 from enginebench.summarize import engine_configs
-from enginebench.summarize.ranking import RATE, Place, Ranking, pareto, ranking
-from enginebench.summarize.study_summary import Group, Summary, cells_of, paired_ratio
+from enginebench.summarize.cheapest import Cheapest, cheapest
+from enginebench.summarize.ranking import WAIT, Place, Ranking, groups_at, pareto, ranking
+from enginebench.summarize.study_summary import COST, RATE, Group, Summary
 
 NOTHING = "No cell of this study is valid, so it says nothing about the engines."
 NO_PRICE = (
     "No costs: the study file states no `price`. For the next run, name one of prices.yaml there, "
     "or give your own with its source (docs/study-file.md)."
 )
+OPEN_LOOP_COST = (
+    "At an offered rate that an engine can follow, a machine costs the same whatever runs on it: "
+    "costs are compared in closed loops only."
+)
 
 
 def headline(summary: Summary) -> str:
-    """The study in one sentence: who is first, or that the trials cannot tell."""
+    """The study in one or two sentences: who is first, or that the trials cannot tell."""
     found = ranking(summary)
     if found is None:
         return NOTHING
     first = found.places[0]
-    where = f"{found.workload['name']}, {found.load_text}"
+    label = first.group.label
+    where = f"{found.workload['name']}: {found.outputs_text}, {found.load_text}"
     if len(found.places) == 1:
-        alone = f"{first.group.label} {_made(first, found, summary)} ({where})"
+        alone = f"{label} {_made(first, found, summary)} ({where})"
         return f"{alone}; no other variant was measured there."
-    if first.worst > 1:
-        level = [place.group.label for place in found.places if place.best == 1]
-        text = f"Cannot rank the first: {_among(level)} may each be first ({where}); "
-        return (
-            f"{text}the best mean is {first.group.label}'s, which {_made(first, found, summary)}."
-        )
-    text = f"{first.group.label} is first ({where}): it {_made(first, found, summary)}"
+    if not found.comparison.is_sole_first:
+        best = f"The best estimate is {label}’s: it {_made(first, found, summary)}."
+        return f"{_no_sole_first(found, where)} {best}"
+    text = f"{label} is first ({where}): it {_made(first, found, summary)}"
     following = found.places[1].group.label
     if first.to_next is not None and following != summary.reference:
-        text += f", {_times(first.to_next)} that of {following}, the next"
+        as_many = "as many as" if found.figure == RATE else "the time of"
+        text += f", {formats.times(first.to_next)} {as_many} {following}, the next"
     return text + "."
+
+
+def _no_sole_first(found: Ranking, where: str) -> str:
+    """Who may be first, and what the comparison says of these."""
+    order, comparison = found.comparison.order, found.comparison
+    against = {label: comparison.ratio(order[0], label) for label in order[1:]}
+    close = [label for label, r in against.items() if r is None or r.verdict != "apart"]
+    close = [label for label in close if comparison.places[label][0] == 1] or close
+    among = formats.listed([order[0], *close])
+    if all(ratio and ratio.verdict == "tie" for ratio in map(against.get, close)):
+        return f"{among} tie for the first place ({where})."
+    return f"Cannot rank the first: {among} may each be first ({where})."
 
 
 def _made(place: Place, found: Ranking, summary: Summary) -> str:
@@ -44,77 +63,100 @@ def _made(place: Place, found: Ranking, summary: Summary) -> str:
     group = place.group
     if found.figure != RATE:
         wait = group.figures[found.figure]
-        return f"answers {interval_text(stats.scaled(wait, 1e3), 0)} ms after a request was due"
-    text = f"makes {interval_text(group.figures[RATE], 0)} output tokens/s"
+        return f"answers {formats.interval(stats.scaled(wait, 1e3), 0)} ms after a request was due"
+    text = f"makes {formats.interval(group.figures[RATE], 0)} output tokens/s"
     if group.ratio is not None and group.label != summary.reference:
-        text += f", {_times(group.ratio)} {summary.reference}"
+        text += f", {formats.times(group.ratio)} as many as {summary.reference}"
     return text
-
-
-def _among(labels: list[str]) -> str:
-    return f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
 def answers(summary: Summary) -> list[str]:
-    """What the study found, a sentence for each workload at its highest level."""
+    """What the study found, a paragraph for each workload at its highest level."""
     found = []
     for workload in summary.study["study"]["workloads"]:
         level = max(workload["concurrency"] or workload["rate"])
-        groups = [
-            group
-            for group in summary.groups
-            if (group.workload, group.level) == (workload["name"], level)
-            and group.figures[RATE] is not None
-        ]
-        if groups and workload["concurrency"]:
-            found.append(_answer(summary, workload["name"], level, groups))
-        elif groups:
-            found.append(_open_answer(workload["name"], groups))
+        figure = RATE if workload["concurrency"] else WAIT
+        comparison = summary.comparisons.get((workload["name"], level, figure))
+        if comparison is None or not comparison.order:
+            continue
+        groups = groups_at(summary, workload["name"], level)
+        said = _answer if workload["concurrency"] else _open_answer
+        found.append(" ".join(said(summary, workload["name"], comparison, groups)))
     return found or [NOTHING]
 
 
-def _answer(summary: Summary, workload: str, level: int, groups: list[Group]) -> str:
-    ranked = sorted(groups, key=lambda group: -_rate(group))
-    best = ranked[0]
+def _answer(
+    summary: Summary, workload: str, comparison: Comparison, groups: Mapping[str, Group]
+) -> list[str]:
+    first = comparison.order[0]
+    level = groups[first].concurrency
     in_flight = "one request" if level == 1 else f"{level} requests"
-    text = f"With {in_flight} in flight ({workload}), {best.label} has the best mean, "
-    text += f"{_rate(best):.0f} output tokens/s"
+    rates = [f"{label} {comparison.means[label].mean:,.0f}" for label in comparison.order]
+    said = [f"With {in_flight} in flight ({workload}), output tokens/s: {', '.join(rates)}."]
+    if len(comparison.order) > 1:
+        said.append(_between(comparison, first, comparison.order[1]))
+    return said + _against_reference(summary, comparison)
+
+
+def _between(comparison: Comparison, a: str, b: str) -> str:
+    """What the comparison says of two variants, the better estimate first."""
+    ratio = comparison.ratio(a, b)
+    if ratio is None:
+        return f"No trial has valid cells of {a} and {b}, so their order is not tested."
+    if ratio.verdict == "apart":
+        return f"{a} is {formats.times(ratio)} as fast as {b}."
+    if ratio.verdict == "tie":
+        return f"{a} and {b} are a tie: the ratio is {formats.factor(ratio)}."
+    return f"The trials cannot tell which of {a} and {b} is faster: {formats.factor(ratio)}."
+
+
+def _against_reference(summary: Summary, comparison: Comparison) -> list[str]:
+    """The first against the reference, and the best of the reference's own dtype against it."""
+    reference, order = summary.reference, comparison.order
+    if reference not in order:
+        return []
     dtypes = engine_configs.dtypes(summary)
-    own, against = dtypes.get(best.label), dtypes.get(summary.reference)
-    if best.label != summary.reference and best.ratio is not None:
-        text += f", {_times(best.ratio)} {summary.reference}"
-        text += f" ({own} against {against})" if own != against else ""
-    rest = [f"{group.label} {_rate(group):.0f}" for group in ranked[1:]]
-    text += f"; then {', '.join(rest)}." if rest else "."
-    text += _lead(summary, best, ranked[1]) if rest else ""
-    same = [g for g in ranked if dtypes.get(g.label) == against and g.label != summary.reference]
-    if own != against and same and same[0].ratio is not None:
-        text += f" Within {against}, {same[0].label} makes {_times(same[0].ratio)} "
-        text += f"{summary.reference}."
-    return text
+    own, against = dtypes.get(order[0]), dtypes.get(reference)
+    said = []
+    if reference not in order[:2] and (ratio := comparison.ratio(order[0], reference)):
+        in_dtypes = f" ({own} against {against})" if own != against else ""
+        said.append(f"{order[0]} is {formats.times(ratio)} as fast as {reference}{in_dtypes}.")
+    same = [label for label in order if dtypes.get(label) == against and label != reference]
+    if own != against and same and (ratio := comparison.ratio(same[0], reference)):
+        text = f"Within {against}, {same[0]} is {formats.times(ratio)} as fast as {reference}"
+        word = "" if ratio.verdict == "apart" else f" ({ratio.verdict})"
+        said.append(f"{text}{word}.")
+    return said
 
 
-def _open_answer(workload: str, groups: list[Group]) -> str:
+def _open_answer(
+    _: Summary, workload: str, comparison: Comparison, groups: Mapping[str, Group]
+) -> list[str]:
     """At a given rate of requests engines differ in how long they let wait, not in how much."""
-
-    waits = {
-        group.label: found.mean
-        for group in groups
-        if (found := group.figures["ttft_planned_s_p50"]) is not None
-    }
-    answered = {
-        group.label: f" ({found.mean:.3g} requests/s answered)"
-        for group in groups
-        if (found := group.figures["requests_per_s"]) is not None
-    }
-    parts = [
-        f"{label} {waits[label] * 1e3:.0f} ms{answered.get(label, '')}"
-        for label in sorted(waits, key=lambda label: waits[label])
+    parts = []
+    for label in comparison.order:
+        answered = groups[label].figures["requests_per_s"]
+        rate = f" ({answered.mean:.3g} requests/s answered)" if answered else ""
+        parts.append(f"{label} {comparison.means[label].mean * 1e3:.0f} ms{rate}")
+    said = [
+        f"With {groups[comparison.order[0]].level:.3g} requests/s offered ({workload}), the median "
+        f"time from the moment a request was due to its first token was: {', '.join(parts)}."
     ]
-    return (
-        f"With {groups[0].level:.3g} requests/s offered ({workload}), the median time from the "
-        f"moment a request was due to its first token was: {', '.join(parts)}."
-    )
+    if len(comparison.order) > 1:
+        said.append(_between_waits(comparison))
+    return said
+
+
+def _between_waits(comparison: Comparison) -> str:
+    a, b, *_ = comparison.order
+    ratio = comparison.ratio(a, b)
+    if ratio is None:
+        return f"No trial has valid cells of {a} and {b}, so their order is not tested."
+    if ratio.verdict == "apart":
+        return f"{a} answers sooner than {b}: the ratio of the times is {formats.factor(ratio)}."
+    if ratio.verdict == "tie":
+        return f"{a} and {b} are a tie: the ratio is {formats.factor(ratio)}."
+    return f"The trials cannot tell which of {a} and {b} answers sooner: {formats.factor(ratio)}."
 
 
 def hardware(summary: Summary) -> str:
@@ -145,34 +187,6 @@ def _rates(found: roofline.Ceiling, whole: roofline.Ceiling | None) -> str:
     return ", ".join(parts)
 
 
-def _times(ratio: Interval) -> str:
-    if ratio.low is None or ratio.high is None:
-        return f"{ratio.mean:.1f} times (one trial, so no interval)"
-    return (
-        f"{ratio.mean:.1f} times (95 % interval {ratio.low:.1f} to {ratio.high:.1f}, "
-        f"{ratio.trials} trials)"
-    )
-
-
-def _lead(summary: Summary, best: Group, second: Group) -> str:
-    """Whether the first place is one: the best two, paired by trial."""
-    ratio = paired_ratio(cells_of(summary, best), cells_of(summary, second))
-    if ratio is None or ratio.low is None:
-        return " Fewer than two trials have both of the first two, so their order is not tested."
-    interval = f"ratio {ratio.mean:.2f}, 95 % interval {ratio.low:.2f} to {ratio.high:.2f}"
-    if stats.standing(ratio) == "tie":
-        return f" {best.label} and {second.label} are a tie ({interval})."
-    if stats.standing(ratio) == "unclear":
-        return f" {best.label} and {second.label} cannot be ranked ({interval})."
-    return f" The lead over {second.label} holds ({interval})."
-
-
-def _rate(group: Group) -> float:
-    found = group.figures[RATE]
-    assert found is not None
-    return found.mean
-
-
 def trades(summary: Summary) -> list[str]:
     """What a longer wait buys: the points that no other beats in latency and throughput."""
     said = []
@@ -190,33 +204,52 @@ def trades(summary: Summary) -> list[str]:
         of = f"Of {len(found.latency)} points of workload {workload['name']}, "
         said.append(
             f"{of}{beaten or 'none'} {'is' if beaten < 2 else 'are'} beaten by another in "
-            f"throughput and latency both; by the means there remain: {', '.join(parts)}."
+            f"throughput and latency both; by the means these are not: {', '.join(parts)}."
         )
     return said
 
 
 def costs(summary: Summary) -> list[str]:
-    """The cheapest variant at its best level, a sentence a workload; or why there are no costs."""
+    """What a million output tokens cost, sentences for each closed loop; or why there is no cost.
+
+    At one level the variants are compared with each other. A variant's levels are compared, too,
+    before one of them is called its cheapest.
+    """
     if cost.recorded_price(summary.study) is None:
         return [NO_PRICE]
     said = []
-    for workload in summary.study["study"]["workloads"]:
-        cheapest: dict[str, tuple[float, Group]] = {}
-        for group in summary.groups:
-            found = group.figures["usd_per_million_output_tokens"]
-            if group.workload == workload["name"] and found:
-                best = cheapest.get(group.label, (float("inf"), group))
-                cheapest[group.label] = min(best, (found.mean, group), key=lambda pair: pair[0])
-        if len(cheapest) < 2:
+    workloads = summary.study["study"]["workloads"]
+    for workload in workloads:
+        if not workload["concurrency"]:
             continue
-        ranked = sorted(cheapest.values(), key=lambda pair: pair[0])
-        texts = [
-            f"{group.label} {interval_text(group.figures['usd_per_million_output_tokens'], 2)} "
-            f"({load_level.load_text(group.concurrency, group.rate)})"
-            for _, group in ranked
-        ]
+        name, level = workload["name"], max(workload["concurrency"])
+        comparison = summary.comparisons.get((name, level, COST))
+        if comparison is None or not comparison.order:
+            continue
+        texts = [f"{label} {_usd(comparison.means[label])}" for label in comparison.order]
         said.append(
-            f"A million output tokens of workload {workload['name']}, each at its cheapest level, "
-            f"in USD: {', '.join(texts)}."
+            f"USD for a million output tokens of workload {name}, {load_text(level, None)}: "
+            f"{', '.join(texts)}."
         )
-    return said
+        said += [_cheapest_text(summary, name, found) for found in cheapest(summary, workload)]
+    open_loops = any(not workload["concurrency"] for workload in workloads)
+    return said + ([OPEN_LOOP_COST] if open_loops else [])
+
+
+def _cheapest_text(summary: Summary, workload: str, found: Cheapest) -> str:
+    """Of the levels of one variant; an estimate is named where it is apart from all others."""
+    if len(found.levels) == found.measured:
+        return f"No level of {workload} is shown to be the cheapest of {found.label}."
+    if len(found.levels) > 1:
+        levels = formats.listed([f"{level}" for level in sorted(found.levels)])
+        return (
+            f"The cheapest level of {workload} for {found.label} is one of {levels} in flight: the "
+            "trials cannot tell which."
+        )
+    (level,) = found.levels
+    usd = _usd(summary.comparisons[workload, level, COST].means[found.label])
+    return f"{found.label} is cheapest with {level} in flight ({workload}): {usd}."
+
+
+def _usd(found: Interval) -> str:
+    return formats.interval(found, 2)

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from enginebench.base.load_level import load_text
-from enginebench.base.stats import standing
 from enginebench.metrics import cost
 from enginebench.metrics.agreement import Comparison
+from enginebench.report import formats
 from enginebench.summarize import engine_configs
-from enginebench.summarize.ranking import RATE
-from enginebench.summarize.study_summary import Summary, cells_of
+from enginebench.summarize.ranking import is_varied, ranking
+from enginebench.summarize.study_summary import RATE, Summary, cells_of
 
 WIDE_TRIALS = 1.5  # starts of one variant that are further apart are worth a word
 SMALL = 1e9  # parameters: less than what people serve
@@ -24,7 +24,7 @@ def threats(summary: Summary) -> list[str]:
         found.append("The study did not reach its end: cells not run are listed as invalid.")
     if summary.resumed:
         found.append(
-            f"The study was cut off and gone on with ({summary.resumed}): its engine starts are "
+            f"The study was cut off and resumed ({summary.resumed}): its engine starts are "
             "further apart in time; its calibration and first ceiling are those of its beginning."
         )
     if summary.invalid:
@@ -56,8 +56,8 @@ def threats(summary: Summary) -> list[str]:
     fewest = min((c.figures["requests"] for c in summary.cells if c.figures), default=0)
     if fewest < 30:
         found.append(
-            f"The smallest cell has {fewest} requests: its percentiles are close to single "
-            "observations. p99 of a figure is given only from 662 samples on."
+            f"The smallest cell has {fewest} requests: even its medians are close to single "
+            "observations."
         )
     dtypes = sorted({dtype for dtype in engine_configs.dtypes(summary).values() if dtype})
     if len(dtypes) > 1:
@@ -90,26 +90,34 @@ def _spread_of_trials(summary: Summary) -> list[str]:
             "something beside the engines was at work. Mistrust means; intervals show it."
         )
     compared = [
-        group
+        group.ratio.verdict
         for group in summary.groups
         if group.rate is None  # in an open loop the offered rate makes them alike
         and group.label != summary.reference
         and group.ratio
-        and group.ratio.low is not None
     ]
-    unclear = [g for g in compared if g.ratio and standing(g.ratio) != "apart"]
+    unclear = compared.count("cannot tell")
     if unclear:
         found.append(
-            f"{len(unclear)} of {len(compared)} ratios to {summary.reference} have 1 in their "
-            "interval: there the data do not say which of the two is faster."
+            f"{unclear} of {len(compared)} ratios to {summary.reference} are “cannot tell”: there "
+            "the data do not say which of the two is faster."
         )
-    lengths = [w["output_tokens"] for w in summary.study["study"]["workloads"]]
-    if all(isinstance(length, int) for length in lengths):
-        found.append(
-            "All outputs of a workload are equally long, which favours engines that wait for the "
-            "longest answer of a batch; with mixed lengths they would do worse."
-        )
-    return found
+    return found + _equal_outputs(summary)
+
+
+def _equal_outputs(summary: Summary) -> list[str]:
+    """Which workloads have outputs of one length, and whether the headline is from one of them."""
+    workloads = [w for w in summary.study["study"]["workloads"] if max(w["concurrency"] or [2]) > 1]
+    equal = [w["name"] for w in workloads if not is_varied(w)]
+    if not equal:
+        return []
+    ranked = ranking(summary)
+    of_headline = " (the headline’s)" if ranked and ranked.workload["name"] in equal else ""
+    return [
+        f"All outputs of {formats.listed(equal)}{of_headline} are equally long, which favours "
+        "engines that wait for the longest answer of a batch; with mixed lengths they would do "
+        "worse."
+    ]
 
 
 def _of_the_machine(summary: Summary) -> list[str]:

@@ -20,7 +20,7 @@ from enginebench.metrics import request_table
 from enginebench.metrics.latency import request_times
 from enginebench.record import reading, schema
 from enginebench.summarize.cells import CellRow
-from enginebench.summarize.study_summary import AVERAGED, Summary
+from enginebench.summarize.study_summary import FIGURES, Summary
 
 PROJECT = "enginebench"
 MOST_ROWS = 10_000  # of a table of requests
@@ -177,7 +177,7 @@ def run_summary(mine: list[CellRow]) -> dict[str, Any]:
         prefix = cell.id
         found[f"{prefix}/verdict"] = cell.verdict
         found[f"{prefix}/problems"] = "; ".join(cell.problems)
-        for name in AVERAGED:
+        for name in FIGURES:
             if cell.figures.get(name) is not None:
                 found[f"{prefix}/{name}"] = cell.figures[name]
     return found
@@ -187,10 +187,10 @@ def cell_table(mine: list[CellRow]) -> tuple[list[str], list[list[Any]]]:
     """One row a cell: what was run, what it gave, whether it counts."""
     rows = [
         [cell.label, cell.trial, cell.workload, cell.load_text, cell.verdict]
-        + [cell.figures.get(name) for name in AVERAGED]
+        + [cell.figures.get(name) for name in FIGURES]
         for cell in mine
     ]
-    return ["label", "trial", "workload", "load", "verdict", *AVERAGED], rows
+    return ["label", "trial", "workload", "load", "verdict", *FIGURES], rows
 
 
 def series(cell: CellRow, found: request_table.Columns | None) -> Iterator[dict[str, float]]:

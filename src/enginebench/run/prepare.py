@@ -247,6 +247,7 @@ def _model_facts(model: models.Model) -> dict[str, Any]:
         "hashed": model.hashed,
         "has_random_weights": model.has_random_weights,
         "parameters": model.parameters,
+        "weights_bytes": model.weights_bytes,
         "config": model.config,
     }
 

@@ -119,6 +119,7 @@ def _run_launch(
         "command": [],  # until it is started
         "env": {},
         "metrics": {ours: list(names) for ours, names in engine.dialect.metrics.items()},
+        "kv_blocks_kept_back": engine.dialect.kv_blocks_kept_back,
     }
     show.stage(f"{item.variant.label}, trial {item.trial}: starting the engine")
     writer.event("up", launch=item.id)

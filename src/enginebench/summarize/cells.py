@@ -16,6 +16,8 @@ from enginebench.check.disturbance import Attempt
 from enginebench.check.findings import Finding, Verdict
 from enginebench.check.physics import Shares
 from enginebench.hardware import roofline
+from enginebench.hardware.model_config import text_config
+from enginebench.hardware.run_options import run_options
 from enginebench.metrics import (
     cost,
     gpu,
@@ -265,7 +267,9 @@ def _read(
     for scrape in reading.read_rows(where / "scrapes.jsonl.gz", Scrape):
         scraped_s.append(scrape.t_s)
         errors.append(scrape.error)
-        pages.append(metrics_page.read(scrape.status, scrape.text, facts.get("metrics", {})))
+        kept_back = facts.get("kv_blocks_kept_back", 0)
+        page = metrics_page.read(scrape.status, scrape.text, facts.get("metrics", {}), kept_back)
+        pages.append(page)
     if logged := facts.get("kv_capacity_tokens"):  # of an engine whose pages do not have it
         pages = [page | {"kv_capacity_tokens": float(logged)} for page in pages]
     load = where / "machine.jsonl"
@@ -327,18 +331,21 @@ def _figures(
 ) -> dict[str, Any]:
     requests = recorded.requests
     first, last = recorded.ends
-    figures = latency.figures(requests)
+    figures = latency.figures(requests, None if cell.get("rate") else cell["concurrency"])
     figures |= _watched(recorded)
     figures |= memory.figures(recorded.pages, recorded.samples, requests)
-    figures |= _account(study, facts.get("dtype"), figures)
+    figures |= _account(study, facts, figures)
     rate, tokens = figures["output_tokens_per_s"], figures["output_tokens"]
     price = cost.recorded_price(study)
     # Its GPUs, as far as the samples say; all of the machine's where there are none.
     gpus = len({row.index for row in recorded.its_gpus}) or len(study["machine"]["gpus"])
-    shares = _shares(study, facts.get("dtype"), requests, cell["concurrency"], figures)
+    shares = _shares(study, facts, requests, cell["concurrency"], figures)
     indices = {row.index for row in recorded.its_gpus}
     energy_j = physics.energy_used_j(about.get("started") or {}, about.get("ended") or {}, indices)
     return figures | {
+        # Whether the engine says how many prompt tokens came from a cache.
+        "cache_checked": recorded.tally.says_cached > 0
+        or metrics_page.difference(first, last, "prefix_hit_tokens_total") is not None,
         "usd_per_million_output_tokens": (
             cost.usd_per_million_output_tokens(price.usd(gpus), rate) if price and rate else None
         ),
@@ -389,52 +396,88 @@ def _findings(
 
 
 def _account(
-    study: Mapping[str, Any], dtype: str | None, figures: Mapping[str, Any]
+    study: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    figures: Mapping[str, Any],
 ) -> dict[str, float | None]:
     """The parts of the memory that the machine shows, and what a token takes by the config."""
-    name, count = roofline.dtype_name(dtype or ""), study["model"].get("parameters")
-    size = roofline.DTYPE_BYTES[name] if name else None
-    try:
-        shape = roofline.shape(study["model"]["config"])
-    except roofline.UnknownShape:
-        per_token = None
-    else:
-        per_token = shape.kv_bytes_per_token(size) if size else None
+    shape = _shape(study)
+    dtypes = _dtypes(shape, facts) if shape is not None else None
+    per_token = None
+    if shape is not None and dtypes is not None:
+        per_token = shape.kv_bytes_per_token(dtypes.kv_bytes)
     shown_by = "gpu_memory_peak_bytes" if study["device"] == "cuda" else "memory_peak_bytes"
     total = figures[shown_by]
-    weights = count * size if count and size else None
+    weights = _weights_bytes(study["model"], facts)
     parts = memory.account(total, weights, figures["kv_reserved_bytes"])
     return parts | {"total_bytes": total, "kv_bytes_per_token": per_token}
 
 
+def _shape(study: Mapping[str, Any]) -> roofline.ModelShape | None:
+    """The model's shape; None where its form is not worked out."""
+    try:
+        return roofline.shape(study["model"]["config"])
+    except roofline.UnknownShape:
+        return None
+
+
+def _dtypes(shape: roofline.ModelShape, facts: Mapping[str, Any]) -> roofline.Dtypes | None:
+    """The dtypes of a launch; None: not known."""
+    name = roofline.dtype_name(facts.get("dtype") or "")
+    stated = run_options(facts).kv_dtype
+    kv_dtype = roofline.dtype_name(stated or "")
+    if name is None or (stated is not None and kv_dtype is None):
+        return None
+    return roofline.run_dtypes(shape, name, kv_dtype)
+
+
+def _is_quantized(model: Mapping[str, Any]) -> bool:
+    config = model["config"]
+    return bool((text_config(config) | config).get("quantization_config"))
+
+
+def _weights_bytes(model: Mapping[str, Any], facts: Mapping[str, Any]) -> float | None:
+    """Bytes that the weights take in memory; None: not known."""
+    if _is_quantized(model):
+        return model.get("weights_bytes")  # they stay as they are stored
+    name, count = roofline.dtype_name(facts.get("dtype") or ""), model.get("parameters")
+    if name is None or not count or run_options(facts).is_quantized:
+        return None
+    return float(count * roofline.DTYPE_BYTES[name])
+
+
 def _shares(
     study: Mapping[str, Any],
-    dtype: str | None,
+    facts: Mapping[str, Any],
     requests: Columns,
     concurrency: int,
     figures: Mapping[str, Any],
 ) -> Shares:
     """How near the cell came to what the hardware allows; None where a ceiling is not known."""
-    name = roofline.dtype_name(dtype or "")
-    shortest = _shortest(requests)
-    try:
-        model = roofline.shape(study["model"]["config"])
-    except roofline.UnknownShape:
+    shortest, model, options = _shortest(requests), _shape(study), run_options(facts)
+    if model is None or not study.get("ceiling") or not shortest or not figures["window_s"]:
         return Shares()
-    if name is None or not study.get("ceiling") or not shortest or not figures["window_s"]:
+    if options.is_quantized and not _is_quantized(study["model"]):
+        return Shares()  # by the engine, in a way that is not known here
+    dtypes = _dtypes(model, facts)
+    if dtypes is None:
         return Shares()
     ceiling = study["ceiling"]
+    per_read = math.inf if options.is_speculative else 1
     work = {kind: count for kind, (count, _) in shortest.items()}
     prompt = min(prompt for prompt, _ in work)
-    least_s = roofline.cell_s(model, ceiling, name, work, concurrency)
-    step_s = roofline.decode_step_s(model, ceiling, name, [prompt])
-    prefill_s = roofline.prefill_s(model, ceiling, name, prompt)
+    try:
+        least_s = roofline.cell_s(model, ceiling, dtypes, work, concurrency, per_read)
+        step_s = roofline.decode_step_s(model, ceiling, dtypes, [prompt]) / per_read
+        prefill_s = roofline.prefill_s(model, ceiling, dtypes, prompt)
+        shares = [
+            roofline.request_s(model, ceiling, dtypes, *kind, per_read) / e2e_s
+            for kind, (_, e2e_s) in shortest.items()
+            if 0 < e2e_s < math.inf
+        ]
+    except roofline.UnknownShape:  # how its weights are quantized
+        return Shares()
     tpot_s, ttft_s = figures["tpot_s_min"], figures["ttft_s_min"]
-    shares = [
-        roofline.batch_s(model, ceiling, name, 1, *kind) / e2e_s
-        for kind, (_, e2e_s) in shortest.items()
-        if 0 < e2e_s < math.inf
-    ]
     return Shares(
         least_s / figures["window_s"],
         step_s / tpot_s if tpot_s else None,

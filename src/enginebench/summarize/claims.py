@@ -3,31 +3,36 @@
 The claims are data (``data/claims.yaml``), the rule is here and in ``docs/method.md``::
 
     not covered     no level has both sides in one dtype with an interval (two common trials)
-    not seen        the ratio's 95 % interval contains 1 or lies below it
-    same shape      the interval lies above 1
-    confirmed here  so it does, the claimed figure is inside it, and GPU, model and the lengths of
-                    outputs are the claim's
+    not seen        the ratio's 95 % interval rules out the claimed figure and contains 1, or lies
+                    below 1
+    cannot tell     the interval contains both 1 and the claimed figure
+    same direction  the interval lies above 1, and the claimed figure is outside
+    same shape      the claimed figure is inside, but GPU, model, lengths or load are others
+    confirmed here  the claimed figure is inside, and all of these are the claim's
+
+The interval is that of the pair alone: each claim is one question, asked before the study.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from enginebench.base.estimator import Interval
 from enginebench.base.load_level import load_text
-from enginebench.base.stats import Interval
 from enginebench.summarize import engine_configs
 from enginebench.summarize.study_summary import (
+    RATE,
     Group,
     Summary,
-    cells_of,
     output_text,
-    paired_ratio,
     workload_of,
 )
 
 Pair = tuple[Group, Group, Interval]  # the two sides at one level, and the ratio of the first
-Verdict = Literal["confirmed here", "same shape", "not seen", "not covered"]
+Verdict = Literal[
+    "confirmed here", "same shape", "same direction", "cannot tell", "not seen", "not covered"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Tested:
 
 def tested(summary: Summary, claims: Iterable[Mapping[str, Any]]) -> list[Tested]:
     """Every claim (an entry of ``data/claims.yaml``), those that the study covers first."""
-    order = ("confirmed here", "same shape", "not seen", "not covered")
+    order = get_args(Verdict)
     found = [_test(summary, claim) for claim in claims]
     return sorted(found, key=lambda test: order.index(test.verdict))
 
@@ -56,14 +61,27 @@ def _test(summary: Summary, claim: Mapping[str, Any]) -> Tested:
     a, b, ratio = max(tested_pairs, key=lambda pair: pair[0].level)
     here = f"{a.label} over {b.label}, {_work_text(summary, a)}"
     assert ratio.low is not None and ratio.high is not None
-    if ratio.low <= 1:
-        where = "contains 1" if ratio.high >= 1 else "lies below 1"
-        return Tested(claim, "not seen", f"the interval {where}", ratio, here)
-    against = _unlike(summary, claim, a)
-    if not ratio.low <= claim["times"] <= ratio.high:
-        against = ["the claimed figure is outside the interval", *against]
-    verdict: Verdict = "same shape" if against else "confirmed here"
+    verdict, reason = _judged(ratio.low, ratio.high, claim["times"])
+    against = [reason] if reason else []
+    if verdict in ("same shape", "same direction"):
+        against += _unlike(summary, claim, a)
+    if not against:
+        verdict = "confirmed here"
     return Tested(claim, verdict, "; ".join(against), ratio, here)
+
+
+def _judged(low: float, high: float, claimed: float) -> tuple[Verdict, str]:
+    """What an interval says of a claimed ratio above 1, and why it says no more."""
+    has_claimed = low <= claimed <= high
+    if high < 1:
+        return "not seen", "the interval lies below 1"
+    if low <= 1:
+        if has_claimed:
+            return "cannot tell", "the interval contains 1 and the claimed figure"
+        return "not seen", "the interval contains 1 and not the claimed figure"
+    if has_claimed:
+        return "same shape", ""
+    return "same direction", "the claimed figure is outside the interval"
 
 
 def _work_text(summary: Summary, group: Group) -> str:
@@ -95,9 +113,9 @@ def _pairs(summary: Summary, claim: Mapping[str, Any]) -> Iterator[Pair]:
         if a.label in ours and b.label in theirs and same_level and same_dtype:
             if claim.get("outputs", outputs) != outputs:
                 continue
-            ratio = paired_ratio(cells_of(summary, a), cells_of(summary, b))
+            ratio = summary.comparisons[a.workload, a.level, RATE].ratio(a.label, b.label)
             if ratio is not None:
-                yield a, b, ratio
+                yield a, b, ratio.alone
 
 
 def _variants(summary: Summary, side: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,8 @@
 """How a latency is spread over the requests of a cell, and over trials. Pure.
 
-A cell keeps a fixed number of quantiles of each latency (``measure.QUANTILES``), whatever its
-number of requests. Over trials the same quantile is averaged, as every other figure is: the line at
-50 % is the p50 of the tables.
+A cell keeps a fixed number of quantiles of each latency (``latency.QUANTILES``), whatever its
+number of requests. Over trials the same quantile has its arithmetic mean, as a gap may be 0; the
+tables have geometric means, which are a little lower where trials differ.
 """
 
 from collections.abc import Sequence

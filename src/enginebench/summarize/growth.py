@@ -16,7 +16,6 @@ class PowerLaw:
     exponent: float
     exponent_error: float  # standard error of the fit
     last_exponent: float  # between the two longest lengths alone
-    points: int
 
 
 def power_law(points: Sequence[tuple[float, float]]) -> PowerLaw | None:
@@ -35,7 +34,7 @@ def power_law(points: Sequence[tuple[float, float]]) -> PowerLaw | None:
     x, y = ([math.log(point[axis]) for point in positive] for axis in (0, 1))
     fitted = scipy_stats.linregress(x, y)
     last = (y[-1] - y[-2]) / (x[-1] - x[-2])
-    return PowerLaw(float(fitted.slope), float(fitted.stderr), last, len(positive))
+    return PowerLaw(float(fitted.slope), float(fitted.stderr), last)
 
 
 def crossover(

@@ -1,19 +1,18 @@
 """Who is first, as far as the trials can tell. Pure.
 
-Two variants are apart where the interval of their ratio, paired by trial, leaves 1 out. A variant's
-place is then a range: 1 + how many are surely ahead of it, to all but those surely behind it.
+Order, places and ratios are those of one comparison (``enginebench.base.estimator``), so that they
+never contradict each other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
-from enginebench.base import stats
+from enginebench.base.estimator import Comparison, Interval, Ratio
 from enginebench.base.load_level import load_text
-from enginebench.base.stats import Interval
-from enginebench.summarize.study_summary import Group, Summary, cells_of, paired_ratio
+from enginebench.summarize.study_summary import RATE, Group, Summary, output_text
 
-RATE = "output_tokens_per_s"
 WAIT = "ttft_planned_s_p50"  # at a given rate of requests engines differ in how long they let wait
 
 Point = tuple[str, float]  # a variant and a level of load
@@ -26,8 +25,7 @@ class Place:
     group: Group
     best: int  # the first place it may have
     worst: int
-    # Its figure over that of the next one in the list; None: no common trial.
-    to_next: Interval | None
+    to_next: Ratio | None  # over the next one in the list; None: no trial links them
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,71 +33,72 @@ class Ranking:
     workload: Mapping[str, Any]
     level: float
     figure: str
-    places: tuple[Place, ...]  # the best mean first
+    comparison: Comparison
+    places: tuple[Place, ...]  # in the order of the comparison
 
     @property
     def load_text(self) -> str:
         first = self.places[0].group
         return load_text(first.concurrency, first.rate)
 
+    @property
+    def outputs_text(self) -> str:
+        return f"outputs of {output_text(self.workload)} tokens"
+
+    @property
+    def has_varied_outputs(self) -> bool:
+        return is_varied(self.workload)
+
+
+def is_varied(workload: Mapping[str, Any]) -> bool:
+    """Whether a workload's outputs differ in length, so that streams do not move in step."""
+    return isinstance(workload["output_tokens"], dict)
+
 
 def ranking(summary: Summary) -> Ranking | None:
-    """The variants at the study's highest level of load; None if no cell is valid.
+    """The variants at one level of load; None if no cell is valid.
 
-    The level is the highest one of a closed loop if the study has any, and of an open one
-    otherwise, at which at least two variants were measured; of several such workloads the first.
+    Closed loops come first, as they show throughput; of these, outputs that differ in length, as
+    equal ones move in step; then the highest level, and the study's own order. The first level at
+    which at least two variants were measured is taken, or the first with one.
     """
     workloads = summary.study["study"]["workloads"]
     closed = [workload for workload in workloads if workload["concurrency"]]
-    figure = RATE if closed else WAIT
     levels = [
         (max(workload["concurrency"] or workload["rate"]), workload)
         for workload in closed or workloads
     ]
+    levels.sort(key=lambda pair: (not (is_varied(pair[1]) and pair[0] > 1), -pair[0]))
+    figure = RATE if closed else WAIT
     found = [
-        Ranking(workload, level, figure, _places(summary, groups, figure))
-        for level, workload in sorted(levels, key=lambda pair: -pair[0])
-        if (groups := _measured(summary, workload["name"], level, figure))
+        Ranking(workload, level, figure, comparison, places)
+        for level, workload in levels
+        if (comparison := summary.comparisons.get((workload["name"], level, figure)))
+        and (places := _places(groups_at(summary, workload["name"], level), comparison))
     ]
     return next((one for one in found if len(one.places) > 1), found[0] if found else None)
 
 
-def _measured(summary: Summary, workload: str, level: float, figure: str) -> list[Group]:
-    return [
-        group
+def groups_at(summary: Summary, workload: str, level: float) -> dict[str, Group]:
+    """The groups of one level by their variant."""
+    return {
+        group.label: group
         for group in summary.groups
-        if (group.workload, group.level) == (workload, level) and group.figures[figure] is not None
-    ]
+        if (group.workload, group.level) == (workload, level)
+    }
 
 
-def _places(summary: Summary, groups: Sequence[Group], figure: str) -> tuple[Place, ...]:
-    sign = -1 if figure == RATE else 1
-
-    def mean(group: Group) -> float:
-        found = group.figures[figure]
-        return sign * found.mean if found else float("inf")
-
-    ranked = sorted(groups, key=mean)
-    cells = {group.label: cells_of(summary, group) for group in ranked}
-    places = []
-    for index, group in enumerate(ranked):
-        ratios = {
-            other.label: paired_ratio(cells[group.label], cells[other.label], figure)
-            for other in ranked
-            if other is not group
-        }
-        apart = [r for r in ratios.values() if r and stats.standing(r) == "apart"]
-        ahead = sum((ratio.mean < 1) == (figure == RATE) for ratio in apart)
-        following = ranked[index + 1].label if index + 1 < len(ranked) else ""
-        places.append(
-            Place(group, 1 + ahead, len(ranked) - len(apart) + ahead, ratios.get(following))
-        )
-    return tuple(places)
+def _places(groups: Mapping[str, Group], comparison: Comparison) -> tuple[Place, ...]:
+    places = comparison.places
+    return tuple(
+        Place(groups[label], *places[label], comparison.ratio(label, after) if after else None)
+        for label, after in zip_longest(comparison.order, comparison.order[1:])
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Pareto:
-    """What a workload's levels cost in latency and give in throughput; means over the trials."""
+    """What a workload's levels cost in latency and give in throughput; means of the comparisons."""
 
     axis: str  # what the latency is
     latency: Mapping[Point, float]  # s

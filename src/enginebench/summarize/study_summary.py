@@ -3,43 +3,67 @@
 A pure function of the record: the same raw files give the same summary, anywhere, any time.
 """
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from enginebench.base import stats
-from enginebench.base.stats import Interval
+from enginebench.base import estimator
+from enginebench.base.estimator import Better, Comparison, Interval, Ratio
 from enginebench.check import record_damage
 from enginebench.hardware import roofline
 from enginebench.metrics import agreement
-from enginebench.metrics.agreement import Comparison
-from enginebench.record import manifest, reading, schema, schema_study
-from enginebench.summarize import cells
+from enginebench.record import reading, schema, schema_study
+from enginebench.summarize import cells, documents
 from enginebench.summarize.cells import CellRow
+from enginebench.summarize.documents import Documents
 
-#: Figures that are averaged over trials, and what they are.
+RATE = "output_tokens_per_s"
+COST = "usd_per_million_output_tokens"
+
+#: Figures that are compared on the log scale: they are positive wherever they are measured.
+COMPARED: Mapping[str, Better] = {
+    RATE: "higher",
+    "requests_per_s": "higher",
+    "requests_offered_per_s": "higher",
+    COST: "lower",  # a constant over the rate, so that it has the rate's interval
+    "ttft_s_p50": "lower",
+    "ttft_s_p90": "lower",
+    "ttft_s_p95": "lower",
+    "ttft_s_p99": "lower",
+    "ttft_planned_s_p50": "lower",
+    "ttft_planned_s_p90": "lower",
+    "ttft_planned_s_p95": "lower",
+    "ttft_planned_s_p99": "lower",
+    "ttft_burst_s_p50": "lower",
+    "ttft_steady_s_p50": "lower",
+    "tpot_s_p50": "lower",
+    "itl_s_p50": "lower",
+    "itl_s_p95": "lower",
+    "itl_s_p99": "lower",
+    "itl_s_max": "lower",
+    "e2e_s_p50": "lower",
+    "e2e_s_p90": "lower",
+    "e2e_s_p95": "lower",
+    "e2e_s_p99": "lower",
+    "e2e_planned_s_p50": "lower",
+    "e2e_planned_s_p90": "lower",
+    "e2e_planned_s_p95": "lower",
+    "e2e_planned_s_p99": "lower",
+    "memory_peak_bytes": "lower",
+    "gpu_memory_peak_bytes": "lower",
+    "power_w_mean": "lower",
+    "ceiling_share": "higher",
+}
+
+#: Figures that may be 0 or below, or are the same in every start: a plain mean, no interval.
 AVERAGED = (
-    "output_tokens_per_s",
-    "requests_per_s",
-    "usd_per_million_output_tokens",
-    "ttft_s_p50",
-    "ttft_s_p95",
-    "ttft_planned_s_p50",
-    "ttft_planned_s_p95",
-    "requests_offered_per_s",
-    "tpot_s_p50",
-    "itl_s_p50",
-    "itl_s_p99",
-    "e2e_s_p50",
-    "e2e_s_p95",
-    "memory_peak_bytes",
-    "gpu_memory_peak_bytes",
+    "itl_gaps",
+    "in_step_share",
     "gpu_utilisation_mean",
-    "power_w_mean",
     "weights_bytes",
     "kv_reserved_bytes",
     "other_bytes",
@@ -54,8 +78,9 @@ AVERAGED = (
     "requests_waiting_peak",
     "preemptions",
     "waiting_for_room_peak",
-    "ceiling_share",
 )
+
+FIGURES = (*COMPARED, *AVERAGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +96,8 @@ class Group:
     trials_valid: int
     trials_planned: int
     requests: int  # measured, over the valid trials
-    figures: Mapping[str, Interval | None]
-    ratio: Interval | None  # output tokens/s over the reference's, paired by trial
+    figures: Mapping[str, Interval | None]  # None: not measured
+    ratio: Ratio | None  # output tokens/s over the reference's; None: no trial links them
 
     @property
     def level(self) -> float:
@@ -84,11 +109,13 @@ class Summary:
     study: Mapping[str, Any]  # study.json
     launches: Mapping[str, Mapping[str, Any]]  # launch.json by launch id; only what was started
     finished: bool
-    resumed: int  # how often it was gone on with
+    resumed: int  # how often it was resumed
     cells: tuple[CellRow, ...]
     groups: tuple[Group, ...]
     reference: str
-    agreement: tuple[Comparison, ...]  # empty: answers were not compared
+    agreement: tuple[agreement.Comparison, ...]  # empty: answers were not compared
+    #: By workload, level and figure of COMPARED.
+    comparisons: Mapping[tuple[str, float, str], Comparison] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:
@@ -110,96 +137,65 @@ def summarize(directory: Path, told: Callable[[int], object] = int) -> Summary:
     Args:
         told: is given the bytes of the requests' records as they are read; ``size`` has their sum.
     """
-    study = reading.read_study_json(directory)
-    damages: dict[str, str] = {}
-    finished = _read(directory, "finished.json", schema_study.Finished, damages)
-    study["ceilings"] = _ceilings(finished, study)
+    read = documents.read(directory)
+    study, launches = read.study, read.launches
+    study["ceilings"] = _ceilings(read.finished, study)
     study["ceiling"] = roofline.higher(*study["ceilings"]) if study["ceilings"] else None
-    launches = {}
-    for planned in study["plan"]:
-        facts = _read(directory, f"raw/{planned['id']}/launch.json", schema.Launch, damages)
-        if facts is not None:
-            launches[planned["id"]] = facts
-    for facts in (finished or {}, *launches.values()):
-        damages |= manifest.damages(directory, facts.get("files", {}))
     reference = study["study"]["reference"] or _labels(study)[0]
-    compared = _comparisons(directory, study, launches, reference, damages)
+    answers = _agreement(directory, read, reference)
     rows = []
     for planned in study["plan"]:
         facts = launches.get(planned["id"])
         for cell in planned["cells"]:
-            row = cells.cell_row(directory, study, planned, cell, facts, compared, told)
-            damaged = tuple(record_damage.findings(damages, planned["id"], cell["id"]))
+            row = cells.cell_row(directory, study, planned, cell, facts, answers, told)
+            damaged = tuple(record_damage.findings(read.damages, planned["id"], cell["id"]))
             rows.append(replace(row, findings=damaged + row.findings))
+    groups: list[Group] = []
+    comparisons: dict[tuple[str, float, str], Comparison] = {}
+    for name, level, members in _levels(study, rows):
+        compared = _compared(members)
+        comparisons |= {(name, level, figure): found for figure, found in compared.items()}
+        groups += [_group(label, members[label], compared, reference) for label in members]
     return Summary(
         study,
         launches,
-        finished is not None,
-        _resumed(directory, damages),
+        read.finished is not None,
+        read.resumed,
         tuple(rows),
-        tuple(_groups(study, rows, reference)),
+        tuple(groups),
         reference,
-        compared,
+        answers,
+        comparisons,
     )
-
-
-def _read(directory: Path, path: str, kind: Any, damages: dict[str, str]) -> dict[str, Any] | None:
-    """A document of a record, if it is there; one that cannot be read is noted as damaged."""
-    if not os.path.lexists(directory / path):
-        return None
-    try:
-        plain: dict[str, Any] = reading.read_json(directory / path, kind)
-        return plain
-    except reading.RecordError as error:
-        damages[path] = error.message
-        return None
 
 
 def size(directory: Path) -> int:
     """Bytes of the requests' records of a study."""
-    return sum(file.lstat().st_size for file in directory.glob("raw/*/*/requests.jsonl"))
+    return sum(file.stat().st_size for file in directory.glob("raw/*/*/requests.jsonl"))
 
 
 def _labels(study: Mapping[str, Any]) -> list[str]:
     return [f"{v['engine']}/{v['variant']}" for v in study["study"]["engines"]]
 
 
-def _comparisons(
-    directory: Path,
-    study: Mapping[str, Any],
-    launches: Mapping[str, Mapping[str, Any]],
-    reference: str,
-    damages: dict[str, str],
-) -> tuple[Comparison, ...]:
+def _agreement(
+    directory: Path, read: Documents, reference: str
+) -> tuple[agreement.Comparison, ...]:
     """The answers of every variant that gave any, beside those it should agree with."""
-    files = {
-        planned["label"]: (planned["id"], file)
-        for planned in study["plan"]
-        if planned["id"] in launches
-        and (file := directory / "raw" / planned["id"] / "agreement.jsonl.gz").exists()
-    }
-    answers = {}
-    for label in (label for label in _labels(study) if label in files):
-        launch, file = files[label]
+    answers, dtypes = {}, {}
+    for planned in read.study["plan"]:
+        path = f"raw/{planned['id']}/agreement.jsonl.gz"
+        facts, label = read.launches.get(planned["id"]), planned["label"]
+        if facts is None or not (directory / path).exists():
+            continue
         try:
-            answers[label] = list(reading.read_rows(file, schema.Request))
+            rows = list(reading.read_rows(directory / path, schema.Request))
         except reading.RecordError as error:
-            damages[f"raw/{launch}/{file.name}"] = error.message
-    dtypes = {label: launches[files[label][0]].get("dtype") for label in answers}
-    return agreement.comparisons(answers, dtypes, reference)
-
-
-def _resumed(directory: Path, damages: dict[str, str]) -> int:
-    """How often a study was resumed; a line that a full disk has cut counts for nothing."""
-    events = directory / "events.jsonl"
-    if not os.path.lexists(events):
-        return 0
-    try:
-        steps = list(reading.whole_rows(events, schema_study.Event))
-    except reading.RecordError as error:
-        damages[events.name] = error.message
-        return 0
-    return sum(event.step == "resumed" for event in steps)
+            read.damages[path] = error.message
+            continue
+        answers[label], dtypes[label] = rows, facts.get("dtype")
+    ordered = {label: answers[label] for label in _labels(read.study) if label in answers}
+    return agreement.comparisons(ordered, dtypes, reference)
 
 
 def _ceilings(
@@ -220,33 +216,44 @@ def _ceiling(plain: Mapping[str, Any]) -> roofline.Ceiling:
     )
 
 
-def _groups(study: Mapping[str, Any], cells: Sequence[CellRow], reference: str) -> list[Group]:
-    """Groups in the study's own order: workload, level, variant."""
-    groups = []
-    labels = _labels(study)
+Members = Mapping[str, Sequence[CellRow]]  # the cells of every variant at one level
+
+
+def _levels(
+    study: Mapping[str, Any], rows: Sequence[CellRow]
+) -> Iterator[tuple[str, float, Members]]:
+    """Workload, level and its cells, in the study's own order of workloads, levels, variants."""
+    by_place: dict[tuple[str, float, str], list[CellRow]] = {}
+    for cell in rows:
+        by_place.setdefault((cell.workload, cell.level, cell.label), []).append(cell)
     for workload in study["study"]["workloads"]:
         for level in workload["concurrency"] or workload["rate"]:
-            here = [
-                cell for cell in cells if (cell.workload, cell.level) == (workload["name"], level)
-            ]
-            for label in labels:
-                members = [cell for cell in here if cell.label == label]
-                if members:
-                    against = [cell for cell in here if cell.label == reference]
-                    groups.append(_group(members, against))
-    return groups
+            places = ((label, (workload["name"], level, label)) for label in _labels(study))
+            members = {label: by_place[place] for label, place in places if place in by_place}
+            yield workload["name"], level, members
 
 
-def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
-    valid = [cell for cell in members if cell.counts]
-    figures = {
-        name: stats.mean_interval([v for c in valid if (v := c.figures.get(name)) is not None])
-        for name in AVERAGED
+def _compared(members: Members) -> dict[str, Comparison]:
+    """Every figure of COMPARED at one level; an invalid cell is a missing one."""
+    return {
+        figure: estimator.compare(
+            {
+                label: {c.trial: c.figures.get(figure) if c.counts else None for c in own}
+                for label, own in members.items()
+            },
+            better,
+        )
+        for figure, better in COMPARED.items()
     }
-    ratio = paired_ratio(members, against)
+
+
+def _group(
+    label: str, members: Sequence[CellRow], compared: Mapping[str, Comparison], reference: str
+) -> Group:
+    valid = [cell for cell in members if cell.counts]
     first = members[0]
     return Group(
-        first.label,
+        label,
         first.engine,
         first.variant,
         first.workload,
@@ -255,9 +262,19 @@ def _group(members: Sequence[CellRow], against: Sequence[CellRow]) -> Group:
         len(valid),
         len(members),
         sum(cell.figures["requests"] for cell in valid),
-        figures,
-        ratio,
+        # A figure that is 0 somewhere has no estimate: its comparison says so in ``excluded``.
+        {
+            figure: found.means.get(label) or _plain_mean(valid, figure)
+            for figure, found in compared.items()
+        }
+        | {figure: _plain_mean(valid, figure) for figure in AVERAGED},
+        compared[RATE].ratio(label, reference),
     )
+
+
+def _plain_mean(valid: Sequence[CellRow], figure: str) -> Interval | None:
+    values = [value for cell in valid if (value := cell.figures.get(figure)) is not None]
+    return Interval(math.fsum(values) / len(values), None, None, len(values)) if values else None
 
 
 def workload_of(summary: Summary, name: str) -> Mapping[str, Any]:
@@ -276,19 +293,3 @@ def cells_of(summary: Summary, group: Group) -> list[CellRow]:
     """The cells behind a group: of all its trials, the invalid ones too."""
     here = (group.label, group.workload, group.level)
     return [cell for cell in summary.cells if (cell.label, cell.workload, cell.level) == here]
-
-
-def paired_ratio(
-    members: Iterable[CellRow], against: Iterable[CellRow], figure: str = "output_tokens_per_s"
-) -> Interval | None:
-    """A figure of one variant over another's at the same level, paired by trial."""
-    values = [
-        {
-            cell.trial: cell.figures[figure]
-            for cell in cells
-            if cell.counts and cell.figures[figure] is not None
-        }
-        for cells in (members, against)
-    ]
-    pairs = [(values[0][trial], values[1][trial]) for trial in values[0].keys() & values[1].keys()]
-    return stats.ratio_interval(sorted(pairs))

@@ -70,6 +70,14 @@ def _load(workload: Workload) -> str:
     return "requests in flight" if workload["concurrency"] else "requests/s offered"
 
 
+def _from_due(figure: str, title: str) -> tuple[str, str]:
+    """In an open loop waiting counts from the moment a request was due, as in the tables."""
+    for sent in ("ttft_s", "e2e_s"):
+        if figure.startswith(sent):
+            return figure.replace("_s", "_planned_s", 1), f"{title} from due"
+    return figure, title
+
+
 def _sweeps(
     summary: Summary, workload: Workload, wanted: tuple[Any, ...]
 ) -> Iterator[tuple[str, Drawing, str]]:
@@ -79,8 +87,10 @@ def _sweeps(
     name, load = workload["name"], _load(workload)
     groups = [group for group in summary.groups if group.workload == name]
     for stem, figure, unit, factor, title, log in wanted:
-        if not workload["concurrency"] and stem == "ttft":  # as in the table: from the due time
-            figure, title = "ttft_planned_s_p50", f"{title} from due"
+        if not workload["concurrency"]:
+            if stem == "cost":
+                continue  # that of the offered rate, whatever runs
+            figure, title = _from_due(figure, title)
         points = [(g.label, g.level, stats.scaled(g.figures[figure], factor)) for g in groups]
         drawn = style.line_plot(
             points, summary.labels, f"{title}, workload {name}", unit, load, log=log
@@ -94,8 +104,8 @@ def _spreads(summary: Summary, workload: Workload) -> Iterator[tuple[str, Drawin
     level = max(workload["concurrency"] or workload["rate"])
     load = f"{level:g} {'in flight' if workload['concurrency'] else 'requests/s offered'}"
     for stem, latency, title, of in SPREADS:
-        if not workload["concurrency"] and latency == "ttft_s":
-            latency, title = "ttft_planned_s", f"{title} from due"
+        if not workload["concurrency"]:
+            latency, title = _from_due(latency, title)
         found = distributions.spreads(summary, workload["name"], level, latency)
         if found:
             where = f"{workload['name']}, {load}"

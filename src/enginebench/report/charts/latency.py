@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from enginebench.base.stats import P95_MINIMUM, P99_MINIMUM
+from enginebench.base.percentiles import CONFIDENCE, least_sample
 from enginebench.report.charts.style import (
     SIZE_INCHES,
     STYLE,
@@ -60,8 +60,8 @@ def spread_plot(
 
 def _stated(samples: int) -> list[int]:
     """The percentiles that so many requests allow to be stated."""
-    percents = [10, 25, 50, 75, 90]
-    return percents + [95] * (samples >= P95_MINIMUM) + [99] * (samples >= P99_MINIMUM)
+    tail = [q for q in (90, 95, 99) if samples >= least_sample(q / 100, CONFIDENCE, 0)]
+    return [10, 25, 50, 75, *tail]
 
 
 def pareto_plot(found: Pareto, order: Sequence[str], title: str) -> Drawing:

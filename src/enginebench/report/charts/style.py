@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from enginebench.base.stats import Interval
+from enginebench.base.estimator import Interval
 from enginebench.report.charts import svg
 
 mpl.use("Agg")
@@ -139,7 +139,7 @@ def line_plot(
 def exact_text(found: Interval) -> str:
     """Four digits that count, with the interval if there is one."""
     if found.low is None or found.high is None:
-        return f"{found.mean:,.4g} (no interval: one trial)"
+        return f"{found.mean:,.4g} (no interval)"
     return f"{found.mean:,.4g} [{found.low:,.4g}, {found.high:,.4g}]"
 
 
@@ -154,9 +154,7 @@ def _line(axes: Axes, points: Sequence[tuple[float, Interval]], look: Look) -> N
     )
     for level, found in points:
         if found.low is not None and found.high is not None:
-            # An interval that reaches below zero is drawn down to where a figure can be.
-            low = max(found.low, found.mean / 10)
-            axes.vlines(level, low, found.high, color=look.colour, alpha=0.4, linewidth=2.5)
+            axes.vlines(level, found.low, found.high, color=look.colour, alpha=0.4, linewidth=2.5)
 
 
 def level_axis(axes: Axes, levels: Sequence[float], load: str) -> None:

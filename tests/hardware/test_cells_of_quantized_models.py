@@ -1,0 +1,64 @@
+"""What a recorded cell of a quantized model is held to."""
+
+import json
+
+import pytest
+from project import ROOT
+
+from enginebench.hardware.roofline import Dtypes
+from enginebench.hardware.run_options import RunOptions, run_options
+from enginebench.summarize import cells
+
+FACTS = {"dtype": "float16"}
+CONFIGS = json.loads((ROOT / "tests/data/model_configs.json").read_text())
+
+
+def test_quantized_weights_take_what_their_files_hold():
+    config = CONFIGS["llama-2-7b-awq"]["config"]
+    model = {"config": config, "parameters": None, "weights_bytes": 34_112}
+    assert cells._weights_bytes(model, FACTS) == 34_112
+    assert cells._weights_bytes({"config": config, "parameters": 14_992}, FACTS) is None
+
+
+def test_other_weights_take_the_dtype_that_they_are_run_in():
+    model = {"config": CONFIGS["llama-3-8b"]["config"], "parameters": 100, "weights_bytes": 200}
+    assert cells._weights_bytes(model, {"dtype": "float32"}) == 400
+    assert cells._weights_bytes(model, {}) is None
+    assert cells._weights_bytes({"config": {}, "parameters": None}, FACTS) is None
+
+
+def test_a_form_that_is_not_known_has_no_shape():
+    assert cells._shape({"model": {"config": {"model_type": "odd"}}}) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["serve", "--dtype=bfloat16"], RunOptions()),
+        (["serve", "--kv-cache-dtype", "fp8"], RunOptions("fp8")),
+        (["serve", "--kv-cache-dtype", "auto", "--quantization=none"], RunOptions()),
+        (["serve", "--quantize", "fp8", "--port=1"], RunOptions(None, True)),
+        (["serve", "--speculative-config={}"], RunOptions(None, False, True)),
+        (["serve", "--speculate", "0"], RunOptions()),
+        (["serve", "--load-in-4bit"], RunOptions(None, True)),
+    ],
+)
+def test_options_that_change_the_bound_are_read_from_the_command(command, expected):
+    assert run_options({"command": command}) == expected
+    assert run_options({"env": {"QUANTIZE": "awq"}}) == RunOptions(None, True)
+    assert run_options({}) == RunOptions()
+
+
+def test_weights_that_the_engine_quantizes_have_no_known_size():
+    model = {"config": CONFIGS["llama-3-8b"]["config"], "parameters": 100}
+    facts = FACTS | {"command": ["serve", "--quantization", "fp8"]}
+    assert cells._weights_bytes(model, facts) is None
+
+
+def test_keys_and_values_are_of_the_dtype_that_the_engine_was_given():
+    shape = cells._shape({"model": {"config": CONFIGS["llama-3-8b"]["config"]}})
+    assert cells._dtypes(shape, FACTS) == Dtypes("float16", "float16")
+    facts = FACTS | {"command": ["serve", "--kv-cache-dtype=fp8_e4m3"]}
+    assert cells._dtypes(shape, facts) == Dtypes("float16", "fp8")
+    assert cells._dtypes(shape, FACTS | {"command": ["--kv-cache-dtype=odd"]}) is None
+    assert cells._dtypes(shape, {}) is None
