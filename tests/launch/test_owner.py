@@ -91,7 +91,9 @@ def test_of_killed_harnesses_the_lock_files_are_removed_and_no_others(other, loc
 def test_a_link_where_the_lock_should_be_is_not_followed(locks):
     me = proc.read("self")
     target = locks / "target"
-    link = Path(tempfile.gettempdir()) / f"enginebench-{owner._place()}-{me.pid}-{me.start_ticks}.lock"
+    link = (
+        Path(tempfile.gettempdir()) / f"enginebench-{owner._place()}-{me.pid}-{me.start_ticks}.lock"
+    )
     link.symlink_to(target)
     owner.mark()
     assert not target.exists()

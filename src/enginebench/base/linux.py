@@ -16,9 +16,9 @@ def die_with_parent(signal_number: int) -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal_number)
 
 
-def adopt_orphans() -> None:
+def adopt_orphans(adopts: bool = True) -> None:
     """Become the parent of every descendant whose own parent ends, so that none is out of sight."""
-    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, int(adopts), 0, 0, 0)
 
 
 def signal_name(number: int) -> str:

@@ -13,7 +13,7 @@ import typer
 
 from enginebench import __version__
 from enginebench.base.errors import UserError
-from enginebench.cli import exit_codes, hardware, kit, machine, reports, study, terminal
+from enginebench.cli import exit_codes, hardware, kit, machine, reports, study, terminal, verify
 
 app = typer.Typer(
     help="A comparison study of LLM inference engines that can be trusted and rerun.",
@@ -27,6 +27,7 @@ app.command()(study.bench)
 app.command()(study.plan)
 app.command()(reports.report)
 app.command()(reports.wandb)
+app.command()(verify.verify)
 app.command()(hardware.check)
 app.command()(hardware.kv)
 app.command()(kit.kit)

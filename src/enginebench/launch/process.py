@@ -166,7 +166,7 @@ class Family:
 
     It is found by its mark, by the engine's session, by its parents; and, having made itself a
     daemon and its environment unreadable, by having become a child of the harness (see
-    ``linux.adopt_orphans``), which starts nothing else in a session of its own meanwhile.
+    ``linux.adopt_orphans``), which starts only engines in sessions of their own.
     """
 
     pid: int  # of the engine's first process, which leads the session
@@ -179,7 +179,10 @@ class Family:
         assert me is not None
         everyone = [p for p in proc.everyone() if p.start_ticks >= self.start_ticks]
         found = {p.pid: p for p in everyone if p.session == self.pid}
-        adopted = [p for p in everyone if p.parent == me.pid and p.session != me.session]
+        orphans = [p for p in everyone if p.parent == me.pid and p.session != me.session]
+        adopted = [
+            p for p in orphans if proc.variable(p.pid, leftovers.VARIABLE) in (None, self.mark)
+        ]
         for root in (self.pid, *(p.pid for p in adopted)):
             found |= {p.pid: p for p in proc.descendants(root)}
         found |= {p.pid: p for p in (*adopted, *leftovers.of_launch(self.mark))}
