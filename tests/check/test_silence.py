@@ -34,11 +34,11 @@ def test_a_steady_cell_has_no_silence():
 
 
 def test_an_engine_that_was_stopped_for_ten_seconds_is_suspect_with_the_gap():
-    rows = [streamed(k, 0.2, 0.05, 100, stop_at_s=9.0, stopped_s=10.0) for k in range(8)]
+    rows = [streamed(k, 0.21, 0.05, 100, stop_at_s=9.0, stopped_s=9.97) for k in range(8)]
     (finding,) = found(*rows)
     assert (finding.check, finding.verdict) == ("silence", "suspect")
-    # Requests 4 to 7 are in flight at 9 s, the last of them sends its first token at 7.2 s. The
-    # last event before the stop is at 8.95 s (4 + 0.2 + 95 · 0.05), the next one at 19.00 s.
+    # The last event before the stop is at 8.96 s (4 + 0.21 + 95 · 0.05); the next one would be at
+    # 9.01 s and is at 18.98 s.
     assert finding.text.startswith("no request in flight had an event for 10.0 s, from 9.0 s")
 
 

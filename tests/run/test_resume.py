@@ -154,8 +154,21 @@ def test_a_launch_stands_if_it_came_to_its_end_and_can_be_read(tmp_path, launch,
     written = facts | launch if isinstance(launch, dict) else launch
     (directory / "launch.json").write_text(json.dumps(written))
     item = SimpleNamespace(id="trial1_a_b", cells=())
-    found = resume.keep_whole(tmp_path, SimpleNamespace(launches=[item]))
-    assert (found.whole, directory.exists()) == ({"trial1_a_b"} if stands else set(), stands)
+    found = resume.keep_complete(tmp_path, SimpleNamespace(launches=[item]))
+    assert (found.complete, directory.exists()) == ({"trial1_a_b"} if stands else set(), stands)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_launch_with_a_damaged_file_is_run_again(tmp_path, is_damaged):
+    writer = Writer.create(tmp_path, "one")
+    facts = {"engine": "a", "variant": "b", "trial": 1, "settings": {}, "command": [], "env": {}}
+    writer.write_lines("raw/trial1_a_b/w-c1/requests.jsonl", [{"index": 0}])
+    writer.write_launch("trial1_a_b", facts | {"failure": None})
+    if is_damaged:
+        (writer.directory / "raw/trial1_a_b/w-c1/requests.jsonl").write_text("")
+    item = SimpleNamespace(id="trial1_a_b", cells=())
+    found = resume.keep_complete(writer.directory, SimpleNamespace(launches=[item]))
+    assert found.complete == (set() if is_damaged else {"trial1_a_b"})
 
 
 def test_what_a_person_put_beside_the_launches_stays(tmp_path):
@@ -165,6 +178,6 @@ def test_what_a_person_put_beside_the_launches_stays(tmp_path):
     (raw / "a-file").write_text("mine")
     (raw / "a-link").symlink_to(tmp_path)
     items = [SimpleNamespace(id=name, cells=()) for name in ("trial1_a_b", "trial2_a_b")]
-    found = resume.keep_whole(tmp_path, SimpleNamespace(launches=items))
-    assert found.tried == {"trial1_a_b"}
+    found = resume.keep_complete(tmp_path, SimpleNamespace(launches=items))
+    assert found.attempted == {"trial1_a_b"}
     assert sorted(path.name for path in raw.iterdir()) == ["a-file", "a-link", "notes"]
