@@ -64,6 +64,7 @@ class Engine:
     is_built: bool = False  # the image is built from the engine's own directory
     cpu_image: str | None = None  # None: its containers need a GPU
     without_eos: bool = False  # it cannot be asked to ignore the end of sequence
+    passed: tuple[str, ...] = ()  # the caller's variables that it is to have, secrets too
     dtype: str | None = None  # that it computes in, not yet interpolated; None: not stated
 
     @property
@@ -131,7 +132,7 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
         (service,) = data["services"].values()
         command = service.get("command") or ()
         flags = tuple(shlex.split(command) if isinstance(command, str) else map(str, command))
-        env = _environment(service.get("environment") or {})
+        env, passed = _environment(service.get("environment") or {})
         native = Native.model_validate(data["x-native"]) if "x-native" in data else None
         image = _key(service, "image", str, None)
         cpu_image = _key(data, "x-cpu-image", str, None)
@@ -166,6 +167,7 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
         cpu_image=cpu_image,
         without_eos=without_eos,
         dtype=dtype,
+        passed=passed,
     )
 
 
@@ -176,16 +178,20 @@ def _key(data: dict[str, Any], name: str, kind: type, default: Any) -> Any:
     return value
 
 
-def _environment(value: dict[str, Any] | list[str]) -> dict[str, str]:
+def _environment(
+    value: dict[str, Any] | list[str],
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """A service's environment; compose allows a mapping or ``NAME=value`` lines.
 
-    A name with no value means "pass it on from the caller": engines started as processes inherit
-    the caller's environment anyway.
+    A name with no value means "pass it on from the caller"; those are the second result. Engines
+    started as processes have the caller's environment anyway, but for its secrets.
     """
     if isinstance(value, list):
         pairs = [item.partition("=") for item in value]
-        return {name: text for name, found, text in pairs if found}
-    return {name: str(text) for name, text in value.items() if text is not None}
+        named = {name: text for name, found, text in pairs if found}
+        return named, tuple(name for name, found, _ in pairs if not found)
+    named = {name: str(text) for name, text in value.items() if text is not None}
+    return named, tuple(name for name in value if name not in named)
 
 
 def _load_dialect(directory: Path) -> Dialect:

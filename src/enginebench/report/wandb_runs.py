@@ -127,7 +127,7 @@ def _log_run(
     run.summary.update(run_summary(mine))
     raw = wandb.Artifact(f"record-{name}", type="raw-record", metadata={"launch": item["id"]})
     for file in sorted([directory / "study.json", *(directory / "raw" / item["id"]).rglob("*")]):
-        if file.is_file():
+        if file.is_file() and not file.is_symlink():  # a link may lead anywhere on this machine
             # Raw files never change: they are read where they lie and not copied.
             name_inside = str(file.relative_to(directory))
             raw.add_file(str(file.resolve()), name=name_inside, policy="immutable")
