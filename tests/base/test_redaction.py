@@ -27,24 +27,6 @@ def test_a_secret_inside_another_leaves_no_rest(monkeypatch):
     assert redaction.redact("x hf_abcdef-and-more y hf_abcdef z") == "x *** y *** z"
 
 
-def test_a_log_is_redacted_and_keeps_its_other_bytes(tmp_path):
-    log = tmp_path / "server.log"
-    log.write_bytes(b"\xff token=hf_abcdef \xc3\xa9\n")
-    redaction.redact_file(log)
-    assert log.read_bytes() == b"\xff token=*** \xc3\xa9\n"
-
-
-def test_a_file_without_a_secret_is_left_untouched(tmp_path):
-    log = tmp_path / "server.log"
-    log.write_bytes(b"progress\r 10 %\r\n")
-    redaction.redact_file(log)
-    assert log.read_bytes() == b"progress\r 10 %\r\n"
-
-
-def test_a_log_that_is_not_there_is_no_error(tmp_path):
-    redaction.redact_file(tmp_path / "gone.log")
-
-
 @pytest.mark.parametrize(
     "name",
     [

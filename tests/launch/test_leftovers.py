@@ -5,16 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from enginebench.launch import docker_daemon, leftovers
+from enginebench.launch import docker_daemon, leftovers, owner
 
 pytestmark = pytest.mark.serial  # any study ends what is left behind on the machine
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
-MARK = "from enginebench.launch import leftovers; print(leftovers.mark())"
+MARK = "from enginebench.launch import owner; print(owner.mark())"
 
 
 def started(mark):
-    env = os.environ | ({leftovers.MARK: mark} if mark else {})
+    env = os.environ | ({leftovers.VARIABLE: mark} if mark else {})
     process = subprocess.Popen(SLEEP, env=env, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "up\n"
     return process
@@ -43,11 +43,11 @@ def ended(orphans, others):
 
 def test_only_what_a_dead_harness_has_started_is_ended(dead):
     # Another process may have the number of a dead one: it was started at another time.
-    host, pid, started_at = leftovers.mark().split("-")
-    reused = f"{host}-{pid}-{int(started_at) - 500}"
+    place, pid, ticks = owner.mark().split("-")
+    reused = f"{place}-{pid}-{int(ticks) - 500}"
     for _ in range(5):  # a study elsewhere on this machine may have been quicker
-        orphans = [started(dead), started(reused)]
-        said = "\n".join(ended(orphans, [started(None), started(leftovers.mark())]))
+        orphans = [started(f"{dead}/1"), started(f"{reused}/2")]
+        said = "\n".join(ended(orphans, [started(None), started(f"{owner.mark()}/1")]))
         if all(f"({process.pid})" in said for process in orphans):
             break
     else:
@@ -100,7 +100,7 @@ def test_of_a_dead_harness_of_this_machine_containers_and_networks_are_removed(d
 def test_what_a_living_harness_or_another_machine_or_a_person_has_is_left_alone(daemon, dead):
     mine = f"{leftovers.name_prefix()}-trial1_vllm_default"
     # Whether a harness of another machine lives cannot be seen from here.
-    theirs = f"enginebench-000000-{dead.partition('-')[2]}-trial1_vllm_default"
+    theirs = f"enginebench-{'0' * 16}-{dead.partition('-')[2]}-trial1_vllm_default"
     for project in (mine, theirs, "vllm"):
         daemon.container(f"{project}-1", project)
         daemon.network(f"{project}_default", project)
@@ -113,4 +113,4 @@ def test_what_a_living_harness_or_another_machine_or_a_person_has_is_left_alone(
 
 
 def test_a_containers_name_begins_with_the_mark_of_its_harness():
-    assert leftovers.name_prefix() == f"enginebench-{leftovers.mark()}"
+    assert leftovers.name_prefix() == f"enginebench-{owner.mark()}"

@@ -6,10 +6,12 @@ import pytest
 
 from enginebench.run.interrupts import DeferredInterrupts
 
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @pytest.fixture(autouse=True)
 def handlers():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in NUMBERS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield before
     for number, handler in before.items():
@@ -53,3 +55,19 @@ def test_the_interrupts_of_one_engine_do_not_make_the_next_ones_stop_urgent():
     following = DeferredInterrupts()
     with following.defer():
         assert not following.is_urgent()
+
+
+def test_a_hangup_is_deferred_as_the_others_are(handlers):
+    arrived = []
+    signal.signal(signal.SIGHUP, lambda number, _: arrived.append(number))
+    with DeferredInterrupts().defer():
+        signal.raise_signal(signal.SIGHUP)
+        assert arrived == []
+    assert arrived == [signal.SIGHUP]
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with DeferredInterrupts().defer():
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        signal.raise_signal(signal.SIGHUP)

@@ -158,6 +158,19 @@ def test_a_launch_stands_if_it_came_to_its_end_and_can_be_read(tmp_path, launch,
     assert (found.complete, directory.exists()) == ({"trial1_a_b"} if stands else set(), stands)
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_launch_with_a_damaged_file_is_run_again(tmp_path, is_damaged):
+    writer = Writer.create(tmp_path, "one")
+    facts = {"engine": "a", "variant": "b", "trial": 1, "settings": {}, "command": [], "env": {}}
+    writer.write_lines("raw/trial1_a_b/w-c1/requests.jsonl", [{"index": 0}])
+    writer.write_launch("trial1_a_b", facts | {"failure": None})
+    if is_damaged:
+        (writer.directory / "raw/trial1_a_b/w-c1/requests.jsonl").write_text("")
+    item = SimpleNamespace(id="trial1_a_b", cells=())
+    found = resume.keep_complete(writer.directory, SimpleNamespace(launches=[item]))
+    assert found.complete == (set() if is_damaged else {"trial1_a_b"})
+
+
 def test_what_a_person_put_beside_the_launches_stays(tmp_path):
     raw = tmp_path / "raw"
     (raw / "notes").mkdir(parents=True)

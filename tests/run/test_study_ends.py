@@ -15,6 +15,7 @@ from project import (
     engines_left,
     make_project,
     metrics,
+    pass_on_the_token,
     problems,
     result,
     run_study,
@@ -82,7 +83,7 @@ def test_an_engine_that_never_gets_ready_ends_at_its_deadline_with_the_last_answ
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["up", "ready", "load"])
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_study_stops_its_engine_and_keeps_its_record(project, cache, step, sign):
     many = study(GOOD, trials=50)
     process = run_study(project, cache, many, start=subprocess.Popen)
@@ -110,8 +111,27 @@ def test_an_engine_does_not_outlive_a_harness_that_was_killed(project, cache):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("step", ["up", "ready", "load"])
+def test_a_harness_that_is_killed_leaves_no_secret_in_clear(project, cache, step):
+    pass_on_the_token(project / "alpha" / "launch.yaml")
+    secret = "hf_" + "x7Kq" * 6  # the double prints it
+    env = os.environ | {"HF_TOKEN": secret}
+    process = run_study(project, cache, study(GOOD, trials=50), start=subprocess.Popen, env=env)
+    wait_for_step(project, step)
+    process.kill()
+    process.communicate()
+    (directory,) = (project / "results").iterdir()
+    logs = [path.read_text() for path in directory.rglob("server.log")]
+    assert step == "up" or "***" in logs[0]
+    for path in directory.rglob("*"):
+        assert path.is_dir() or secret.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.slow
 def test_what_an_engine_of_a_killed_harness_had_started_is_ended_by_the_next_study(project, cache):
-    dead = {leftovers.MARK: "1-0"}  # process 1 was not started at the beginning of time
+    code = "from enginebench.launch import owner; print(owner.mark())"
+    mark = subprocess.check_output([sys.executable, "-P", "-c", code], text=True).strip()
+    dead = {leftovers.VARIABLE: f"{mark}/1"}
     start = ["sh", "-c", "sleep 60 >/dev/null & echo $!"]  # its parent is gone at once
     orphan = int(subprocess.check_output(start, env=dict(os.environ) | dead, text=True))
     done = run_study(project, cache, study(GOOD))

@@ -13,6 +13,7 @@ from project import (
     engines_left,
     make_project,
     metrics,
+    pass_on_the_token,
     problems,
     result,
     run_study,
@@ -23,6 +24,7 @@ from project import (
 from enginebench.record import reading
 
 GOOD = {"engine": "alpha"}
+NAMES = ("alpha", "beta")
 SECRET = "hf_" + "x7Kq" * 6
 LAUNCH = ["up", "ready", *["warm", "load", "record"] * 3, "down"]
 
@@ -45,6 +47,7 @@ def whole(cache, tmp_path_factory):
     project = make_project(tmp_path_factory.mktemp("whole"), "alpha", "beta")
     launch_file = project / "beta" / "launch.yaml"
     launch_file.write_text(launch_file.read_text() + "x-without-end-of-sequence: true\n")
+    pass_on_the_token(launch_file)
     asked = {"prompts": 2, "prompt_tokens": 24, "output_tokens": 6}
     data = study(GOOD, {"engine": "beta"}, trials=2, agreement=asked)
     return project, run_study(project, cache, data, env=os.environ | {"HF_TOKEN": SECRET})
@@ -105,8 +108,13 @@ def test_answers_are_compared_on_prompts_that_nothing_measured_is_asked(whole):
 def test_a_token_in_the_environment_is_in_no_file_and_no_output(whole):
     project, done = whole
     assert SECRET not in done.stdout + done.stderr
-    logs = list(result(project).rglob("server.log"))
-    assert "***" in logs[0].read_text()  # the double prints the token it was given
+    # The double prints the token it was given: beta's launch file asks for it, alpha's does not.
+    first = {name: next(result(project).glob(f"raw/*_{name}_*/server.log")) for name in NAMES}
+    assert {name: path.read_text() for name, path in first.items()} == {
+        "alpha": "no token\n",
+        "beta": "***\n",
+    }
+    assert {path.stat().st_mode & 0o777 for path in first.values()} == {0o600}
     for path in result(project).rglob("*"):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
 

@@ -49,6 +49,14 @@ def add_engine(root: Path, name: str) -> Path:
     return directory
 
 
+def pass_on_the_token(launch_file: Path) -> None:
+    """Have an engine be given the caller's token, which the double prints."""
+    launch = yaml.safe_load(launch_file.read_text())
+    for service in launch["services"].values():
+        service["environment"] = {"HF_TOKEN": None}
+    launch_file.write_text(yaml.safe_dump(launch))
+
+
 def make_project(root: Path, *engines: str) -> Path:
     for name in engines:
         add_engine(root, name)

@@ -5,10 +5,10 @@ URL (``https://user:password@host``), in the environment or in the text itself.
 """
 
 import contextlib
+import functools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -34,6 +34,11 @@ def is_secret_name(name: str) -> bool:
     if "PWD" in words and len(words) > 1:  # MYSQL_PWD; PWD alone is a directory
         return True
     return any(word in SECRET_WORDS or word.endswith(SECRET_ENDS) for word in words)
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable is a secret, by its name or as its value is a URL with a password."""
+    return is_secret_name(name) or any(_passwords(value))
 
 
 def values(environment: Mapping[str, str] | None = None) -> list[str]:
@@ -65,20 +70,51 @@ def redact(text: str, secrets: Sequence[str] | None = None) -> str:
 
 def redact_values(value: Any, secrets: Sequence[str] | None = None) -> Any:
     """Redact every string in plain data; the keys of objects stay."""
-    secrets = values() if secrets is None else secrets
+    known = values() if secrets is None else secrets
+    return changed_texts(value, lambda text: redact(text, known))
+
+
+def changed_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Plain data with every string changed; the keys of objects stay."""
     if isinstance(value, str):
-        return redact(value, secrets)
+        return change(value)
     if isinstance(value, Mapping):
-        return {key: redact_values(item, secrets) for key, item in value.items()}
+        return {key: changed_texts(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [redact_values(item, secrets) for item in value]
+        return [changed_texts(item, change) for item in value]
     return value
 
 
-def redact_file(path: Path) -> None:
-    """Blank out secrets in a finished file; a file without any is left untouched."""
-    with contextlib.suppress(OSError):
-        text = path.read_bytes().decode(errors="surrogateescape")
-        clean = redact(text)
-        if clean != text:
-            path.write_bytes(clean.encode(errors="surrogateescape"))
+def home() -> str:
+    """The home directory of this user; empty where there is none that could be told from others."""
+    path = os.environ.get("HOME", "").rstrip("/")
+    return path if path.startswith("/") else ""
+
+
+class Redactor:
+    """Redacts the lines of a log, and shortens the home directory to ``~``.
+
+    A secret of several lines, as a private key, is blanked line by line too: a log is read so.
+    """
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        parts = {part.strip() for secret in secrets for part in secret.splitlines()}
+        found = {*secrets, *(part for part in parts if len(part) >= SHORTEST)}
+        self._secrets = sorted(found, key=lambda value: (-len(value), value))
+
+    def bytes(self, line: bytes) -> bytes:
+        """A line, or several whole ones, as they may be written."""
+        text = line.decode(errors="surrogateescape")
+        return hide_home(redact(text, self._secrets)).encode(errors="surrogateescape")
+
+
+def hide_home(text: str, path: str | None = None) -> str:
+    """A text with ``~`` in place of the home directory (default: this user's)."""
+    path = home() if path is None else path
+    return _home_pattern(path).sub("~", text) if path and path in text else text
+
+
+@functools.cache
+def _home_pattern(path: str) -> re.Pattern[str]:
+    """The directory where a path begins with it, not within a longer path or name."""
+    return re.compile(rf"(?<![\w.~-]){re.escape(path)}(?![\w-]|\.\w)")

@@ -23,6 +23,7 @@ TEXT_MORE, TEXT_LESS = 1.5, 0.5  # our count of a cell's text over its usage
 
 #: The checks in the order of the report's parity table.
 CHECKS: Mapping[str, str] = {
+    "record": "every raw file is as it was recorded",
     "complete": "every planned request was recorded and ended without an error",
     "output": "exactly the output tokens asked for",
     "prompt": "exactly the prompt tokens sent",
@@ -34,6 +35,7 @@ CHECKS: Mapping[str, str] = {
     "answers": "greedy answers are the reference engine's in the same dtype, but for near ties",
     "client": "the client's own error could not change what the cell says",
     "counters": "the engine's counters grew by what the client saw",
+    "silence": "no time without any token, far longer than the cell's own gaps",
     "machine": "no other process disturbed the cell",
     "clock": "times are in order and two clocks agree",
     "physics": "not faster than the hardware allows",
@@ -284,6 +286,23 @@ def warmup_findings(rows: Sequence[Request]) -> Iterator[Finding]:
         text = f"{bad} of {len(rows)} warm-up requests failed"
         advice = "look at them in requests.jsonl"
         yield Finding("complete", "suspect", text, bad, advice)
+
+
+def cut_off_findings(has_launch: bool, pages: int) -> Iterator[Finding]:
+    """A cell whose counters nobody can check is not as good as one whose counters agree.
+
+    Args:
+        has_launch: whether the end of its engine's start was recorded, with the metrics' names.
+        pages: readings of the metrics page that were recorded.
+    """
+    why = None
+    if not has_launch:
+        why = "its engine's start was cut off (it has no launch.json)"
+    elif not pages:
+        why = "no reading of its engine's metrics was recorded"
+    if why is not None:
+        text = f"{why}: the counters were not checked"
+        yield Finding("counters", "suspect", text, None, "run it again with --resume")
 
 
 def counter_findings(

@@ -3,6 +3,7 @@
 A verb imports what it needs when it is called, so that ``--help`` loads nothing heavy.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import typer
 from enginebench import __version__
 from enginebench.base.errors import UserError
 from enginebench.base.text import one_line
-from enginebench.cli import exit_codes, hardware, kit, machine, reports, study, terminal
+from enginebench.cli import exit_codes, hardware, kit, machine, reports, study, terminal, verify
 
 app = typer.Typer(
     help="A comparison study of LLM inference engines that can be trusted and rerun.",
@@ -27,6 +28,7 @@ app.command()(study.bench)
 app.command()(study.plan)
 app.command()(reports.report)
 app.command()(reports.wandb)
+app.command()(verify.verify)
 app.command()(hardware.check)
 app.command()(hardware.kv)
 app.command()(kit.kit)
@@ -51,6 +53,8 @@ def run_cli(command: Callable[[], object]) -> None:
     # A shell starts background jobs with SIGINT ignored; here it must always mean "stop orderly".
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _on_sigterm)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _on_sighup)
     try:
         command()
     except UserError as error:
@@ -64,3 +68,13 @@ def run_cli(command: Callable[[], object]) -> None:
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     signal.raise_signal(signal.SIGINT)  # stops in the same order as Ctrl-C, event loops included
+
+
+def _on_sighup(number: int, frame: FrameType | None) -> None:
+    """The terminal is gone: whatever is still written to it must not fail, nor end the stop."""
+    silent = os.open(os.devnull, os.O_WRONLY)
+    for fd in (1, 2):
+        if os.isatty(fd):
+            os.dup2(silent, fd)
+    os.close(silent)
+    signal.raise_signal(signal.SIGINT)

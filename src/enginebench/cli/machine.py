@@ -68,5 +68,17 @@ def down() -> None:
     from enginebench.launch import leftovers
 
     leftovers.end(log)
-    removed = leftovers.remove_containers(lambda name: True)
+    in_use: list[str] = []
+
+    def is_wanted(name: str) -> bool:
+        if leftovers.may_be_in_use(name):
+            in_use.append(name)
+        return not leftovers.may_be_in_use(name)
+
+    removed = leftovers.remove_containers(is_wanted)
     log(f"removed: {', '.join(removed) or 'nothing'}")
+    if in_use:
+        log(
+            f"left alone, as a study may still use them: {', '.join(in_use)}; if none does "
+            "(after a reboot, say): docker rm -f NAME"
+        )

@@ -67,6 +67,7 @@ class Engine:
     is_built: bool = False  # the image is built from the engine's own directory
     cpu_image: str | None = None  # None: its containers need a GPU
     without_eos: bool = False  # it cannot be asked to ignore the end of sequence
+    passed: tuple[str, ...] = ()  # the caller's variables that it is to have, secrets too
     dtype: str | None = None  # that it computes in, not yet interpolated; None: not stated
 
     @property
@@ -149,18 +150,20 @@ def _read_launch_file(name: str, directory: Path) -> Engine:
     data = yaml_file.parse(text, str(file), "everywhere")
     try:
         service = _service(data)
+        env, passed = _environment(service.get("environment") or {})
         engine = Engine(
             name,
             directory,
             _load_dialect(directory),
             Native.model_validate(data["x-native"]) if "x-native" in data else None,
             _words(service, "command"),
-            _environment(service.get("environment") or {}),
+            env,
             image=_key(service, "image", str, None),
             is_built="build" in service,
             cpu_image=_key(data, "x-cpu-image", str, None),
             without_eos=_key(data, "x-without-end-of-sequence", bool, False),
             dtype=_key(data, "x-dtype", str, None),
+            passed=passed,
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -225,25 +228,26 @@ def _key(data: dict[str, Any], name: str, kind: type, default: Any) -> Any:
     return value
 
 
-def _environment(value: Any) -> dict[str, str]:
+def _environment(value: Any) -> tuple[dict[str, str], tuple[str, ...]]:
     """A service's environment; compose allows a mapping or ``NAME=value`` lines.
 
-    A name with no value means "pass it on from the caller": engines started as processes inherit
-    the caller's environment anyway.
+    A name with no value means "pass it on from the caller"; those are the second result. Engines
+    started as processes have the caller's environment anyway, but for its secrets.
     """
     if isinstance(value, list):
         lines = [_text("environment", item).partition("=") for item in value]
         pairs = [(name, text) for name, found, text in lines if found]
         if len(dict(pairs)) != len(pairs):
             raise ValueError("environment: a name twice")
-        return dict(pairs)
+        return dict(pairs), tuple(name for name, found, _ in lines if not found)
     if not isinstance(value, dict):
         raise ValueError(f"environment: {_shown(value)}")
-    return {
+    named = {
         _text("environment", name): _text(f"environment.{name}", text)
         for name, text in value.items()
         if text is not None
     }
+    return named, tuple(_text("environment", name) for name in value if name not in named)
 
 
 def _load_dialect(directory: Path) -> Dialect:

@@ -4,7 +4,7 @@ import contextlib
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import yaml
 from docker.models.containers import Container
 
 from enginebench.base.errors import EngineError
-from enginebench.base.redaction import redact, redact_file, redact_values
+from enginebench.base.redaction import hide_home, redact, redact_values
 from enginebench.engines.address import Address
 from enginebench.engines.directory import Engine
 from enginebench.engines.interpolation import as_text
@@ -21,6 +21,7 @@ from enginebench.launch import leftovers
 from enginebench.launch.compose import Project
 from enginebench.launch.container_observer import Observer
 from enginebench.launch.docker_daemon import DOCKER_ERRORS, Docker
+from enginebench.launch.log_file import LogFile
 from enginebench.launch.server import HOST, LOG_TAIL_LINES, STOP_GRACE_S, Server
 
 INSIDE_HOST = "0.0.0.0"  # in a network of its own; outside, only the loopback is published
@@ -51,7 +52,7 @@ def start(engine: Engine, made: Project, docker: Docker, directory: Path) -> Ser
             f"{engine.name}: compose cannot resolve {engine.launch_file}: {reasons[-1]}", reasons
         )
     text = yaml.safe_dump(redact_values(yaml.safe_load(resolved.stdout)), sort_keys=False)
-    (directory / "compose.yaml").write_text(text)
+    (directory / "compose.yaml").write_text(hide_home(text))
     started_s = time.perf_counter()
     done = made.call("up", "-d", "--no-build")
     if done.returncode:
@@ -64,7 +65,8 @@ def start(engine: Engine, made: Project, docker: Docker, directory: Path) -> Ser
         (container,) = docker.client.containers.list(
             all=True, filters={"label": f"{leftovers.PROJECT}={made.name}"}
         )
-        observer = Observer(container, directory / "server.log")
+        log = LogFile(directory / "server.log", _environment(container))
+        observer = Observer(container, log)
         is_here = _is_here(container)
         address = _address(container, int(made.values["PORT"]), is_here)
         facts = _facts(container, docker, address)
@@ -78,7 +80,7 @@ def start(engine: Engine, made: Project, docker: Docker, directory: Path) -> Ser
         engine,
         address,
         container.attrs["State"]["Pid"] or None if is_here else None,
-        directory / "server.log",
+        log,
         started_s,
         observer.death,
         lambda hurried: _stop(made, container, observer, hurried),
@@ -129,7 +131,7 @@ def _facts(container: Container, docker: Docker, address: Address) -> dict[str, 
     own = [line for line in config.get("Env") or () if line not in of_image]
     return {
         "command": [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())],
-        "env": dict(line.partition("=")[::2] for line in own),
+        "env": _pairs(own),
         "inherited_env": {},
         "container": {
             "name": container.name,
@@ -141,6 +143,14 @@ def _facts(container: Container, docker: Docker, address: Address) -> dict[str, 
             "asked_at": address.host,
         },
     }
+
+
+def _environment(container: Container) -> dict[str, str]:
+    return _pairs(container.attrs["Config"].get("Env") or ())
+
+
+def _pairs(lines: Iterable[str]) -> dict[str, str]:
+    return dict(line.partition("=")[::2] for line in lines)
 
 
 def _stop(
@@ -169,6 +179,6 @@ def _stop(
             "restarts": container.attrs["RestartCount"],
         }
     done = _down(made)
-    redact_file(observer.log)
+    observer.log.close()
     left = _reasons(done.stderr) if done.returncode else []
     return {"ended": ended, "left_behind": left}

@@ -4,12 +4,13 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from docker.models.containers import Container
 
+from enginebench.base.linux import signal_name
 from enginebench.launch.docker_daemon import DOCKER_ERRORS
+from enginebench.launch.log_file import LogFile
 
 
 class Observer:
@@ -20,7 +21,7 @@ class Observer:
     ``cpu_s``, the CPU time since the container started.
     """
 
-    def __init__(self, container: Container, log: Path) -> None:
+    def __init__(self, container: Container, log: LogFile) -> None:
         self.meters: list[dict[str, Any]] = []
         self._container = container
         self.log = log
@@ -43,13 +44,11 @@ class Observer:
             thread.join(max(0.0, until_s - time.perf_counter()))
 
     def _copy_log(self) -> None:
-        with self.log.open("wb") as file:
-            try:
-                for piece in self._container.logs(stream=True, follow=True):
-                    file.write(piece)
-                    file.flush()
-            except (*DOCKER_ERRORS, AttributeError):  # Docker's client on a broken connection
-                return
+        try:
+            for piece in self._container.logs(stream=True, follow=True):
+                self.log.write(piece)
+        except (*DOCKER_ERRORS, AttributeError):  # Docker's client on a broken connection
+            return
 
     def _read_meters(self) -> None:
         try:
@@ -90,6 +89,6 @@ def death_text(state: Mapping[str, Any]) -> str:
     code = state["ExitCode"]
     if state.get("OOMKilled"):
         return f"the engine's container ran out of its memory limit (OOM, exit code {code})"
-    if code > 128 and code - 128 in {int(sign) for sign in signal.Signals}:
-        return f"the engine's container was killed by {signal.Signals(code - 128).name}"
+    if 128 < code <= 128 + signal.SIGRTMAX:
+        return f"the engine's container was killed by {signal_name(code - 128)}"
     return f"the engine's container ended with exit code {code}"

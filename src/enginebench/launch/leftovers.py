@@ -3,94 +3,107 @@
 The kernel ends an engine's main process with its harness; the processes that this one has started
 stay, hold memory and spin, and a container stays whole. Every engine is started with the mark of
 its harness in its environment, which all its children inherit; its container and network have it
-in their names.
+in their names. Only what belongs to a harness that has surely ended is touched.
 """
 
 import contextlib
-import hashlib
-import platform
+import itertools
+import os
 import re
-from collections.abc import Callable
+import select
+import signal
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
-import psutil
-
-from enginebench.launch import docker_daemon
+from enginebench.base import proc
+from enginebench.launch import docker_daemon, owner
 from enginebench.launch.docker_daemon import DOCKER_ERRORS
 
-MARK = "ENGINEBENCH_HARNESS"
+VARIABLE = "ENGINEBENCH_STARTED_BY"  # in an engine's environment: mark of the harness, /, start
 LABEL = "enginebench"  # compose/base.yaml gives it to every container
 PROJECT = "com.docker.compose.project"  # compose gives it to whatever it makes
 WAIT_S = 10.0
-_NAME = re.compile(r"^enginebench-(([0-9a-f]{6})-\d+-\d+)-")
-
-
-def mark() -> str:
-    """This process, so that no other one of the same number is taken for it, here or elsewhere."""
-    return _mark(psutil.Process())
-
-
-def _host() -> str:
-    """This machine: others may use the same Docker daemon."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+_NAME = re.compile(r"^enginebench-([0-9a-f]{16}-\d+-\d+)-")
+_starts = itertools.count(1)
 
 
 def name_prefix() -> str:
     """What the names of this harness's containers and networks begin with."""
-    return f"enginebench-{mark()}"
+    return f"enginebench-{owner.mark()}"
 
 
-def _mark(process: psutil.Process) -> str:
-    return f"{_host()}-{process.pid}-{process.create_time() * 100:.0f}"
+def launch_mark() -> str:
+    """The mark of one start of an engine by this harness."""
+    return f"{owner.mark()}/{next(_starts)}"
 
 
-def find() -> list[psutil.Process]:
+def find(root: Path = proc.PROC) -> list[proc.Process]:
     """Processes of engines whose harness is gone; those of other users cannot be seen."""
+    return _marked(lambda mark: owner.is_gone(mark.partition("/")[0], root), root)
+
+
+def of_launch(mark: str, root: Path = proc.PROC) -> list[proc.Process]:
+    """Processes that bear the mark of one start."""
+    return _marked(lambda found: found == mark, root)
+
+
+def _marked(is_wanted: Callable[[str], bool], root: Path) -> list[proc.Process]:
     found = []
-    for process in psutil.process_iter():
-        try:
-            owner = process.environ().get(MARK)
-            if owner and not _is_alive(owner):
-                found.append(process)
-        except psutil.Error:  # it ended, or is not ours
-            continue
+    for process in proc.everyone(root):
+        mark = None if process.has_ended else proc.variable(process.pid, VARIABLE, root)
+        if mark and is_wanted(mark):
+            found.append(process)
     return found
 
 
-def _is_alive(owner: str) -> bool:
+def kill(processes: Iterable[proc.Process], wait_s: float = WAIT_S) -> list[proc.Process]:
+    """Kill processes and wait until they have ended; those that could be sent the signal.
+
+    A number that another process has by now is left alone.
+    """
+    killed, open_files = [], []
     try:
-        return _mark(psutil.Process(int(owner.split("-")[1]))) == owner
-    except (psutil.Error, ValueError, IndexError):
-        return False
+        for process in processes:
+            with contextlib.suppress(OSError):
+                fd = os.pidfd_open(process.pid)
+                open_files.append(fd)
+                now = proc.read(process.pid)
+                if now is not None and now.start_ticks == process.start_ticks:
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+                    killed.append(process)
+        until_s = time.perf_counter() + wait_s
+        for fd in open_files:
+            left_ms = max(0.0, until_s - time.perf_counter()) * 1000
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(left_ms)
+    finally:
+        for fd in open_files:
+            os.close(fd)
+    return killed
 
 
 def end(say: Callable[[str], None]) -> None:
     """End what killed harnesses have left behind, and say so."""
-    _end_processes(say)
+    ended = [f"{process.name} ({process.pid})" for process in kill(find())]
+    if ended:
+        say(f"ended what a killed enginebench had left behind: {', '.join(ended)}")
     names = remove_containers(_is_orphan)
     if names:
         say(f"removed what a killed enginebench had left behind: {', '.join(names)}")
-
-
-def _end_processes(say: Callable[[str], None]) -> None:
-    found = find()
-    if not found:
-        return
-    names = []
-    for process in found:
-        try:
-            names.append(f"{process.name()} ({process.pid})")
-            process.kill()
-        except psutil.Error:
-            continue
-    psutil.wait_procs(found, timeout=WAIT_S)
-    if names:
-        say(f"ended what a killed enginebench had left behind: {', '.join(names)}")
+    owner.remove_stale_locks()
 
 
 def _is_orphan(name: str) -> bool:
-    """Made on this machine, by a harness that is gone."""
+    """Made by a harness that is surely gone."""
     found = _NAME.match(name)
-    return found is not None and found[2] == _host() and not _is_alive(found[1])
+    return found is not None and owner.is_gone(found[1])
+
+
+def may_be_in_use(name: str) -> bool:
+    """Whether a container or network belongs to a harness that may be alive."""
+    return _NAME.match(name) is not None and not _is_orphan(name)
 
 
 def remove_containers(wanted: Callable[[str], bool]) -> list[str]:

@@ -12,16 +12,19 @@ from typing import Any
 
 import psutil
 
+from enginebench.base import linux, proc, redaction
 from enginebench.base.errors import EngineError, UserError
-from enginebench.base.linux import die_with_parent
-from enginebench.base.redaction import redact_file
 from enginebench.engines.address import Address
 from enginebench.engines.directory import Engine, Native
 from enginebench.engines.interpolation import as_text, interpolate
 from enginebench.launch import environment, leftovers
+from enginebench.launch.log_file import LogFile, Pump
 from enginebench.launch.server import HOST, STOP_GRACE_S, Server
 
 TELLING_PREFIXES = ("OMP_", "MKL_", "KMP_", "GOMP_", "TORCH", "CUDA_", "HF_", "VLLM_", "LD_PRELOAD")
+NEVER_PASSED = ("PYTHONPATH", "WANDB_API_KEY")
+KILL_ROUNDS = 5
+KILL_WAIT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,60 +78,78 @@ def resolve(
 
 def start(engine: Engine, command: Command, directory: Path) -> Server:
     """Start the engine in a session of its own, its output going to ``directory/server.log``."""
-    log = directory / "server.log"
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    mark = leftovers.launch_mark()
+    inherited = inherited_environment(engine)
     # Safe path: an engine started by its package's name must never import our directory instead.
-    env |= {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    env = inherited | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     env |= {"HF_HUB_OFFLINE": "1"}  # the model is local: nothing is to be fetched while measured
-    env |= dict(command.env) | {leftovers.MARK: leftovers.mark()}
+    env |= dict(command.env) | {leftovers.VARIABLE: mark}
     work = directory / "work"
     work.mkdir(exist_ok=True)
-    with log.open("wb") as output:
-        try:
-            process = subprocess.Popen(
-                command.argv,
-                cwd=work,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is ours to handle; the whole group is ours to end
-                preexec_fn=_in_child,
-            )
-        except OSError as error:
-            raise EngineError(
-                f"{engine.name}: cannot start {command.argv[0]}: {error.strerror}; "
-                "build its environment again: make clean, then make setup"
-            ) from None
+    linux.adopt_orphans()
+    pump = Pump(LogFile(directory / "server.log", env))
+    try:
+        process = subprocess.Popen(
+            command.argv,
+            cwd=work,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=pump.write_end,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is ours to handle; the whole group is ours to end
+            preexec_fn=_in_child,
+        )
+    except OSError as error:
+        raise EngineError(
+            f"{engine.name}: cannot start {command.argv[0]}: {error.strerror}; "
+            "build its environment again: make clean, then make setup"
+        ) from None
+    finally:
+        pump.start()
+    started_s = time.perf_counter()
+    seen = proc.read(process.pid)
+    family = Family(process.pid, seen.start_ticks if seen else 0, mark)
     facts = {
         "command": list(command.argv),
         "env": dict(command.env),
-        "inherited_env": _inherited(command),
+        "inherited_env": _telling(inherited, command),
     }
     return Server(
         engine,
         Address(HOST, command.port),
         process.pid,
-        log,
-        time.perf_counter(),
+        pump.log,
+        started_s,
         lambda: _death(process),
-        lambda hurried: _stop(process, log, hurried),
+        lambda hurried: _stop(process, family, pump, work, hurried),
         facts,
+        settle=pump.settle,
     )
 
 
-def _inherited(command: Command) -> dict[str, str]:
-    """Variables of the caller that are known to move an engine's numbers."""
+def inherited_environment(engine: Engine) -> dict[str, str]:
+    """The caller's variables that an engine gets: all but secrets, unless its launch file names
+    them, and never the key of an account that only the harness uses."""
     return {
         name: value
         for name, value in os.environ.items()
+        if name not in NEVER_PASSED
+        and (name in engine.passed or not redaction.is_secret(name, value))
+    }
+
+
+def _telling(inherited: Mapping[str, str], command: Command) -> dict[str, str]:
+    """Variables of the caller that are known to move an engine's numbers."""
+    return {
+        name: value
+        for name, value in inherited.items()
         if name.startswith(TELLING_PREFIXES) and name not in command.env
     }
 
 
 def _in_child() -> None:
     """If the harness is killed outright, the kernel ends the engine's main process too."""
-    die_with_parent(signal.SIGKILL)
+    linux.die_with_parent(signal.SIGKILL)
 
 
 def _death(process: subprocess.Popen[bytes]) -> str | None:
@@ -136,19 +157,63 @@ def _death(process: subprocess.Popen[bytes]) -> str | None:
     if code is None:
         return None
     if code < 0:
-        return f"the engine's process was killed by {signal.Signals(-code).name}"
+        return f"the engine's process was killed by {linux.signal_name(-code)}"
     return f"the engine's process ended with exit code {code}"
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """All that one engine has started, however far it has gone from it.
+
+    It is found by its mark, by the engine's session, by its parents; and, having made itself a
+    daemon and its environment unreadable, by having become a child of the harness (see
+    ``linux.adopt_orphans``), which starts only engines in sessions of their own.
+    """
+
+    pid: int  # of the engine's first process, which leads the session
+    start_ticks: int
+    mark: str
+
+    def members(self) -> list[proc.Process]:
+        """Those that still run, and those of ours that nobody has waited for."""
+        me = proc.read("self")
+        assert me is not None
+        everyone = [p for p in proc.everyone() if p.start_ticks >= self.start_ticks]
+        found = {p.pid: p for p in everyone if p.session == self.pid}
+        orphans = [p for p in everyone if p.parent == me.pid and p.session != me.session]
+        adopted = [
+            p for p in orphans if proc.variable(p.pid, leftovers.VARIABLE) in (None, self.mark)
+        ]
+        for root in (self.pid, *(p.pid for p in adopted)):
+            found |= {p.pid: p for p in proc.descendants(root)}
+        found |= {p.pid: p for p in (*adopted, *leftovers.of_launch(self.mark))}
+        return list(found.values())
+
+    def end(self) -> None:
+        """Kill all of them, and those that they start meanwhile."""
+        for _ in range(KILL_ROUNDS):
+            members = self.members()
+            for ended in (p for p in members if p.has_ended):
+                with contextlib.suppress(OSError):  # another process's child
+                    os.waitpid(ended.pid, os.WNOHANG)
+            alive = [p for p in members if not p.has_ended]
+            if not alive:
+                return
+            leftovers.kill(alive, KILL_WAIT_S)
+
+
 def _stop(
-    process: subprocess.Popen[bytes], log: Path, hurried: Callable[[], bool]
+    process: subprocess.Popen[bytes],
+    family: Family,
+    pump: Pump,
+    work: Path,
+    hurried: Callable[[], bool],
 ) -> dict[str, Any]:
     """End the engine and everything it started; never raises for a process that is gone."""
-    group = process.pid
-    children = _descendants(group)
+    children = _descendants(process.pid)
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, sign)
+            os.killpg(process.pid, sign)
         until_s = time.perf_counter() + STOP_GRACE_S
         while process.poll() is None and time.perf_counter() < until_s:
             if hurried() and sign is signal.SIGTERM:
@@ -156,15 +221,11 @@ def _stop(
             time.sleep(0.05)
         if process.poll() is not None:
             break
-    _, alive = psutil.wait_procs(children, timeout=0.5 if hurried() else 5)
-    for child in alive:  # workers that outlived the engine
-        with contextlib.suppress(psutil.Error):
-            child.kill()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+    psutil.wait_procs(children, timeout=0.5 if hurried() else 5)  # workers that end by themselves
+    family.end()
+    pump.finish()
     with contextlib.suppress(OSError):
-        (log.parent / "work").rmdir()
-    redact_file(log)
+        work.rmdir()
     return {}
 
 

@@ -4,15 +4,14 @@ import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from enginebench.base.errors import UserError
-from enginebench.base.redaction import redact
 from enginebench.engines.address import Address
 from enginebench.engines.directory import Engine
+from enginebench.launch.log_file import LogFile
 
 HOST = "127.0.0.1"
 STOP_GRACE_S = 15.0
@@ -26,7 +25,7 @@ class Server:
     engine: Engine
     address: Address
     pid: int | None  # of its first process; None if this machine cannot see it
-    log: Path
+    log: LogFile
     started_s: float  # CLOCK_MONOTONIC
     death: Callable[[], str | None]  # why the engine is gone; None while it runs
     #: Ends the engine and everything that it started, without grace once the argument returns True.
@@ -34,17 +33,20 @@ class Server:
     stop: Callable[[Callable[[], bool]], Mapping[str, Any]]
     facts: Mapping[str, Any]  # how it was started, for the record
     meters: Sequence[Mapping[str, Any]] = ()  # of its container, growing (see ``Observer``)
+    settle: Callable[[], None] = lambda: None  # waits until the log has all it printed so far
 
     @property
     def url(self) -> str:
         return f"http://{self.address.host}:{self.address.port}"
 
     def log_text(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
+        self.settle()
+        return self.log.text()
 
     def log_tail(self) -> list[str]:
-        """The last ``LOG_TAIL_LINES`` lines of its log, without secrets."""
-        return redact(self.log_text()).splitlines()[-LOG_TAIL_LINES:]
+        """The last ``LOG_TAIL_LINES`` lines of its log."""
+        self.settle()
+        return self.log.last_lines(LOG_TAIL_LINES)
 
 
 def choose_port(wanted: int | None) -> int:

@@ -85,20 +85,23 @@ class Spooled:
 
 
 class Spool:
-    """The file that holds finished responses.
-
-    Args:
-        path: default: a temporary file, which ``close`` removes.
-    """
+    """The file that holds finished responses. It has no name, so the kernel always frees it."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self._directory = None
+        """
+        Args:
+            path: the spool of another process, to write to; default: a new file.
+        """
         if path is None:
-            self._directory = tempfile.TemporaryDirectory(prefix="enginebench-")
-            path = Path(self._directory.name) / "bytes"
-        self.path = path
-        self.fd = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600)
+            self.fd = _nameless_file()
+        else:
+            self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._end = 0
+
+    @property
+    def path(self) -> Path:
+        """Where other processes of this user can open it while this process runs."""
+        return Path(f"/proc/{os.getpid()}/fd/{self.fd}")
 
     def keep(self, data: bytearray) -> Spooled | bytearray:
         """Write bytes to the file; if that fails (a full disk), they stay in memory."""
@@ -116,8 +119,16 @@ class Spool:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-        if self._directory is not None:
-            self._directory.cleanup()
+
+
+def _nameless_file() -> int:
+    directory = tempfile.gettempdir()
+    try:
+        return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:  # a file system without nameless files (NFS)
+        fd, name = tempfile.mkstemp(prefix="enginebench-", dir=directory)
+        Path(name).unlink()
+        return fd
 
 
 def arrivals(

@@ -9,14 +9,14 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
 import msgspec
 import numpy as np
 
 from enginebench.base.errors import UserError
-from enginebench.base.redaction import redact, redact_values
+from enginebench.base.redaction import changed_texts, hide_home, redact
 from enginebench.record.json_schema import RAW_FILES
 from enginebench.record.schema import IDENTIFIER
 
@@ -43,7 +43,7 @@ class Encoder:
         require_finite(row, where)
         line = _json(row)
         if self._may_hold_a_secret(line):
-            line = _json(self.redacted(row))
+            line = _json(_cleaned(row, self._redact))
         return line + b"\n"
 
     def document(self, value: Any, where: str) -> bytes:
@@ -52,27 +52,33 @@ class Encoder:
         return json.dumps(self.redacted(value), indent=2, allow_nan=False).encode() + b"\n"
 
     def redacted(self, value: Any) -> Any:
-        """The same as plain data, without secrets in its free text."""
-        return self._redacted(value, "")
+        """The same as plain data, without secrets and without the home directory in its free
+        text."""
+        return _cleaned(value, lambda text: hide_home(self._redact(text)))
 
-    def _redacted(self, value: Any, name: str) -> Any:
-        value = _plain(value)
-        if isinstance(value, str):
-            return value if name in identifiers() else redact(value, self._secrets)
-        if isinstance(value, Mapping):
-            if name in identifiers():
-                return value
-            if name in free_objects():
-                return redact_values(value, self._secrets)
-            return {key: self._redacted(item, key) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self._redacted(v, name if isinstance(v, str) else "") for v in value]
-        return value
+    def _redact(self, text: str) -> str:
+        return redact(text, self._secrets)
 
     def _may_hold_a_secret(self, line: bytes) -> bool:
         if b"://" in line and b"@" in line:
             return True
         return any(needle in line for needle in self._needles)
+
+
+def _cleaned(value: Any, clean: Callable[[str], str], name: str = "") -> Any:
+    """A value of a field with its free text changed."""
+    value = _plain(value)
+    if isinstance(value, str):
+        return value if name in identifiers() else clean(value)
+    if isinstance(value, Mapping):
+        if name in identifiers():
+            return value
+        if name in free_objects():
+            return changed_texts(value, clean)
+        return {key: _cleaned(item, clean, key) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleaned(v, clean, name if isinstance(v, str) else "") for v in value]
+    return value
 
 
 @functools.cache
@@ -173,6 +179,18 @@ def require_finite(value: Any, where: str) -> None:
             f"{where}: expected finite numbers, found NaN or infinity in {place.lstrip('.')}; "
             "nothing was written: this is a fault of the harness or of the engine's answer"
         )
+
+
+def with_finite_numbers(value: Any) -> Any:
+    """The same with null in place of NaN and infinity."""
+    value = _plain(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: with_finite_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_finite_numbers(item) for item in value]
+    return value
 
 
 def _not_finite(value: Any) -> str | None:

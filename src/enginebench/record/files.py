@@ -22,14 +22,18 @@ import gzip
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from enginebench.base import redaction
 from enginebench.base.errors import UserError
-from enginebench.record.encoding import Encoder
+from enginebench.record import manifest
+from enginebench.record.encoding import Encoder, with_finite_numbers
+from enginebench.record.manifest import HashingFile
+from enginebench.record.reading import RecordError
+from enginebench.record.schema import Checksum
 
 BUFFER_BYTES = 1 << 20
 
@@ -44,6 +48,7 @@ class Writer:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._encoder = Encoder(redaction.values())
+        self._files: dict[str, Checksum] = {}  # that were written, by path below the directory
         self._lock = os.open(directory, os.O_RDONLY)  # until this process ends
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,6 +99,34 @@ class Writer:
         with self._replacing(path) as file:
             file.write(content)
 
+    def write_launch(self, launch_id: str, facts: Mapping[str, Any]) -> None:
+        """Write ``launch.json``, last of its engine start, with the checksums of all other files.
+
+        A number that JSON has not (NaN) is written as null: what is known must not be lost with it.
+        """
+        where = f"raw/{launch_id}"
+        others = (p for p in sorted((self.directory / where).rglob("*")) if p.is_file())
+        paths = [str(path.relative_to(self.directory)) for path in others]
+        paths = [p for p in paths if p != f"{where}/launch.json" and not p.endswith(".part")]
+        study = ["study.json"] if "study.json" in self._files else []
+        files = {"files": self._checksums([*study, *paths])}
+        self.write_json(f"{where}/launch.json", with_finite_numbers({**facts, **files}))
+
+    def write_finished(self, facts: Mapping[str, Any]) -> None:
+        """Write ``finished.json``, last of all, with the checksums that lead to all others."""
+        launches = sorted((self.directory / "raw").glob("*/launch.json"))
+        paths = [str(path.relative_to(self.directory)) for path in launches]
+        files = {"files": self._checksums([*manifest.STUDY_FILES, *paths])}
+        self.write_json("finished.json", with_finite_numbers({**facts, **files}))
+
+    def _checksums(self, paths: Iterable[str]) -> dict[str, Checksum]:
+        """Of files as they were written by this process, or else as they are."""
+        found = {}
+        for path in paths:
+            with contextlib.suppress(RecordError):  # it is gone, or a link: not a file of ours
+                found[path] = self._files.get(path) or manifest.checksum(self.directory / path)
+        return found
+
     def write_lines(self, path: str, rows: Iterable[Any], compress: bool = False) -> None:
         """Write one JSON-lines file, whole or not at all; raises like ``write_json``.
 
@@ -106,11 +139,11 @@ class Writer:
             if not compress:
                 self._write_rows(file, rows, where)
                 return
-            with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+            with gzip.GzipFile("", "wb", 6, cast(IO[bytes], file), mtime=0) as packed:
                 self._write_rows(packed, rows, where)
 
     def _write_rows(
-        self, file: "IO[bytes] | gzip.GzipFile", rows: Iterable[Any], where: str
+        self, file: "HashingFile | gzip.GzipFile", rows: Iterable[Any], where: str
     ) -> None:
         for number, row in enumerate(rows, 1):
             file.write(self._encoder.line(row, f"{where}, line {number}"))
@@ -133,7 +166,7 @@ class Writer:
                 raise
 
     @contextlib.contextmanager
-    def _replacing(self, path: str) -> Iterator[IO[bytes]]:
+    def _replacing(self, path: str) -> Iterator[HashingFile]:
         """A new file that takes the place of ``path`` once all is written; else it is removed."""
         target = self.directory / path
         part = target.with_name(target.name + ".part")
@@ -147,8 +180,10 @@ class Writer:
             part.unlink(missing_ok=True)  # of a harness that was killed
             try:
                 with part.open("xb", BUFFER_BYTES) as file:
-                    yield file
+                    hashing = HashingFile(file)
+                    yield hashing
                 part.replace(target)
+                self._files[path] = hashing.checksum()
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise

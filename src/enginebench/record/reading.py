@@ -157,8 +157,12 @@ def _with_whole_characters(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file of a record, unpacked if it is compressed; never a link, a pipe or a device."""
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file of a record as it is on disk; never a link, a pipe or a device.
+
+    Raises:
+        RecordError: it is not there, or no regular file.
+    """
     expected = "a file of a study's record"
     _refuse_links(path)
     try:
@@ -167,15 +171,21 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         known = {errno.ELOOP: "a symbolic link", errno.ENOENT: "none"}
         reason = known.get(error.errno or 0, f"one that cannot be opened ({error.strerror})")
         raise RecordError(path, expected, reason) from None
-    state = os.fstat(fd)
-    if not stat.S_ISREG(state.st_mode):
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise RecordError(path, expected, "no regular file")
     with os.fdopen(fd, "rb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file of a record, unpacked if it is compressed."""
+    with opened(path) as file:
         if path.suffix != ".gz":
             yield file
             return
-        if not state.st_size:
+        if not os.fstat(file.fileno()).st_size:
             raise RecordError(path, "a gzip file", "0 bytes")
         with gzip.GzipFile(fileobj=file) as unpacked:
             yield unpacked  # type: ignore[misc]

@@ -218,6 +218,19 @@ class Ended(Struct, frozen=True, kw_only=True):
     restarts: int | None = None
 
 
+class Checksum(Struct, frozen=True, kw_only=True):
+    """What a raw file was when it was written."""
+
+    bytes: Bytes
+    sha256: Identifier
+
+
+Files = Annotated[
+    dict[str, Checksum],
+    Meta(extra=IDENTIFIER, description="by path below the study's directory; empty: not recorded"),
+]
+
+
 class Launch(Struct, frozen=True, kw_only=True):
     """``launch.json``: one start of one engine."""
 
@@ -255,3 +268,4 @@ class Launch(Struct, frozen=True, kw_only=True):
     left_behind: Annotated[
         list[str], Meta(description="what Docker said, if it could not be removed")
     ] = []
+    files: Files = {}

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from enginebench.record.schema import IDENTIFIER, Bytes, Clocks, Count, Identifier
+from enginebench.record.schema import IDENTIFIER, Bytes, Clocks, Count, Files, Identifier
 
 Setting = str | int | float | bool
 
@@ -296,3 +296,4 @@ class Finished(Struct, frozen=True, kw_only=True):
         Ceiling | None,
         Meta(description="measured once more; the higher of the two counts"),
     ] = None
+    files: Files = {}

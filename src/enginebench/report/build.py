@@ -1,5 +1,6 @@
 """The report: tables, figures and sentences, all from a summary. Rebuilt from raw at any time."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,20 +47,47 @@ def build(directory: Path, told: Callable[[int], object] = int) -> Summary:
         told: is given the bytes of the record as they are read.
     """
     summary = summarize(directory, told)
-    derived = directory / "derived"
+    derived, part = directory / "derived", directory / "derived.part"
     try:
-        (derived / "figures").mkdir(parents=True, exist_ok=True)
-        data_files.write(summary, derived)
-        drawn = figures.write(summary, derived / "figures")
+        _remove(part)  # of a report that was cut off
+        (part / "figures").mkdir(parents=True)
+        data_files.write(summary, part)
+        drawn = figures.write(summary, part / "figures")
         values = _values(summary, directory) | _memory_values(summary) | {"figures": drawn}
         for name in ("report.md", "report.html"):
-            (derived / name).write_text(_render(name, values))
+            (part / name).write_text(_render(name, values))
+        _move(part, derived)
     except OSError as error:
         raise UserError(
             f"{error.filename or derived}: cannot write the report ({error.strerror}); the raw "
             f"record is kept: free some space, then run: make report DIR={directory}"
         ) from error
     return summary
+
+
+def _move(part: Path, derived: Path) -> None:
+    """Put new files in the place of old ones. What a link points at is never written to."""
+    for folder in (derived, derived / "figures"):
+        if folder.is_symlink():
+            raise UserError(
+                f"{folder}: expected a directory, found a symbolic link; remove it and run: "
+                f"make report DIR={derived.parent}"
+            )
+        folder.mkdir(exist_ok=True)
+    made = {path.relative_to(part) for path in part.rglob("*") if path.is_file()}
+    for old in (*derived.glob("figures/*.png"), *derived.glob("figures/*.svg")):
+        if old.relative_to(derived) not in made:  # a figure that is no longer drawn must not stay
+            old.unlink()
+    for name in made:
+        (part / name).replace(derived / name)
+    _remove(part)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _values(summary: Summary, directory: Path) -> dict[str, Any]:

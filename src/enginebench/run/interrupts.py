@@ -1,10 +1,10 @@
-"""Ctrl-C and SIGTERM: deferred where they must not break in."""
+"""Ctrl-C, SIGTERM and SIGHUP: deferred where they must not break in."""
 
 import contextlib
 import signal
 from collections.abc import Iterator
 
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class DeferredInterrupts:
@@ -16,7 +16,7 @@ class DeferredInterrupts:
 
     @contextlib.contextmanager
     def defer(self) -> Iterator[None]:
-        """Defer Ctrl-C and SIGTERM until the block has ended; then the first of them is raised.
+        """Defer interrupts until the block has ended; then the first of them is raised.
 
         An interrupt that arrives while a process is being forked is lost (Python ignores what its
         at-fork hooks raise); one that arrives while an engine is being stopped would leave it
@@ -25,7 +25,8 @@ class DeferredInterrupts:
         """
         self._was_repeated = len(self._arrived) > 1
         self._arrived = []
-        before = {number: signal.signal(number, self._record) for number in _INTERRUPTS}
+        heeded = [n for n in _INTERRUPTS if signal.getsignal(n) != signal.SIG_IGN]  # nohup
+        before = {number: signal.signal(number, self._record) for number in heeded}
         try:
             yield
         finally:

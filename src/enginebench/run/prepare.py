@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from enginebench.base import linux
 from enginebench.base.errors import UserError
 from enginebench.engines import directory
 from enginebench.engines.directory import Engine
@@ -30,6 +31,7 @@ from enginebench.run.cell_requests import Work
 from enginebench.run.noise_probe import Noise
 
 Log = Callable[[str], None]
+OTHER_FILES = 200  # that a study has open besides its connections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,8 @@ def prepare(
     model = models.resolve(study.model, texts, cache / "models", log)
     tokenizer = prompts.load_tokenizer(model.path)
     made = plan.make(study)
+    most = max((c.concurrency for item in made.launches for c in item.cells), default=0)
+    linux.allow_open_files(most + OTHER_FILES, f"{most} requests in flight")
     work = cell_requests.make_all(study, made, tokenizer, texts, root, model.context)
     image_of: dict[str, str] = {}
     if docker is None:

@@ -2,16 +2,17 @@
 
 import time
 
-import requests
-
 from enginebench.base.errors import EngineError
+from enginebench.engines import http_page
 from enginebench.engines.dialect import GenerationRequest
 from enginebench.launch.server import Server
 from enginebench.load import client, request_record
 from enginebench.load.http1 import post
-from enginebench.watch.scrape import local_session
 
 POLL_S = 0.25
+PAGE_TIMEOUT_S = 5.0
+HEALTH_LIMIT_BYTES = 1 << 20
+BUSY = (408, 425, 429)  # statuses of a request that may be sent again
 
 
 def wait_ready(server: Server, request: GenerationRequest, deadline_s: float) -> float:
@@ -23,34 +24,37 @@ def wait_ready(server: Server, request: GenerationRequest, deadline_s: float) ->
     """
     name, dialect = server.engine.name, server.engine.dialect
     last = "no answer yet"
-    session = local_session()
     while (left_s := server.started_s + deadline_s - time.perf_counter()) > 0:
         if (death := server.death()) is not None:
             raise EngineError(
                 f"{name}: {death} before it was ready; the end of its log:", server.log_tail()
             )
-        try:
-            answer = session.get(server.url + dialect.health_path, timeout=min(5, left_s))
-            last = f"HTTP {answer.status_code} from {dialect.health_path}"
-            if answer.status_code == 200:
-                first = _first_generation(server, request, left_s)
-                if first.error is None:
-                    return time.perf_counter() - server.started_s
-                last = f"a first generation failed: {first.error}"
-                if first.status is not None and 400 <= first.status < 500:
-                    raise EngineError(
-                        f"{name}: it refused the study's first request ({first.error}); "
-                        "correct the study or the engine's settings; the end of its log:",
-                        server.log_tail(),
-                    )
-        except requests.RequestException as error:
-            last = f"{type(error).__name__} at {server.url}{dialect.health_path}"
+        page = http_page.fetch(
+            server.url + dialect.health_path, min(PAGE_TIMEOUT_S, left_s), HEALTH_LIMIT_BYTES
+        )
+        last = f"{page.error or f'HTTP {page.status}'} from {dialect.health_path}"
+        if page.is_good:
+            first = _first_generation(server, request, left_s)
+            if first.error is None:
+                return time.perf_counter() - server.started_s
+            last = f"a first generation failed: {first.error}"
+            if _is_refusal(first.status):
+                raise EngineError(
+                    f"{name}: it refused the study's first request ({first.error}); "
+                    "correct the study or the engine's settings; the end of its log:",
+                    server.log_tail(),
+                )
         time.sleep(POLL_S)
     raise EngineError(
         f"{name}: not ready within {deadline_s:g} s (ready_timeout_s); last answer: {last}; "
         "the end of its log:",
         server.log_tail(),
     )
+
+
+def _is_refusal(status: int | None) -> bool:
+    """Whether the same request would be refused again; not of an engine that is only busy."""
+    return status is not None and 400 <= status < 500 and status not in BUSY
 
 
 def _first_generation(

@@ -16,7 +16,7 @@ import msgspec
 from enginebench.base import redaction
 from enginebench.base.errors import UserError
 from enginebench.plan.plan import Launch, Plan
-from enginebench.record import reading, schema
+from enginebench.record import manifest, reading, schema
 from enginebench.record.encoding import Encoder
 from enginebench.record.schema_study import Study, StudyFile
 
@@ -97,4 +97,6 @@ def _is_complete(directory: Path, item: Launch) -> bool:
         ]
     except reading.RecordError:  # interrupted, or damaged since
         return False
-    return facts.failure is None and not any(cell.engine_death for cell in cells)
+    if facts.failure is not None or any(cell.engine_death for cell in cells):
+        return False
+    return not manifest.damages(directory, msgspec.to_builtins(facts.files))

@@ -2,6 +2,7 @@
 
 import math
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -9,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import requests
 
-from enginebench.base.errors import EngineError
+from enginebench.base.errors import EngineError, UserError
 from enginebench.check.disturbance import RerunBudget
+from enginebench.engines import http_page
 from enginebench.engines.dialect import capacity_in_log
 from enginebench.engines.directory import Engine
 from enginebench.hardware import machine
 from enginebench.hardware.roofline import Ceiling
 from enginebench.launch import container, device_free, environment, process
-from enginebench.launch.server import Server, choose_port
+from enginebench.launch.server import LOG_TAIL_LINES, Server, choose_port
 from enginebench.plan import plan
 from enginebench.plan.plan import Launch
 from enginebench.record.files import Writer
@@ -29,7 +30,10 @@ from enginebench.run.interrupts import DeferredInterrupts
 from enginebench.run.prepare import Prepared
 from enginebench.run.ready import wait_ready
 from enginebench.run.resume import ResumeState
-from enginebench.watch.scrape import local_session
+
+VERSION_TIMEOUT_S = 10.0
+VERSION_LIMIT_BYTES = 1 << 16
+VERSION_DEPTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,8 @@ def run(
         "finished_at": datetime.now(UTC).isoformat(),
         "ceiling": asdict(ceiling) if isinstance(ceiling, Ceiling) else None,
     }
-    writer.write_json("finished.json", end)
     writer.event("finished")
+    writer.write_finished(end)
     return Outcome(tuple(failed))
 
 
@@ -142,6 +146,12 @@ def _run_launch(
     except EngineError as error:
         facts["failure"] = {"message": error.message, "log_tail": list(error.details)}
         raise
+    except UserError:  # the record cannot be written: the study ends
+        raise
+    except Exception as error:  # a fault of ours ends this start, not the study
+        fault = _fault(engine.name, error)
+        facts["failure"] = {"message": fault.message, "log_tail": list(fault.details)}
+        raise fault from error
     finally:
         with interrupts.defer():
             if server is not None:
@@ -149,7 +159,7 @@ def _run_launch(
                 if server.meters:
                     writer.write_lines(f"raw/{item.id}/container.jsonl", server.meters)
             writer.event("down", launch=item.id)
-            writer.write_json(f"raw/{item.id}/launch.json", facts)
+            writer.write_launch(item.id, facts)
         if facts.get("left_behind"):
             show.warn(
                 f"{engine.name}: Docker could not remove all of its container; "
@@ -157,6 +167,16 @@ def _run_launch(
                 facts["left_behind"],
             )
     return budget
+
+
+def _fault(name: str, error: Exception) -> EngineError:
+    """A fault of the harness itself, as the failure of one start."""
+    lines = traceback.format_exception(error)
+    return EngineError(
+        f"{name}: enginebench itself failed ({type(error).__name__}: {str(error)[:200]}); please "
+        "report it with the lines below",
+        "".join(lines).splitlines()[-LOG_TAIL_LINES:],
+    )
 
 
 def _start(
@@ -184,11 +204,20 @@ def _start(
 
 
 def _version(server: Server) -> Any:
-    """What the engine says of itself; None if it has no such page."""
-    try:
-        url = server.url + server.engine.dialect.version_path
-        answer = local_session().get(url, timeout=10)
-        # Not answer.json(): it takes NaN and half a character, which no record can hold.
-        return orjson.loads(answer.content) if answer.ok else None
-    except (requests.RequestException, ValueError):
+    """What the engine states about itself; None if it has no such page, or one of no use."""
+    url = server.url + server.engine.dialect.version_path
+    page = http_page.fetch(url, VERSION_TIMEOUT_S, VERSION_LIMIT_BYTES)
+    if not page.is_good or page.body is None:
         return None
+    try:
+        # Not the standard library: it takes NaN and half a character, which no record can hold.
+        found = orjson.loads(page.body)
+        return found if _depth(found) <= VERSION_DEPTH else None
+    except ValueError:
+        return None
+
+
+def _depth(value: Any) -> int:
+    """Levels of nesting of plain data, which orjson limits."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, items), default=0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from enginebench.base.load_level import cell_id, load_text
 from enginebench.base.machine_row import MachineRow
-from enginebench.check import client_error, disturbance, physics
+from enginebench.check import client_error, disturbance, physics, silence
 from enginebench.check import findings as check
 from enginebench.check.disturbance import Attempt
 from enginebench.check.findings import Finding, Verdict
@@ -114,12 +114,30 @@ def cell_row(
         compared: the comparisons of answers of all variants.
         told: is given the bytes of requests.jsonl as they are read.
     """
+    try:
+        return _cell_row(directory, study, planned, cell, facts, compared, told)
+    except reading.RecordError as error:
+        return _without_figures(planned, cell, Finding("record", "invalid", error.message))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        text = f"no figures can be computed from its files ({type(error).__name__}: {error})"
+        return _without_figures(planned, cell, Finding("record", "invalid", text))
+
+
+def _cell_row(
+    directory: Path,
+    study: Mapping[str, Any],
+    planned: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    facts: Mapping[str, Any] | None,
+    compared: Sequence[Comparison],
+    told: Callable[[int], object],
+) -> CellRow:
     where = directory / "raw" / planned["id"]
     rows = {}
     for number in range(1, disturbance.MOST_RERUNS + 2):
         place = where / f"{cell['id']}{disturbance.attempt_suffix(number)}"
         if (place / "cell.json").exists():
-            rows[number] = _attempt_row(place, study, planned, cell, facts or {}, compared, told)
+            rows[number] = _attempt_row(place, study, planned, cell, facts, compared, told)
     if not rows:
         return _unrun_row(planned, cell, facts)
     spans = tuple(span for row in rows.values() for span in row.attempts)
@@ -132,16 +150,19 @@ def _attempt_row(
     study: Mapping[str, Any],
     planned: Mapping[str, Any],
     cell: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    launch: Mapping[str, Any] | None,
     compared: Sequence[Comparison],
     told: Callable[[int], object],
 ) -> CellRow:
     """One attempt of a cell, from its directory."""
+    facts = launch or {}
     about = reading.read_json(where / "cell.json", schema.Cell)
     recorded = _read(where, study["device"], facts, told)
     figures = _figures(recorded, study, cell, facts, about)
     seen = machine_load.figures(recorded.machine)
     findings = _findings(recorded, cell, figures, about)
+    findings += check.cut_off_findings(launch is not None, len(recorded.pages))
+    findings += silence.findings(recorded.requests, recorded.scrape_errors)
     for found in compared:
         if found.label == planned["label"] and found.is_same_dtype:
             findings += check.answer_findings(found)
@@ -184,6 +205,16 @@ def _unrun_row(
         if failure
         else "the study ended before this cell"
     )
+    finding = Finding("complete", "invalid", f"not run: {reason}")
+    return _without_figures(planned, cell, finding, failure["log_tail"] if failure else ())
+
+
+def _without_figures(
+    planned: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    finding: Finding,
+    log_tail: Sequence[str] = (),
+) -> CellRow:
     return CellRow(
         planned["id"],
         planned["trial"],
@@ -193,8 +224,8 @@ def _unrun_row(
         cell["workload"],
         cell["concurrency"],
         cell.get("rate"),
-        (Finding("complete", "invalid", f"not run: {reason}"),),
-        tuple(failure["log_tail"] if failure else ()),
+        (finding,),
+        tuple(log_tail),
         {},
     )
 
@@ -206,6 +237,7 @@ class _Recorded:
     warmup: list[schema.Request]
     requests: Columns  # the measured ones
     tally: check.Tally  # what the checks counted in them
+    scrape_errors: list[str | None]  # one a scrape; None: there is a page
     pages: list[metrics_page.Metrics]  # one a scrape
     processes: list[ProcessSample]
     gpus: list[GpuSample]
@@ -232,9 +264,10 @@ def _read(
     gpus: list[GpuSample] = []
     if (found := where / "gpus.jsonl.gz").exists():
         gpus = list(reading.read_rows(found, GpuSample))
-    scraped_s, pages = [], []
+    scraped_s, errors, pages = [], [], []
     for scrape in reading.read_rows(where / "scrapes.jsonl.gz", Scrape):
         scraped_s.append(scrape.t_s)
+        errors.append(scrape.error)
         kept_back = facts.get("kv_blocks_kept_back", 0)
         page = metrics_page.read(scrape.status, scrape.text, facts.get("metrics", {}), kept_back)
         pages.append(page)
@@ -249,6 +282,7 @@ def _read(
         warmup,
         requests,
         tally,
+        errors,
         pages,
         processes,
         gpus,

@@ -5,7 +5,7 @@ A pure function of the record: the same raw files give the same summary, anywher
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import msgspec
 
 from enginebench.base import estimator
 from enginebench.base.estimator import Better, Comparison, Interval, Ratio
+from enginebench.check import record_damage
 from enginebench.hardware import roofline
 from enginebench.metrics import agreement
 from enginebench.record import reading, schema, schema_study
-from enginebench.summarize import cells
+from enginebench.summarize import cells, documents
 from enginebench.summarize.cells import CellRow
+from enginebench.summarize.documents import Documents
 
 RATE = "output_tokens_per_s"
 COST = "usd_per_million_output_tokens"
@@ -135,22 +137,19 @@ def summarize(directory: Path, told: Callable[[int], object] = int) -> Summary:
     Args:
         told: is given the bytes of the requests' records as they are read; ``size`` has their sum.
     """
-    study = reading.read_study_json(directory)
-    study["ceilings"] = _ceilings(directory, study)
+    read = documents.read(directory)
+    study, launches = read.study, read.launches
+    study["ceilings"] = _ceilings(read.finished, study)
     study["ceiling"] = roofline.higher(*study["ceilings"]) if study["ceilings"] else None
-    files = {p["id"]: directory / "raw" / p["id"] / "launch.json" for p in study["plan"]}
-    launches = {
-        name: reading.read_json(file, schema.Launch)
-        for name, file in files.items()
-        if file.exists()
-    }
     reference = study["study"]["reference"] or _labels(study)[0]
-    answers = _agreement(directory, study, launches, reference)
-    rows = [
-        cells.cell_row(directory, study, planned, cell, launches.get(planned["id"]), answers, told)
-        for planned in study["plan"]
-        for cell in planned["cells"]
-    ]
+    answers = _agreement(directory, read, reference)
+    rows = []
+    for planned in study["plan"]:
+        facts = launches.get(planned["id"])
+        for cell in planned["cells"]:
+            row = cells.cell_row(directory, study, planned, cell, facts, answers, told)
+            damaged = tuple(record_damage.findings(read.damages, planned["id"], cell["id"]))
+            rows.append(replace(row, findings=damaged + row.findings))
     groups: list[Group] = []
     comparisons: dict[tuple[str, float, str], Comparison] = {}
     for name, level, members in _levels(study, rows):
@@ -160,8 +159,8 @@ def summarize(directory: Path, told: Callable[[int], object] = int) -> Summary:
     return Summary(
         study,
         launches,
-        (directory / "finished.json").exists(),
-        _resumed(directory / "events.jsonl"),
+        read.finished is not None,
+        read.resumed,
         tuple(rows),
         tuple(groups),
         reference,
@@ -180,46 +179,38 @@ def _labels(study: Mapping[str, Any]) -> list[str]:
 
 
 def _agreement(
-    directory: Path,
-    study: Mapping[str, Any],
-    launches: Mapping[str, Mapping[str, Any]],
-    reference: str,
+    directory: Path, read: Documents, reference: str
 ) -> tuple[agreement.Comparison, ...]:
     """The answers of every variant that gave any, beside those it should agree with."""
-    files = {
-        planned["label"]: (planned["id"], file)
-        for planned in study["plan"]
-        if planned["id"] in launches
-        and (file := directory / "raw" / planned["id"] / "agreement.jsonl.gz").exists()
-    }
-    labels = [label for label in _labels(study) if label in files]
-    answers = {label: list(reading.read_rows(files[label][1], schema.Request)) for label in labels}
-    dtypes = {label: launches[files[label][0]].get("dtype") for label in labels}
-    return agreement.comparisons(answers, dtypes, reference)
-
-
-def _resumed(events: Path) -> int:
-    """How often a study was resumed; a line that a full disk has cut counts for nothing."""
-    if not events.exists():
-        return 0
-    steps = reading.whole_rows(events, schema_study.Event)
-    return sum(event.step == "resumed" for event in steps)
+    answers, dtypes = {}, {}
+    for planned in read.study["plan"]:
+        path = f"raw/{planned['id']}/agreement.jsonl.gz"
+        facts, label = read.launches.get(planned["id"]), planned["label"]
+        if facts is None or not (directory / path).exists():
+            continue
+        try:
+            rows = list(reading.read_rows(directory / path, schema.Request))
+        except reading.RecordError as error:
+            read.damages[path] = error.message
+            continue
+        answers[label], dtypes[label] = rows, facts.get("dtype")
+    ordered = {label: answers[label] for label in _labels(read.study) if label in answers}
+    return agreement.comparisons(ordered, dtypes, reference)
 
 
 def _ceilings(
-    directory: Path, study: Mapping[str, Any]
+    finished: Mapping[str, Any] | None, study: Mapping[str, Any]
 ) -> tuple[roofline.Ceiling, roofline.Ceiling | None] | None:
     """The machine's ceiling before the first engine and after the last, if it was measured then; of
     the two the higher counts, as a busy machine measures too low."""
-    file = directory / "finished.json"
-    after = reading.read_document(file, schema_study.Finished).ceiling if file.exists() else None
     if not study.get("ceiling"):
         return None
-    before = msgspec.convert(study["ceiling"], schema_study.Ceiling)
-    return _ceiling(before), _ceiling(after) if after else None
+    after = (finished or {}).get("ceiling")
+    return _ceiling(study["ceiling"]), _ceiling(after) if after else None
 
 
-def _ceiling(found: schema_study.Ceiling) -> roofline.Ceiling:
+def _ceiling(plain: Mapping[str, Any]) -> roofline.Ceiling:
+    found = msgspec.convert(plain, schema_study.Ceiling)
     return roofline.Ceiling(
         found.name, found.bandwidth_bytes_per_s, found.flops_per_s, found.source
     )

@@ -1,5 +1,6 @@
 """Doing something at a fixed interval in a thread of its own."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -22,14 +23,19 @@ class Pulse:
 
     def start(self) -> None:
         """Do it once in the calling thread, then start the thread."""
-        self._do()
+        self._beat()
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread, then do it once more in the calling thread."""
         self._stopped.set()
         self._thread.join()
-        self._do()
+        self._beat()
+
+    def _beat(self) -> None:
+        """Do it once; a beat that the system refuses (no free file descriptor) is missing."""
+        with contextlib.suppress(OSError):
+            self._do()
 
     def cost(self) -> dict[str, Any]:
         """What the beats in between took, once it is stopped: ``record.schema.PulseCost``.
@@ -51,7 +57,7 @@ class Pulse:
         due_s = time.perf_counter() + self._interval_s
         while not self._stopped.wait(max(0.0, due_s - time.perf_counter())):
             start_s = time.perf_counter()
-            self._do()
+            self._beat()
             end_s = time.perf_counter()
             self._beats += 1
             self._late_s += start_s - due_s

@@ -16,7 +16,7 @@ from enginebench.hardware import nvml
 from enginebench.watch import machine_load
 from enginebench.watch.processes import family, process_sample
 from enginebench.watch.pulse import Pulse
-from enginebench.watch.scrape import local_session, scrape
+from enginebench.watch.scrape import scrape
 
 PSS_INTERVAL_S = 1.0  # at least: for PSS the kernel walks every page, which costs the engine time
 
@@ -60,7 +60,6 @@ class Watcher:
         # replaced, never changed, so a reader has the old one or the new one.
         self._family: list[psutil.Process] = []
         self._gpus = gpus
-        self._session = local_session()
         machine = machine_load.MachineSampler(None if pid is None else (pid,))
         self.watched = Watched()
         self._pulses = {  # by the name that cell.json gives each
@@ -80,14 +79,13 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         for pulse in reversed(self._pulses.values()):
             pulse.stop()
-        self._session.close()
 
     def cost(self) -> dict[str, Any]:
         """What watching took of the machine, and how punctual it was (see ``Pulse.cost``)."""
         return {name: pulse.cost() for name, pulse in self._pulses.items()}
 
     def _scrape(self) -> None:
-        reading = scrape(self._session, self._url)
+        reading = scrape(self._url)
         self.watched.scrapes.append(reading)
         try:
             self._on_scrape(reading)

@@ -1,0 +1,116 @@
+"""The verb that checks a record: whether its raw files are those that were written, and signed."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enginebench.base.errors import UserError
+from enginebench.cli import exit_codes, terminal
+from enginebench.cli.options import RESULTS, RecordArgument, ResultsOption
+
+NAMESPACE = "enginebench"  # of signatures, so that one made for something else does not count
+SIGNED = "finished.json"  # its checksums lead to every other file
+TIMEOUT_S = 60
+
+
+def verify(
+    directory: RecordArgument = None,
+    results: ResultsOption = RESULTS,
+    sign: Annotated[
+        Path | None, typer.Option("--sign", help="Sign the record with this SSH private key")
+    ] = None,
+    signers: Annotated[
+        Path | None,
+        typer.Option("--signers", help="Whose signature counts (see ALLOWED SIGNERS, ssh-keygen)"),
+    ] = None,
+) -> None:
+    """Check that a study's raw files are as they were written.
+
+    Each is compared with its checksum, and the signature is checked if there is one.
+
+    Exit code 1: a file is missing, cut or altered, or some have no checksum.
+    """
+    from enginebench.record.reading import latest
+    from enginebench.summarize import documents
+
+    target = directory or latest(results, terminal.skipped)
+    read = documents.read(target)
+    listed = {path for facts in (read.finished or {}, *read.launches.values())
+              for path in facts.get("files", {})}  # fmt: skip
+    gaps = [f"{path}: has no checksum" for path in _unlisted(target, listed)]
+    if read.finished is None:
+        gaps.append("finished.json: not there, so the study was cut off; launch.json is unchecked")
+    for text in (*read.damages.values(), *gaps):
+        terminal.log(text)
+    good = len(listed - set(read.damages))
+    terminal.log(f"{target}: {good} of {len(listed)} files with a checksum are as recorded")
+    if sign is not None:
+        _require_whole(target, read.damages, gaps)
+        _sign(target / SIGNED, sign)
+    is_signed = _check_signature(target / SIGNED, signers)
+    if read.damages or gaps or not is_signed:
+        raise typer.Exit(exit_codes.INVALID)
+
+
+def _unlisted(target: Path, listed: set[str]) -> list[str]:
+    found = (path for path in sorted(target.glob("raw/**/*")) if not path.is_dir())
+    names = (str(path.relative_to(target)) for path in found)
+    return [name for name in ("study.json", *names) if name not in listed]
+
+
+def _require_whole(target: Path, damages: dict[str, str], gaps: list[str]) -> None:
+    if damages or gaps:
+        raise UserError(
+            f"{target}: expected a whole record to sign, found {len(damages) + len(gaps)} faults; "
+            "restore the files, or resume the study"
+        )
+
+
+def _sign(file: Path, key: Path) -> None:
+    signature = file.with_name(f"{file.name}.sig")
+    signature.unlink(missing_ok=True)
+    done = _ssh_keygen("-Y", "sign", "-f", str(key), "-n", NAMESPACE, str(file))
+    if done.returncode:
+        raise UserError(f"{key}: ssh-keygen could not sign with it: {_last_line(done)}")
+    terminal.log(f"signed: {signature}")
+
+
+def _check_signature(file: Path, signers: Path | None) -> bool:
+    """Print what the signature is worth; False: it is wrong, or missing though one is asked for."""
+    signature = file.with_name(f"{file.name}.sig")
+    if not signature.is_file():
+        terminal.log("not signed")
+        return signers is None
+    where = ("-n", NAMESPACE, "-s", str(signature))
+    if signers is None:
+        done = _ssh_keygen("-Y", "check-novalidate", *where, stdin=file)
+    else:
+        asked = ("-Y", "find-principals", "-s", str(signature), "-f", str(signers))
+        names = _ssh_keygen(*asked).stdout.splitlines()
+        who = ("-I", names[0] if names else "nobody", "-f", str(signers))
+        done = _ssh_keygen("-Y", "verify", *who, *where, stdin=file)
+    terminal.log(f"signature: {_last_line(done)}")
+    return done.returncode == 0
+
+
+def _ssh_keygen(*words: str, stdin: Path | None = None) -> subprocess.CompletedProcess[str]:
+    if shutil.which("ssh-keygen") is None:
+        raise UserError("ssh-keygen: expected it for signatures, found none; install OpenSSH")
+    try:
+        return subprocess.run(
+            ["ssh-keygen", *words],
+            input="" if stdin is None else stdin.read_text(),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"ssh-keygen: no answer within {TIMEOUT_S} s") from None
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+    return lines[-1] if lines else f"ssh-keygen ended with {done.returncode}"

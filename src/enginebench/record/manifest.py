@@ -1,0 +1,79 @@
+"""Whether the raw files of a record are still those that were written: their sizes and sha256.
+
+``launch.json`` lists the files of its engine start, ``finished.json`` every ``launch.json`` and the
+files of the whole study: whoever trusts ``finished.json`` (by a signature, say) can trust the rest.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from enginebench.record import reading
+from enginebench.record.schema import Checksum
+
+PIECE_BYTES = 1 << 20
+STUDY_FILES = ("study.json", "events.jsonl")
+
+
+class HashingFile:
+    """Passes on what is written to a file, and sums it up."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._sha256, self._bytes = file, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        self._sha256.update(data)
+        self._bytes += len(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def checksum(self) -> Checksum:
+        return Checksum(bytes=self._bytes, sha256=self._sha256.hexdigest())
+
+
+def checksum(path: Path) -> Checksum:
+    """Of a file as it is; raises RecordError where it cannot be read."""
+    sha256, size = hashlib.sha256(), 0
+    with reading.opened(path) as file:
+        try:
+            while piece := file.read(PIECE_BYTES):
+                sha256.update(piece)
+                size += len(piece)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise reading.RecordError(path, "a readable file", reason) from None
+    return Checksum(bytes=size, sha256=sha256.hexdigest())
+
+
+def damages(directory: Path, files: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with listed files: a text by path; empty where all are as they were.
+
+    Args:
+        files: the field ``files`` of ``launch.json`` or ``finished.json``; paths below
+            ``directory``.
+    """
+    found = {}
+    for path, wanted in msgspec.convert(files, dict[str, Checksum]).items():
+        try:
+            now = checksum(_below(directory, path))
+        except reading.RecordError as error:
+            found[path] = f"{path}: expected the file that was recorded, found {error.reason}"
+            continue
+        if now.bytes != wanted.bytes:
+            found[path] = f"{path}: expected {wanted.bytes:,} bytes, found {now.bytes:,}"
+        elif now.sha256 != wanted.sha256:
+            found[path] = f"{path}: altered since it was recorded (its sha256 is another)"
+    return found
+
+
+def _below(directory: Path, path: str) -> Path:
+    """A listed path; raises RecordError for one that leads out of the record."""
+    parts = Path(path).parts
+    if not parts or Path(path).is_absolute() or ".." in parts:
+        raise reading.RecordError(Path(path), "a path below the record", "one that leads out of it")
+    return directory / path

@@ -1,0 +1,64 @@
+"""The documents of a record, and what has become of its files since they were written.
+
+Only a record without a ``study.json`` that can be read is refused. Any other file that is missing,
+damaged or altered is noted, and the rest is read.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from enginebench.record import manifest, reading, schema, schema_study
+
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    study: Plain  # study.json
+    finished: Plain | None  # finished.json; None: the study did not come to its end
+    launches: Mapping[str, Plain]  # launch.json by launch id; only what was started and ended
+    resumed: int  # how often the study was resumed
+    damages: dict[str, str]  # by path below the directory: what is wrong with the file
+
+
+def read(directory: Path) -> Documents:
+    """All documents of a record; raises UserError where there is no study.json of ours."""
+    study = reading.read_study_json(directory)
+    damages: dict[str, str] = {}
+    finished = _document(directory, "finished.json", schema_study.Finished, damages)
+    launches = {}
+    for name in (planned["id"] for planned in study["plan"]):
+        facts = _document(directory, f"raw/{name}/launch.json", schema.Launch, damages)
+        if facts is not None:
+            launches[name] = facts
+    for facts in (finished or {}, *launches.values()):
+        damages |= manifest.damages(directory, facts.get("files", {}))
+    return Documents(study, finished, launches, _resumed(directory, damages), damages)
+
+
+def _document(directory: Path, path: str, kind: Any, damages: dict[str, str]) -> Plain | None:
+    """A document of a record, if it is there; one that cannot be read is noted as damaged."""
+    if not os.path.lexists(directory / path):
+        return None
+    try:
+        plain: Plain = reading.read_json(directory / path, kind)
+        return plain
+    except reading.RecordError as error:
+        damages[path] = error.message
+        return None
+
+
+def _resumed(directory: Path, damages: dict[str, str]) -> int:
+    """How often a study was resumed; a line that a full disk has cut counts for nothing."""
+    events = directory / "events.jsonl"
+    if not os.path.lexists(events):
+        return 0
+    try:
+        steps = list(reading.whole_rows(events, schema_study.Event))
+    except reading.RecordError as error:
+        damages[events.name] = error.message
+        return 0
+    return sum(event.step == "resumed" for event in steps)

@@ -1,0 +1,88 @@
+"""Checking a record in one command, and its signature."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from made_record import write
+from project import enginebench
+
+from enginebench.record.files import Writer
+
+pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
+
+
+@pytest.fixture
+def record(tmp_path):
+    """A finished record with all its checksums."""
+    directory = write(tmp_path / "made", {"quick/plain": (1,)})
+    writer = Writer(directory)
+    writer.write_json("study.json", json.loads((directory / "study.json").read_text()))
+    for launch in sorted((directory / "raw").iterdir()):
+        writer.write_launch(launch.name, json.loads((launch / "launch.json").read_text()))
+    writer.event("finished")
+    writer.write_finished({})
+    return directory
+
+
+@pytest.fixture
+def key(tmp_path):
+    path = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return path
+
+
+def verify(record, *flags):
+    done = enginebench("verify", record, *flags, cwd=record.parent)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_record_as_it_was_written_is_whole(record):
+    done = verify(record)
+    assert (done.returncode, done.stderr) == (0, "")
+    # study.json, events.jsonl, launch.json, and four files of each of two cells.
+    assert "11 of 11 files with a checksum are as recorded" in done.stdout
+
+
+def test_an_altered_a_missing_and_an_unlisted_file_are_named(record):
+    raw = record / "raw/trial1_quick_plain"
+    (raw / "many-c1/processes.jsonl").unlink()
+    file = raw / "many-c4/requests.jsonl"
+    file.write_text(file.read_text().replace("0.1", "0.2"))
+    (raw / "notes.txt").write_text("a person's")
+    done = verify(record)
+    assert done.returncode == 1
+    assert "many-c1/processes.jsonl: expected the file that was recorded, found none" in done.stdout
+    assert "many-c4/requests.jsonl: altered since it was recorded" in done.stdout
+    assert "notes.txt: has no checksum" in done.stdout
+    assert "9 of 11 files" in done.stdout
+
+
+def test_what_is_no_record_is_one_line(tmp_path):
+    done = verify(tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_signature_is_made_and_checked(record, key):
+    assert verify(record, "--sign", key).returncode == 0
+    done = verify(record)
+    assert done.returncode == 0 and "Good" in done.stdout
+    signers = record.parent / "signers"
+    signers.write_text(f"ada {key.with_suffix('.pub').read_text()}")
+    assert verify(record, "--signers", signers).returncode == 0
+    signers.write_text("")
+    assert verify(record, "--signers", signers).returncode == 1
+    finished = record / "finished.json"
+    finished.write_text(finished.read_text() + " ")
+    assert verify(record).returncode == 1
+
+
+def test_a_damaged_record_is_not_signed(record, key):
+    (record / "raw/trial1_quick_plain/many-c1/processes.jsonl").unlink()
+    done = verify(record, "--sign", key)
+    assert done.returncode == 2
+    assert "expected a whole record to sign, found 1 faults" in done.stderr
+    assert not (record / "finished.json.sig").exists()

@@ -1,0 +1,143 @@
+"""Damaged, altered and cut-off records: the cell is named and does not count, the rest is told."""
+
+import gzip
+import json
+import os
+
+import made_record
+import pytest
+
+from enginebench.record import manifest
+from enginebench.summarize.study_summary import summarize
+
+LAUNCH = "trial1_quick_plain"
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A record of two engines whose files all have checksums."""
+    found = made_record.write(tmp_path / "made", {"quick/plain": (1,), "slow/plain": (2,)})
+    for launch in (found / "raw").iterdir():
+        paths = [path for path in launch.rglob("*") if path.is_file()]
+        _list_files(found, launch / "launch.json", [p for p in paths if p.name != "launch.json"])
+    documents = [found / "study.json", *found.glob("raw/*/launch.json")]
+    _list_files(found, found / "finished.json", documents)
+    return found
+
+
+def _list_files(directory, document, paths):
+    files = {str(path.relative_to(directory)): manifest.checksum(path) for path in paths}
+    plain = {path: {"bytes": f.bytes, "sha256": f.sha256} for path, f in files.items()}
+    document.write_text(json.dumps(json.loads(document.read_text()) | {"files": plain}))
+
+
+def verdicts(directory):
+    return {(c.launch, c.id): (c.verdict, c.findings) for c in summarize(directory).cells}
+
+
+def only(directory, cell, check="record"):
+    """The findings of one check in a cell; every other launch's cells are valid."""
+    found = verdicts(directory)
+    assert all(
+        verdict == "valid" for (launch, _), (verdict, _) in found.items() if launch != LAUNCH
+    )
+    return [f for f in found[LAUNCH, cell][1] if f.check == check]
+
+
+def test_an_undamaged_record_is_valid(directory):
+    assert {verdict for verdict, _ in verdicts(directory).values()} == {"valid"}
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def _fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _endless(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+DAMAGES = {
+    "missing": lambda path: path.unlink(),
+    "cut": _cut,
+    "empty": lambda path: path.write_bytes(b""),
+    "binary": lambda path: path.write_bytes(os.urandom(999)),
+    "a list": lambda path: path.write_text("[]\n"),
+    "a pipe": _fifo,
+    "a link to a device": _endless,
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize(
+    "name", ["requests.jsonl", "scrapes.jsonl.gz", "processes.jsonl", "cell.json"]
+)
+def test_a_damaged_file_makes_its_cell_invalid_and_no_other(directory, name, how):
+    DAMAGES[how](directory / "raw" / LAUNCH / "many-c1" / name)
+    findings = only(directory, "many-c1")
+    assert findings and all(finding.verdict == "invalid" for finding in findings)
+    assert any(name in finding.text for finding in findings)
+    assert only(directory, "many-c4") == []
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_launch_json_makes_its_cells_invalid(directory, how):
+    DAMAGES[how](directory / "raw" / LAUNCH / "launch.json")
+    for cell in ("many-c1", "many-c4"):
+        findings = only(directory, cell)
+        assert findings and all("launch.json" in finding.text for finding in findings)
+
+
+def test_edited_times_are_found_though_they_read_well(directory):
+    where = directory / "raw" / LAUNCH / "many-c1"
+    rows = made_record.read_rows(where)
+    rows[0]["event_s"] = [0.7 * time_s for time_s in rows[0]["event_s"]]
+    made_record.save_rows(where, rows)
+    (finding,) = only(directory, "many-c1")
+    assert finding.verdict == "invalid" and "requests.jsonl: " in finding.text
+
+
+def test_an_edited_price_makes_every_cell_invalid(directory):
+    file = directory / "study.json"
+    file.write_text(file.read_text().replace("3.6", "1.6"))
+    assert {verdict for verdict, _ in verdicts(directory).values()} == {"invalid"}
+
+
+def test_a_lost_log_leaves_less_to_look_up_and_is_suspect(directory):
+    log = directory / "raw" / LAUNCH / "server.log"
+    log.write_text("ready\n")
+    document = log.with_name("launch.json")
+    paths = [path for path in log.parent.rglob("*") if path.is_file() and path != document]
+    _list_files(directory, document, paths)
+    _list_files(directory, directory / "finished.json", [document])
+    log.unlink()
+    assert [finding.verdict for finding in only(directory, "many-c1")] == ["suspect"]
+
+
+def test_a_start_that_was_cut_off_is_suspect_as_its_counters_are_not_checked(directory):
+    (directory / "finished.json").unlink()  # as after kill -9
+    (directory / "raw" / LAUNCH / "launch.json").unlink()
+    (finding,) = only(directory, "many-c1", "counters")
+    assert finding.verdict == "suspect"
+    assert "its engine's start was cut off (it has no launch.json)" in finding.text
+
+
+def test_a_cell_without_a_reading_of_the_metrics_is_suspect(directory):
+    where = directory / "raw" / LAUNCH
+    with gzip.open(where / "many-c1" / "scrapes.jsonl.gz", "wb"):
+        pass
+    paths = [p for p in where.rglob("*") if p.is_file() and p.name != "launch.json"]
+    _list_files(directory, where / "launch.json", paths)
+    _list_files(directory, directory / "finished.json", [where / "launch.json"])
+    (finding,) = only(directory, "many-c1", "counters")
+    assert finding.verdict == "suspect" and "no reading of its engine's metrics" in finding.text
+
+
+def test_a_record_without_checksums_is_read_as_before(tmp_path):
+    directory = made_record.write(tmp_path / "made", {"quick/plain": (1,)})
+    assert {verdict for verdict, _ in verdicts(directory).values()} == {"valid"}
