@@ -117,8 +117,10 @@ def read(path: Path) -> list[Row]:
     Raises:
         UserError: it cannot be read, or lacks a column that is needed.
     """
-    csv.field_size_limit(MAX_FIELD)
+    limit = csv.field_size_limit(MAX_FIELD)  # of the whole process: put back below
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: expected a CSV file, found no regular file; name a file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"{path}: expected a table of at most 256 MiB, found more; split it")
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -133,10 +135,12 @@ def read(path: Path) -> list[Row]:
                 if cells
             ]
     except csv.Error as error:
-        raise UserError(f"{path}: expected a CSV file, found: {error}; mend that file") from None
+        raise UserError(f"{path}: expected a CSV file, found: {error}; fix that file") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(f"{path}: expected a CSV file, found none ({reason})") from None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _headings(found: Sequence[str], path: Path) -> list[str | None]:
