@@ -27,9 +27,10 @@ def verify(
         typer.Option("--signers", help="Whose signature counts (see ALLOWED SIGNERS, ssh-keygen)"),
     ] = None,
 ) -> None:
-    """Check a study's raw files against their checksums, and its signature if it has one.
+    """Check a study's raw files against their checksums.
 
-    Exit code 1: a file is missing, cut or altered, or some have no checksum.
+    Its signature is checked too, if it has one. Exit code 1: a file is missing, cut or altered, or
+    has no checksum, or the signature is wrong.
     """
     from enginebench.record.reading import latest
     from enginebench.summarize import documents
