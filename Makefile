@@ -36,7 +36,7 @@ wandb: export WANDB_API_KEY := $(WANDB_API_KEY)
 .DEFAULT_GOAL := help
 .PHONY: help setup study plan report wandb doctor down lint schema
 .PHONY: test test-slow test-engines test-containers
-.PHONY: bench-server bench-client bench-sampler bench-tools bench-report bench-statistics clean
+.PHONY: bench-server bench-client bench-sampler bench-tools bench-report bench-statistics bench-aa clean
 .PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
 
 help: ## list the verbs and the engines
@@ -111,6 +111,10 @@ bench-report: $(VENV)/.ready ## how a report's time and memory grow with the req
 
 bench-statistics: $(VENV)/.ready ## simulated studies with known truth: coverage, family-wise error, order
 	@$(BIN)/python benchmarks/simulated_studies.py $(ARGS)
+
+bench-aa: $(VENV)/.ready ## one engine under four names, and how often it is called apart
+	@$(BIN)/enginebench study aa-cpu $(RUN_OPTIONS)
+	@$(BIN)/python benchmarks/same_engine.py $$(ls -td results/*-aa-cpu* | head -1)
 
 bench-sampler: $(VENV)/.ready ## what watching memory and GPUs costs, and takes from an engine
 	@$(BIN)/python benchmarks/sampler_cost.py

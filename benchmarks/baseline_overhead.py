@@ -19,10 +19,10 @@ from enginebench.engines.directory import Engine, load_engine
 from enginebench.hardware import machine
 from enginebench.launch import environment, process
 from enginebench.launch.server import choose_port
-from enginebench.load import event_loop, http1
+from enginebench.load import client, http1
 from enginebench.load.request_record import read
 from enginebench.metrics.latency import cell_figures
-from enginebench.plan import models, prompts
+from enginebench.plan import models, prompt_files, prompts
 from enginebench.run.ready import wait_ready
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,10 +64,8 @@ def over_http(
             http1.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
             for index, ask in enumerate(asks)
         ]
-        event_loop.run_closed_loop(
-            server.address, bodies[:concurrency], concurrency, 600
-        )  # warm-up
-        answers = event_loop.run_closed_loop(server.address, bodies, concurrency, 600)
+        client.run_closed_loop(server.address, bodies[:concurrency], concurrency, 600)  # warm-up
+        answers = client.run_closed_loop(server.address, bodies, concurrency, 600)
     finally:
         server.stop(lambda: False)
     rows = [
@@ -87,7 +85,7 @@ def main(
     engine = load_engine(ROOT, "baseline")
     environment.build(engine, machine.device(), CACHE, print)
     worst = 1.0
-    texts = prompts.read_sources(ROOT / "prompts.txt")
+    texts = list(prompt_files.read(ROOT / "prompts.txt").texts)
     found = models.resolve("embedded", texts, CACHE / "models")
     tokenizer = prompts.load_tokenizer(found.path)
     print("| mode | dtype | in process, tokens/s | over HTTP, tokens/s | HTTP / in process |")

@@ -1,5 +1,7 @@
 """How far off the load generator is, beside others: ``make bench-client``.
 
+Over 300 lines in one file, as scripts here cannot import each other (PYTHONSAFEPATH is set).
+
 Each client runs on one core, against the scripted server on another; medians over several rounds.
 Table and figure go to ``docs/client.md``. Peers that are not installed are left out, and said so.
 """
@@ -25,7 +27,7 @@ import typer
 from enginebench.hardware import machine
 from enginebench.load import calibrate
 from enginebench.load.request_record import RequestRecord
-from enginebench.load.scripted_server import Script, Served
+from enginebench.load.script import Script, Served
 from enginebench.report.charts import style
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,12 +82,12 @@ class Meter(threading.Thread):
 SPIN = """
 import sys, time
 end = last = time.perf_counter()
-end, lost = end + float(sys.argv[1]), 0.0
+end, stolen_s = end + float(sys.argv[1]), 0.0
 while last < end:
     now = time.perf_counter()
-    lost += now - last if now - last > 1e-3 else 0.0
+    stolen_s += now - last if now - last > 1e-3 else 0.0
     last = now
-print(lost)
+print(stolen_s)
 """
 SPIN_S = 12.0  # what else a machine does often comes every few seconds
 
@@ -94,7 +96,7 @@ SPIN_S = 12.0  # what else a machine does often comes every few seconds
 def cores() -> tuple[int, int]:
     """The client's core, and the server's: of the first and the last the client has the quieter.
 
-    The client is what is measured; a server that was kept waiting says so in its own account.
+    The client is what is measured; the server's own account shows its own lateness.
     """
     cpus = machine.cpus()
     if len(cpus) < 2:
@@ -108,9 +110,9 @@ def cores() -> tuple[int, int]:
         )
         for cpu in ends
     ]
-    lost_s = [float(process.communicate()[0]) for process in spinning]
-    print(f"cores {ends} were taken away for {lost_s} s of {SPIN_S:.0f}", flush=True)
-    return ends if lost_s[0] <= lost_s[1] else ends[::-1]
+    stolen_s = [float(process.communicate()[0]) for process in spinning]
+    print(f"cores {ends} were taken away for {stolen_s} s of {SPIN_S:.0f}", flush=True)
+    return ends if stolen_s[0] <= stolen_s[1] else ends[::-1]
 
 
 def run_once(
@@ -293,8 +295,8 @@ def rates(rounds: int, per_stream: int) -> dict[str, Row]:
         for _ in range(rounds):
             row, raw, served = run_once(peer, streams, per_stream * streams, PACED)
             row |= steady(served, streams) | account(raw, served)
-            own = raw["own"]
-            rows.append(row | {name: own[name] for name in ("cpu_ratio", "lag_s_max")})
+            stats = raw["client"]
+            rows.append(row | {name: stats[name] for name in ("cpu_ratio", "lag_s_max")})
             print(f"{streams} streams, {processes} processes: {rows[-1]}", flush=True)
         found[f"{streams} streams, {processes} process{'es' if processes > 1 else ''}"] = median(
             rows
@@ -320,13 +322,13 @@ def disturbed(rounds: int, per_stream: int) -> dict[str, Row]:
                 other.kill()
                 other.wait()
             gaps = np.concatenate([np.diff(times) for times in raw["read_s"]]) - PACE_S
-            own = raw["own"]
+            stats = raw["client"]
             rows.append(
                 row
                 | account(raw, served)
                 | {"client_itl_p99": float(np.percentile(gaps, 99) * 1e3)}
-                | {f"own_{k}": own[k] * 1e3 for k in ("lag_s_p99", "lag_s_max")}
-                | {"own_receive_late_s_p99": own["receive_late_s_p99"] * 1e3}
+                | {f"own_{k}": stats[k] * 1e3 for k in ("lag_s_p99", "lag_s_max")}
+                | {"own_receive_late_s_p99": stats["receive_late_s_p99"] * 1e3}
             )
             print(f"{name}: {rows[-1]}", flush=True)
         found[name] = median(rows)
@@ -416,8 +418,26 @@ def compared(found: Mapping[str, Mapping[str, Row]]) -> str:
 
 def own_limits(found: Mapping[str, Any]) -> str:
     """Our client alone: rates, a busy neighbour, a frozen server, a million tokens."""
+    memory = found["memory"]
+    return "\n\n".join(
+        [
+            "Rising rates, errors against the server's own account, ms:",
+            rates_table(found["rates"]),
+            "128 streams beside a process that never sleeps, ms:",
+            disturbed_table(found["disturbed"]),
+            "Open loop, 50 requests/s, at most 16 in flight, the server frozen for 2 s; TTFT, ms:",
+            frozen_table(found["frozen"]),
+            f"A cell of {memory['tokens']:,.0f} tokens needed {memory['memory_mib']:.0f} MiB more "
+            f"memory and was read at {memory['parsed_tokens_per_s']:,.0f} tokens/s afterwards.",
+        ]
+    )
+
+
+def rates_table(rows: Mapping[str, Row]) -> str:
+    headings = ["load", "tokens/s", "ITL error p99", "token delay p50", "p99", "server late p99"]
+    headings += ["client CPU %", "streams busy %"]
     errors = ["itl_error_ms_p99", "token_delay_ms_p50", "token_delay_ms_p99", "server_late_ms_p99"]
-    rates = [
+    texts = [
         [
             name,
             number(row["tokens_per_s"]),
@@ -425,57 +445,28 @@ def own_limits(found: Mapping[str, Any]) -> str:
             f"{row['cpu_ratio'] * 100:.0f}",
             f"{row['busy'] * 100:.1f}",
         ]
-        for name, row in found["rates"].items()
+        for name, row in rows.items()
     ]
+    return table(headings, texts)
+
+
+def disturbed_table(rows: Mapping[str, Row]) -> str:
+    headings = ["client's core", "ITL error p99, kernel stamps", "the same, stamped when read"]
+    headings += ["loop lag p99", "longest", "read late p99"]
     columns = ["itl_p99", "client_itl_p99", "own_lag_s_p99", "own_lag_s_max"]
     columns += ["own_receive_late_s_p99"]
-    beside = [
-        [name, *(number(row[column]) for column in columns)]
-        for name, row in found["disturbed"].items()
-    ]
-    frozen, memory = found["frozen"], found["memory"]
-    waits = [
-        [name, number(frozen[f"{key}_mean"]), number(frozen[f"{key}_p99"])]
-        for name, key in (
-            ("from due, by the client", "ours"),
-            ("from due, by the server's account", "server"),
-            ("from sent, by the client", "from_sent"),
-        )
-    ]
-    return "\n\n".join(
-        [
-            "Rising rates, errors against the server's own account, ms:",
-            table(
-                [
-                    "load",
-                    "tokens/s",
-                    "ITL error p99",
-                    "token delay p50",
-                    "p99",
-                    "server late p99",
-                    "client CPU %",
-                    "streams busy %",
-                ],
-                rates,
-            ),
-            "128 streams beside a process that never sleeps, ms:",
-            table(
-                [
-                    "client's core",
-                    "ITL error p99, kernel stamps",
-                    "the same, stamped when read",
-                    "loop lag p99",
-                    "longest",
-                    "read late p99",
-                ],
-                beside,
-            ),
-            "Open loop, 50 requests/s, at most 16 in flight, the server frozen for 2 s; TTFT, ms:",
-            table(["", "mean", "p99"], waits),
-            f"A cell of {memory['tokens']:,.0f} tokens needed {memory['memory_mib']:.0f} MiB more "
-            f"memory and was read at {memory['parsed_tokens_per_s']:,.0f} tokens/s afterwards.",
-        ]
+    texts = [[name, *(number(row[column]) for column in columns)] for name, row in rows.items()]
+    return table(headings, texts)
+
+
+def frozen_table(row: Row) -> str:
+    waits = (
+        ("from due, by the client", "ours"),
+        ("from due, by the server's account", "server"),
+        ("from sent, by the client", "from_sent"),
     )
+    texts = [[name, number(row[f"{key}_mean"]), number(row[f"{key}_p99"])] for name, key in waits]
+    return table(["", "mean", "p99"], texts)
 
 
 def draw(found: Mapping[str, Mapping[str, Row]]) -> None:

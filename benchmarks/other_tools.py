@@ -27,11 +27,11 @@ from enginebench.engines.directory import load_engine
 from enginebench.hardware import machine
 from enginebench.launch import environment, process
 from enginebench.launch.server import Server, choose_port
-from enginebench.load import event_loop, http1
+from enginebench.load import client, http1
 from enginebench.load.exchange import Exchange
 from enginebench.load.request_record import RequestRecord, read
 from enginebench.metrics import other_tools, request_table
-from enginebench.plan import models, prompts
+from enginebench.plan import models, prompt_files, prompts
 from enginebench.run.ready import wait_ready
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -188,9 +188,7 @@ def ours(
         http1.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
         for index, ask in enumerate(asks)
     ]
-    return _account(
-        server, event_loop.run_closed_loop(server.address, bodies, concurrency, 600), asks
-    )
+    return _account(server, client.run_closed_loop(server.address, bodies, concurrency, 600), asks)
 
 
 def _account(
@@ -242,7 +240,7 @@ def main(
     """Set our account of vLLM's client beside the real one, on one real server."""
     engine = load_engine(ROOT, "vllm")
     environment.build(engine, machine.device(), CACHE, print)
-    texts = prompts.read_sources(ROOT / "prompts.txt")
+    texts = list(prompt_files.read(ROOT / "prompts.txt").texts)
     found = models.resolve("embedded", texts, CACHE / "models")
     tokenizer = prompts.load_tokenizer(found.path)
     made = prompts.make_set(tokenizer, texts, prompt_tokens, requests, "tools")

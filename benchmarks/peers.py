@@ -53,18 +53,18 @@ def _drive(sent: Any, tokens: int, processes: int) -> dict[str, Any]:
 
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
     before = _memory_bytes("VmRSS")
-    with workers.run(sent, processes) as taken:
-        own = client_stats.figures(taken)
+    with workers.run(sent, processes) as result:
+        stats = client_stats.figures(result)
         start_s = time.perf_counter()
-        records = calibrate.records_of(taken, tokens)
+        records = calibrate.records_of(result, tokens)
         parse_s = time.perf_counter() - start_s
         after = _memory_bytes("VmHWM")
-        read_s = [list(exchange.read_s) for exchange in taken.exchanges]
+        read_s = [list(exchange.read_s) for exchange in result.exchanges]
     good = [record for record in records if record.error is None]
     return {
         "ttft_s": [r.event_s[0] - (r.sent_s or 0.0) for r in good],
         "itl_s": inter_token_s(request_table.gather(good)).tolist(),
-        "own": own,
+        "client": stats,
         "memory_bytes": after - before,
         "parsed_tokens_per_s": sum(len(r.event_s) for r in records) / parse_s,
         "records": [asdict(r) for r in records],

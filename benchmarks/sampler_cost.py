@@ -26,10 +26,10 @@ from enginebench.engines.directory import load_engine
 from enginebench.hardware import machine, nvml
 from enginebench.launch import environment, process
 from enginebench.launch.server import Server, choose_port
-from enginebench.load import event_loop, http1
+from enginebench.load import client, http1
 from enginebench.load.request_record import read
 from enginebench.metrics.latency import cell_figures
-from enginebench.plan import models, prompts
+from enginebench.plan import models, prompt_files, prompts
 from enginebench.run.interrupts import DeferredInterrupts
 from enginebench.run.ready import wait_ready
 from enginebench.watch.sampler import Watcher
@@ -50,7 +50,7 @@ def rate(server: Server, asks: list[GenerationRequest], concurrency: int) -> flo
         http1.post(server.address, dialect.generate_path, dialect.body(ask), f"{index}")
         for index, ask in enumerate(asks)
     ]
-    answers = event_loop.run_closed_loop(server.address, bodies, concurrency, 600)
+    answers = client.run_closed_loop(server.address, bodies, concurrency, 600)
     rows = [
         read(answer, dialect, ask, phase="measured", request_id="")
         for answer, ask in zip(answers, asks, strict=True)
@@ -88,7 +88,7 @@ def main(
         del os.environ["LD_LIBRARY_PATH"]
     found_engine = load_engine(ROOT, engine)
     environment.build(found_engine, device, CACHE, print)
-    texts = prompts.read_sources(ROOT / "prompts.txt")
+    texts = list(prompt_files.read(ROOT / "prompts.txt").texts)
     found = models.resolve("embedded", texts, CACHE / "models")
     tokenizer = prompts.load_tokenizer(found.path)
     made = prompts.make_set(tokenizer, texts, PROMPT_TOKENS, requests, "sampler")

@@ -114,6 +114,8 @@ def _study(requests: int) -> dict[str, Any]:
         "engines": [{"engine": "made", "variant": "up"}],
         "workloads": [workload | {"concurrency": [STREAMS]}],
         "judge_client": False,
+        "judge_machine": False,
+        "noise_probe_s": 0,
     }
     cell = {"id": CELL, "workload": "many", "concurrency": STREAMS, "rate": None}
     names = {"id": LAUNCH, "trial": 1, "engine": "made", "variant": "up", "label": "made/up"}

@@ -21,9 +21,9 @@ hypothesis.settings.load_profile("any machine")
 
 @pytest.fixture(scope="session")
 def sources():
-    from enginebench.plan import prompts
+    from enginebench.plan import prompt_files
 
-    return prompts.read_sources(ROOT / "prompts.txt")
+    return list(prompt_files.read(ROOT / "prompts.txt").texts)
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,9 @@ Its own route, not the OpenAI one: it streams exactly one token an event, with i
 many prompt tokens it saw.
 """
 
-import json
 from typing import Any
 
+from enginebench.engines import event_json
 from enginebench.engines.dialect import Delta, Dialect, GenerationRequest, Usage
 
 FINISH = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
@@ -30,7 +30,7 @@ def body(request: GenerationRequest) -> dict[str, Any]:
 def read(data: str) -> Delta:
     """One token an event; counts and reason in the last one; an error comes inside a 200 answer."""
     try:
-        event = json.loads(data)
+        event = event_json.parse(data)
         if event.get("error") is not None:
             return Delta(error=f"{event['error']} ({event.get('error_type', 'of no kind')})")
         token = event["token"]

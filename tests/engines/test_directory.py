@@ -1,3 +1,4 @@
+import os
 import sys
 
 import pytest
@@ -5,6 +6,7 @@ from project import ROOT
 
 from enginebench.base.errors import UserError
 from enginebench.engines import directory
+from enginebench.engines.interpolation import interpolate
 from enginebench.launch import process
 
 LAUNCH = """\
@@ -59,17 +61,28 @@ VALUES = {"A": "1", "EMPTY": ""}
         ("${NO:-a:b=-c}", "a:b=-c"),
         ("${A:?set it}", "1"),
         ("${EMPTY?set it}", ""),
-        ("$1 costs 5$", "$1 costs 5$"),
+        ("5$$", "5$"),
+        ("$${A:+on}", "${A:+on}"),
     ],
 )
 def test_variables_are_filled_in_as_compose_does(text, result):
-    assert directory.interpolate(text, VALUES, "x") == result
+    assert interpolate(text, VALUES, "x") == result
+
+
+@pytest.mark.parametrize(
+    "text", ["${A:+on}", "${A+on}", "${B:-${A}}", "${B:?${A}}", "5$", "$1", "${}", "${A", "${A!x}"]
+)
+def test_a_form_that_compose_alone_would_replace_is_refused(tmp_path, text):
+    with pytest.raises(UserError, match=r"^x: expected variables as .*not inside each other"):
+        interpolate(text, VALUES, "x")
+    launch = f"services: {{one: {{command: ['--a={text}']}}}}\n"
+    assert "expected variables as" in refusal(put(tmp_path, launch_file=launch))
 
 
 @pytest.mark.parametrize("text", ["${NO:?say which}", "${NO?say which}", "${EMPTY:?say which}"])
 def test_a_required_variable_that_is_not_set_is_named(text):
     with pytest.raises(UserError, match=r"^one/launch\.yaml: (NO|EMPTY) must be set: say which$"):
-        directory.interpolate(text, VALUES, "one/launch.yaml")
+        interpolate(text, VALUES, "one/launch.yaml")
 
 
 def test_every_directory_with_a_launch_file_is_an_engine(tmp_path):
@@ -112,6 +125,20 @@ def test_an_environment_may_be_a_list_of_lines(tmp_path):
     assert engine.native is None
 
 
+def test_a_launch_file_keeps_the_text_of_what_looks_like_a_number(tmp_path):
+    text = """services: {one: {command: [-a, 010, -b, no, -c, 1:30, -d, 8, -e, true],
+        environment: {A: 0.10, B: no, C: true, D: 1_000}}}\n"""
+    engine = directory.load_engine(put(tmp_path, launch_file=text), "one")
+    assert engine.flags == ("-a", "010", "-b", "no", "-c", "1:30", "-d", "8", "-e", "true")
+    assert engine.env == {"A": "0.10", "B": "no", "C": "true", "D": "1_000"}
+
+
+def test_a_pipe_in_place_of_a_launch_file_is_refused_and_not_waited_for(tmp_path):
+    (tmp_path / "one").mkdir()
+    os.mkfifo(tmp_path / "one" / "launch.yaml")
+    assert "found a pipe" in refusal(tmp_path)
+
+
 def test_an_unknown_engine_gets_the_nearest_and_the_list(tmp_path):
     put(put(tmp_path), "two")
     assert "did you mean 'one'? engines here: one, two" in refusal(tmp_path, "onee")
@@ -123,14 +150,29 @@ def test_an_unknown_engine_gets_the_nearest_and_the_list(tmp_path):
 @pytest.mark.parametrize(
     ("launch_file", "says"),
     [
-        ("services: {one: {}, two: {}}\n", "expected one service"),
-        ("services: {}\n", "expected one service"),
+        ("services: {one: {}, two: {}}\n", "with one service, found 2 services"),
+        ("services: {}\n", "with one service, found 0 services"),
+        ("services: null\n", "found no mapping under the key services"),
         ("", "expected a compose file with one service"),
         ("services: [\n", "launch.yaml:2: expected YAML, found: expected the node content"),
         ("services: [one]\n", "expected a compose file with one service"),
-        ("image: x\n", "expected a compose file with one service, found: KeyError('services')"),
-        (f"{BARE}x-native: {{command: [a]}}\n", "well-formed x-native, found: 1 validation error"),
-        (f"{BARE}x-native: {{comand: [a]}}\n", "well-formed x-native, found: 3 validation errors"),
+        ("image: x\n", "found no mapping under the key services"),
+        ("- services\n", "found no mapping under the key services"),
+        ("services: {one: 5}\n", "found a int in place of the service"),
+        ("services: {one: {command: {a: b}}}\n", "found command: a dict"),
+        ("services: {one: {command: [a, null]}}\n", "found command: a NoneType in place of a text"),
+        ("services: {one: {command: [[a]]}}\n", "found command: a list in place of a text"),
+        ("services: {one: {environment: {A: [1]}}}\n", "environment.A: a list in place of a text"),
+        ("services: {one: {environment: [A=1, A=2]}}\n", "environment: a name twice"),
+        ("services: {one: {environment: text}}\n", "found environment: text"),
+        ("services: {one: {image: [x]}}\n", "found image: a list in place of a str"),
+        (f"{BARE}x-dtype: 5\n", "found x-dtype: a int in place of a str"),
+        (f"{BARE}x-native: {{command: [a]}}\n", "x-native.environment: Field required"),
+        (f"{BARE}x-native: {{comand: [a]}}\n", "x-native.environment: Field required"),
+        (f"{BARE}x-native: 5\n", "x-native: Input should be a valid dictionary"),
+        ("services: {one: {image: x}, one: {image: y}}\n", "launch.yaml:1: expected plain YAML"),
+        (f"{BARE}x-a: {'[' * 20_000}", "launch.yaml:2: expected plain YAML, found more than 50"),
+        (f"{BARE}x-a: a\0b\n", "launch.yaml:2: expected a compose file of UTF-8 text, found a NUL"),
     ],
 )
 def test_a_launch_file_of_another_form_is_refused(tmp_path, launch_file, says):
@@ -159,12 +201,14 @@ def test_a_command_with_a_quote_that_never_closes_is_refused(tmp_path):
             "dialect = 1\n",
             "expected a constant DIALECT of type enginebench.engines.dialect.Dialect",
         ),
+        ("import nothing_of_this_name\n", "engine.py:1: expected a file that can be imported"),
+        ("def f(:\n", "engine.py:1: expected a file that can be imported, found SyntaxError"),
         (ENGINE.replace("requests_running", "running"), "metrics: 'running' is none of our metric"),
     ],
 )
 def test_an_engine_file_without_a_good_dialect_is_refused(tmp_path, code, says):
     found = refusal(put(tmp_path, code=code))
-    assert found.startswith(f"{tmp_path / 'one' / 'engine.py'}: ")
+    assert found.startswith(f"{tmp_path / 'one' / 'engine.py'}:")
     assert says in found
 
 

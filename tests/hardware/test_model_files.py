@@ -13,14 +13,14 @@ LLAMA = json.loads((ROOT / "tests/data/model_configs.json").read_text())["llama-
 
 
 def write(path, **tensors):
-    """A safetensors file without its data: name -> (dtype, shape, bytes)."""
+    """A safetensors file of zeros: name -> (dtype, shape, bytes)."""
     header, offset = {}, 0
     for name, (dtype, shape, size) in tensors.items():
         span = [offset, offset + size]
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": span}
         offset += size
     text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(offset))
 
 
 def test_parameters_and_bytes_come_from_the_headers(tmp_path):

@@ -101,16 +101,16 @@ def test_why_nothing_was_measured_is_said():
 @pytest.mark.parametrize(
     ("gpu", "why"),
     [
-        ({"name": None, "mig": False}, "no data sheet here for a GPU without a name"),
-        ({"name": "", "mig": False}, "no data sheet here for a GPU without a name"),
-        ({"name": "NVIDIA RTX A1000", "mig": False}, "no data sheet here for NVIDIA RTX A1000"),
+        ({"name": None, "mig": False}, "there is no data sheet for a GPU without a name"),
+        ({"name": "", "mig": False}, "there is no data sheet for a GPU without a name"),
+        ({"name": "NVIDIA RTX A1000", "mig": False}, "there is no data sheet for NVIDIA RTX A1000"),
         ({"name": "NVIDIA A100-SXM4-80GB", "mig": True}, "partitioned"),
     ],
 )
 def test_a_gpu_without_a_ceiling_gets_none_and_the_reason(gpu, why):
-    assert why in measured_ceilings.here([gpu], [], 2)
+    assert why in measured_ceilings.of_machine([gpu], [], 2)
 
 
 def test_a_known_gpu_is_held_to_its_data_sheet():
-    found = measured_ceilings.here([{"name": "Tesla T4", "mig": False}], [], 2)
+    found = measured_ceilings.of_machine([{"name": "Tesla T4", "mig": False}], [], 2)
     assert found.bandwidth_bytes_per_s == 320e9

@@ -3,8 +3,10 @@
 Packing and running a whole kit of real engines is tests/kit/test_kit_rehearsal.py.
 """
 
+import hashlib
 import io
 import json
+import os
 import platform
 import shutil
 import signal
@@ -120,6 +122,65 @@ def test_a_damaged_kit_is_one_line_and_nothing_is_unpacked(made, damage, expecte
     assert not (made / "work" / "kit" / "large").exists()
 
 
+ROW = {"name": "part-000", "bytes": 4096, "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ([], "no JSON object"),
+        (None, "no JSON object"),
+        ({"parts": None}, "expected a list of the kit's parts, found none"),
+        ({"parts": []}, "expected a list of the kit's parts, found none"),
+        ({"parts": "part-000"}, "expected a list of the kit's parts, found none"),
+        ({"parts": [5]}, "expected name, bytes and sha256 of part 0, found '5'"),
+        ({"parts": [{"name": "part-000", "bytes": 4096}]}, "sha256 of part 0, found"),
+        ({"parts": [ROW, ROW | {"bytes": "4096"}]}, "sha256 of part 1, found"),
+        ({"parts": [ROW | {"bytes": -1}]}, "sha256 of part 0, found"),
+        ({"parts": [ROW | {"sha256": "x"}]}, "sha256 of part 0, found"),
+        ({"parts": [ROW | {"name": "../../etc/passwd"}]}, "sha256 of part 0, found"),
+        ({"parts": [ROW, ROW]}, "expected each part once"),
+        ({"file": "../other.yaml"}, "expected file as it was packed, found '../other.yaml'"),
+        ({"file": 5}, "expected file as it was packed, found '5'"),
+        ({"study": None}, "expected study as it was packed"),
+        ({"device": "--help"}, "expected device as it was packed"),
+    ],
+)
+def test_a_malformed_manifest_is_one_line(made, change, expected):
+    file = made / "kit.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(manifest | change if isinstance(change, dict) else change))
+    done = run(made)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1), done.stderr
+    assert expected in done.stderr
+    assert not (made / "work").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_a_manifest_that_is_no_json_is_one_line(made, content):
+    (made / "kit.json").write_bytes(content)
+    done = run(made)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1), done.stderr
+    assert "expected the kit's manifest" in done.stderr
+
+
+def test_a_pipe_in_place_of_a_manifest_or_a_part_is_one_line(made):
+    (made / "part-001").unlink()
+    os.mkfifo(made / "part-001")
+    done = run(made)
+    assert done.returncode == 2 and "1 parts are missing (part-001)" in done.stderr
+    (made / "kit.json").unlink()
+    os.mkfifo(made / "kit.json")
+    done = run(made)
+    assert done.returncode == 2 and "expected the kit's manifest" in done.stderr
+
+
+@pytest.mark.parametrize("limit", ["nan", "inf", "-1"])
+def test_a_limit_that_is_no_time_is_one_line(made, limit):
+    done = run(made, f"--limit={limit}")
+    assert done.returncode == 2 and "--limit: expected minutes" in done.stderr
+
+
 @pytest.mark.parametrize(("name", "value"), [("python", "2.7"), ("machine", "vax"), ("format", 9)])
 def test_a_kit_for_another_machine_is_refused(made, name, value):
     manifest = json.loads((made / "kit.json").read_text())
@@ -191,6 +252,20 @@ def test_what_pip_leaves_out_for_another_python_is_found():
     assert packages.unmet([*installed, package("six"), package("Fast")], TARGET) == []
 
 
+def download_stand_in(arguments, directory):
+    """Puts a wheel for each line of the list where pip would."""
+    if arguments[0] == "download":
+        wheels = Path(arguments[arguments.index("-d") + 1])
+        for line in Path(arguments[arguments.index("-r") + 1]).read_text().splitlines():
+            name, _, version = line.partition("==")
+            (wheels / f"{name}-{version}-py3-none-any.whl").write_text(name)
+
+
+def pinned(name, version):
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"{name}=={version} --hash=sha256:{digest}\n"
+
+
 @pytest.fixture
 def packed(tmp_path, monkeypatch):
     """Packs a study of one double; pip is not asked: each list of packages is a stand-in."""
@@ -198,7 +273,7 @@ def packed(tmp_path, monkeypatch):
     for name in pack.SOURCES:
         (project / name).mkdir() if name == "src" else (project / name).touch()
     monkeypatch.setattr(packages, "resolve", lambda *_: ["one==1"])
-    monkeypatch.setattr(packages, "pip", lambda *_: None)
+    monkeypatch.setattr(packages, "pip", download_stand_in)
 
     def pack_study(lists=None, **changes):
         file = write_study(project, study({"engine": "alpha"}, **changes))
@@ -233,7 +308,7 @@ def test_a_packed_engine_takes_its_packages_from_the_wheels_alone(packed):
     tree = packed()
     (recipe,) = environment_of(tree)["cpu"]
     assert {"--no-index", "--no-deps", "../wheels/alpha.txt"} < set(recipe)
-    assert (tree / "wheels" / "alpha.txt").read_text() == "one==1\n"
+    assert (tree / "wheels" / "alpha.txt").read_text() == pinned("one", 1)
     assert not environment_of(tree)["uses_system_packages"]
     assert (tree / "prompts.txt").exists()
     assert directory.load_engine(tree, "alpha").name == "alpha"
@@ -242,8 +317,29 @@ def test_a_packed_engine_takes_its_packages_from_the_wheels_alone(packed):
 def test_a_list_of_ones_own_is_packed_as_it_is(packed, tmp_path):
     (tmp_path / "mine.txt").write_text("# what the machine lacks\ntwo==2\n")
     tree = packed(lists={"alpha": tmp_path / "mine.txt"})
-    assert (tree / "wheels" / "alpha.txt").read_text() == "two==2\n"
+    assert (tree / "wheels" / "alpha.txt").read_text() == pinned("two", 2)
     assert environment_of(tree)["uses_system_packages"]
+
+
+def test_a_package_without_a_wheel_and_a_line_that_is_none_are_named(packed, tmp_path):
+    for line, expected in (
+        ("-r other.txt", "expected lines such as name"),
+        ("a b", "name==version"),
+    ):
+        (tmp_path / "mine.txt").write_text(f"{line}\n")
+        with pytest.raises(UserError, match=expected):
+            packed(lists={"alpha": tmp_path / "mine.txt"})
+    with pytest.raises(UserError, match="expected a wheel of gone==1, found none"):
+        packages.write_pinned(tmp_path / "list.txt", ["gone==1"], tmp_path)
+
+
+def test_a_study_with_a_model_of_ones_own_keeps_its_settings_as_written(packed, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    tree = packed(model=str(model), settings={"BEHAVIOUR": "010"})
+    (file,) = (tree / "studies").iterdir()
+    assert study_file.load(file).settings == {"BEHAVIOUR": "010"}  # as it was written
 
 
 def test_a_model_of_links_is_packed_as_files_and_named_by_the_study(packed, tmp_path):

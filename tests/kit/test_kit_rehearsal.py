@@ -27,6 +27,8 @@ STUDY = {
     ],
     "trials": 2,
     "judge_client": False,
+    "judge_machine": False,
+    "noise_probe_s": 0,
 }
 
 

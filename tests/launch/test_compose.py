@@ -10,7 +10,8 @@ import pytest
 import yaml
 from project import ROOT
 
-from enginebench.engines.directory import HARNESS_VARIABLES, interpolate, load_engine
+from enginebench.engines.directory import HARNESS_VARIABLES, load_engine
+from enginebench.engines.interpolation import interpolate
 
 ENGINES = ("baseline", "tgi", "trtllm", "vllm")
 PATHS = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "MODEL": "/models/m"}

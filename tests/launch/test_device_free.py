@@ -16,7 +16,7 @@ def test_the_holder_of_a_gpus_memory_is_named():
         "process 999999999 on GPU 1 (8.0 GiB)"
     ]
     assert gpu_holders(row(9 * GIB), 80 * GIB) == [
-        "somebody that NVML does not name on GPU 1 (9.0 GiB)"
+        "a process that NVML does not name on GPU 1 (9.0 GiB)"
     ]
 
 
@@ -29,5 +29,8 @@ def test_memory_that_gets_free_is_waited_for_and_memory_that_does_not_is_refused
     answers = [["one"], ["one"], []]
     await_free(lambda: answers.pop(0), "vllm", 60)
     assert answers == []
-    with pytest.raises(EngineError, match=r"vllm: not started: after 0 s .*held by a; b; end that"):
+    with pytest.raises(
+        EngineError,
+        match=r"vllm: expected free memory .*after 0 s that it is held by a; b; end that",
+    ):
         await_free(lambda: ["a", "b"], "vllm", 0)

@@ -7,7 +7,7 @@ import pytest
 
 from enginebench.load import calibrate, clock
 from enginebench.load.calibrate import Calibration, Level
-from enginebench.load.scripted_server import Served
+from enginebench.load.script import Served
 from enginebench.plan import plan, study_file
 
 pytestmark = pytest.mark.serial  # times are measured
@@ -64,7 +64,7 @@ def test_processes_are_started_where_one_would_need_too_much_of_a_core(
 
 
 def test_a_calibration_of_the_real_client_finds_it_near_the_server():
-    with calibrate.apart() as cpu:
+    with calibrate.reserved_cpu() as cpu:
         found = calibrate.measure(Level(4, 2000.0), 0.2, cpu)
     assert found.tokens == 8 * 35  # (0.2 s / 2 - 30 ms) / 2 ms, twice a stream
     # Half of the tokens are stamped within 20 ms of their sending, which is a hundred times what
@@ -73,4 +73,4 @@ def test_a_calibration_of_the_real_client_finds_it_near_the_server():
     assert -1e-3 < found.ttft_error_s_p50 < 0.05
     assert found.has_own_core == (cpu is not None)
     with socket.socket() as probe:
-        assert found.stamps == ("kernel" if clock.ask_for_stamps(probe) else "client")
+        assert found.stamps == ("kernel" if clock.enable_stamps(probe) else "client")

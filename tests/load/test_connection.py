@@ -13,17 +13,17 @@ from fake_server import FakeServer
 
 from enginebench.engines.address import Address
 from enginebench.engines.dialect import GenerationRequest
-from enginebench.load import client_stats, event_loop, http1, spec
+from enginebench.load import client, client_stats, event_loop, http1, spec
 
 pytestmark = pytest.mark.serial  # times are measured
 
 
 def test_a_connection_that_slept_is_opened_anew(monkeypatch):
     monkeypatch.setattr(event_loop, "IDLE_LIMIT_S", 0.4)
-    taken, records, _, own = play(3, 1, due_s=[0.0, 0.02, 1.0])
+    result, records, _, stats = play(3, 1, due_s=[0.0, 0.02, 1.0])
     assert [r.error for r in records] == [None] * 3
-    assert own["connections"] == 2
-    assert len(taken.exchanges) == 3
+    assert stats["connections"] == 2
+    assert len(result.exchanges) == 3
 
 
 def test_a_request_beyond_the_kernels_buffer_is_sent_in_parts():
@@ -31,7 +31,7 @@ def test_a_request_beyond_the_kernels_buffer_is_sent_in_parts():
         address = Address("127.0.0.1", server.port)
         big = {"prompt": [1] * 3_000_000}
         requests = [http1.post(address, "/v1/completions", big, f"r{k}") for k in range(2)]
-        found = event_loop.run_closed_loop(address, requests, 2, 20)
+        found = client.run_closed_loop(address, requests, 2, 20)
     assert [read(took).text for took in found] == ["r0.1 r0.2 r0.3 ", "r1.1 r1.2 r1.3 "]
 
 
@@ -119,12 +119,12 @@ def test_https_is_spoken_and_an_unknown_certificate_is_refused(certificate):
         requests = [
             http1.post(trusted, DIALECT.generate_path, DIALECT.body(ask), f"r{k}") for k in range(6)
         ]
-        found = event_loop.run_closed_loop(trusted, requests, 2, 10)
+        found = client.run_closed_loop(trusted, requests, 2, 10)
         assert [read(took).error for took in found] == [None] * 6
         assert [read(took).text for took in found] == [f"r{k}.1 r{k}.2 r{k}.3 " for k in range(6)]
 
         unknown = Address("127.0.0.1", front.port, tls=True)
-        found = event_loop.run_closed_loop(unknown, requests[:2], 1, 10)
+        found = client.run_closed_loop(unknown, requests[:2], 1, 10)
         assert {took.kind for took in found} == {"refused"}
         assert all("certificate" in took.fault.lower() for took in found)
         front.listener.close()
@@ -164,12 +164,12 @@ def test_bytes_that_wait_in_the_kernel_keep_the_time_of_their_arrival():
                 ticks.append(time.sleep(0.5))
 
         sent = spec.LoadSpec(address, [http1.post(address, "/", {}, "r")], 1)
-        with event_loop.run(sent, on_tick=sleep_once) as taken:
-            (took,) = taken.exchanges
-            own = client_stats.figures(taken)
+        with client.run(sent, on_tick=sleep_once) as result:
+            (took,) = result.exchanges
+            stats = client_stats.figures(result)
         thread.join()
-    if own["stamps"] != "kernel":
+    if stats["stamps"] != "kernel":
         pytest.skip("no receive timestamps here")
     assert took.arrival_s[0] - sent_at[0] < 0.1 < took.read_s[0] - sent_at[0]
-    assert own["lag_s_max"] > 0.1  # and the lag says that the client slept
-    assert own["receive_late_s_max"] > 0.1
+    assert stats["lag_s_max"] > 0.1  # and the lag says that the client slept
+    assert stats["receive_late_s_max"] > 0.1

@@ -125,24 +125,24 @@ def test_a_refused_connection_is_recorded_for_every_request():
         assert (took.sent_s, took.pieces) == (None, [])
 
 
-def test_once_the_engine_is_lost_nothing_more_is_sent():
+def test_once_the_engine_is_gone_nothing_more_is_sent():
     with FakeServer("cut") as server:
-        found = drive(server.port, 5, 1, lost=lambda: "the engine was killed")
+        found = drive(server.port, 5, 1, engine_gone=lambda: "the engine was killed")
     assert server.request_ids == ["r0"]
     assert found[0].fault == "the engine closed the connection before the end"
     assert [took.fault for took in found[1:]] == ["not sent: the engine was killed"] * 4
     assert [took.sent_s for took in found[1:]] == [None] * 4
 
 
-def test_lost_is_asked_only_after_a_fault():
+def test_whether_the_engine_is_gone_is_asked_only_after_a_fault():
     with FakeServer() as server:
-        found = drive(server.port, 3, 1, lost=lambda: "never true")
+        found = drive(server.port, 3, 1, engine_gone=lambda: "never true")
     assert [took.fault for took in found] == [None] * 3
 
 
 def test_the_counts_for_a_display_end_at_all_done_and_none_in_flight():
-    live = spec.LoadProgress()
+    progress = spec.LoadProgress()
     with FakeServer() as server:
-        found = drive(server.port, 6, 3, live=live)
-    assert (live.requests_done, live.in_flight) == (6, 0)
-    assert live.pieces == sum(len(took.pieces) for took in found)
+        found = drive(server.port, 6, 3, progress=progress)
+    assert (progress.requests_done, progress.in_flight) == (6, 0)
+    assert progress.pieces == sum(len(took.pieces) for took in found)

@@ -103,7 +103,7 @@ def test_bytes_after_the_end_are_kept_apart_from_the_body():
         (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", "content-length is not a number"),
         (CHUNKED + b"xyz\r\n", "not a chunk size"),
         (CHUNKED + b"\r\n", "not a chunk size"),
-        (CHUNKED + b"3\r\nabcdef\r\n", "a chunk is longer than it said"),
+        (CHUNKED + b"3\r\nabcdef\r\n", "a chunk is longer than its size"),
         (CHUNKED + b"3;" + b"x" * 5000, "a framing line is longer than"),
     ],
 )

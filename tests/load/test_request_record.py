@@ -1,9 +1,13 @@
 import dataclasses
 import json
+import math
 
+import msgspec
 import pytest
 from builders import record_of
 from fake_server import HEAD, LAST_CHUNK, answer, event, sse
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from project import ROOT
 
 from enginebench.engines.dialect import Delta, GenerationRequest, Usage
@@ -11,6 +15,8 @@ from enginebench.engines.directory import load_engine
 from enginebench.load import request_record
 from enginebench.load.exchange import Exchange
 from enginebench.metrics.latency import cell_figures
+from enginebench.record import schema
+from enginebench.record.encoding import Encoder
 
 DIALECT = load_engine(ROOT, "vllm").dialect
 ASK = GenerationRequest((1, 2, 3, 4, 5), "five tokens", 3, prompt_sha256="ab12")
@@ -242,7 +248,7 @@ def reading(**delta):
 @pytest.mark.parametrize("name", ["output_tokens", "prompt_tokens", "cached_tokens"])
 @pytest.mark.parametrize(
     "count",
-    [-1, 2**31, 2**70, 10**5000, "3", 1.0, True, [3]],
+    [-1, 2**31, 2**70, 10**5000, "3", 1.5, -1.0, 1e30, math.nan, math.inf, True, [3], {}],
     ids=lambda value: type(value).__name__,
 )
 def test_a_usage_that_is_no_count_fails_its_request_and_is_not_recorded(name, count):
@@ -252,14 +258,14 @@ def test_a_usage_that_is_no_count_fails_its_request_and_is_not_recorded(name, co
     assert name in record.error and len(record.error) < 200
 
 
-@pytest.mark.parametrize("tokens", [-1, 2**31, "3", 1.5])
+@pytest.mark.parametrize("tokens", [-1, 2**31, "3", 1.5, True, 1e30, math.nan])
 def test_an_event_of_an_odd_number_of_tokens_fails_its_request(tokens):
     record = read(*answer("r7", 1), dialect=reading(text="a", tokens=tokens))
     assert record.error_kind == "protocol"
     assert set(record.event_tokens) == {None}
 
 
-@pytest.mark.parametrize("ids", [[1, -1], [2**31], ["a"]])
+@pytest.mark.parametrize("ids", [[1, -1], [2**31], ["a"], [1.5], [True]])
 def test_ids_that_are_none_fail_their_request(ids):
     record = read(*answer("r7", 1), dialect=reading(text="a", tokens=1, token_ids=ids))
     assert (record.error_kind, record.token_ids) == ("protocol", None)
@@ -296,3 +302,171 @@ def test_the_short_figures_are_those_of_the_report():
     assert (short.window_s, short.ttft_s_p50) == (whole["window_s"], whole["ttft_s_p50"])
     nothing = request_record.short_figures([never])
     assert (nothing.window_s, nothing.output_tokens_per_s, nothing.ttft_s_p50) == (None,) * 3
+
+
+def stream(*events, end="data: [DONE]\n\n"):
+    """A whole answer of events as an engine writes them; numbers and halves as they stand."""
+    return read(HEAD, *(sse(data) for data in events), sse_raw(end) + LAST_CHUNK)
+
+
+def sse_raw(text):
+    raw = text.encode()
+    return b"%x\r\n%s\r\n" % (len(raw), raw)
+
+
+def said(text, total, finish="null", prompt="5"):
+    """An event's JSON as it is written: ``total`` and the text stand in it as they are."""
+    return (
+        f'{{"choices": [{{"text": "{text}", "finish_reason": {finish}}}], '
+        f'"usage": {{"prompt_tokens": {prompt}, "completion_tokens": {total}}}}}'
+    )
+
+
+END = '"length"'
+
+
+def test_a_count_that_is_a_whole_float_is_that_count():
+    record = stream(said("a", "1.0", prompt="5.0"), said("b", "2.0", END, "5.0"))
+    assert record.error is None
+    counts = (record.prompt_tokens, record.output_tokens, record.event_tokens)
+    assert counts == (5, 2, [1, 1])
+    assert all(type(n) is int for n in (record.prompt_tokens, *record.event_tokens))
+
+
+@pytest.mark.parametrize("total", ["1.5", '"1"', "true", "-1", "1e30", "1" + "0" * 30, "[1]", "{}"])
+def test_a_total_that_is_no_count_fails_its_request_with_the_reason(total):
+    record = stream(said("a", total), said("b", 2, END))
+    assert record.error_kind in ("protocol", "engine")
+    assert "output_tokens" in record.error
+    assert all(n is None or 0 <= n < 2**31 for n in record.event_tokens)
+
+
+@pytest.mark.parametrize("total", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_not_json_fails_its_request(total):
+    record = stream(said("a", total), said("b", 2, END))
+    assert (record.error_kind, "an event is not JSON" in record.error) == ("engine", True)
+
+
+@pytest.mark.parametrize(
+    ("totals", "events"),
+    [
+        # Each event has what the total grew by; where one falls, the sum is not the last total.
+        ([1, 2, 3, 5, 4], [1, 1, 1, 2, 0]),
+        ([1, 3, 2, 4], [1, 2, 0, 2]),
+        ([2**31 - 1, 2, 3], [2**31 - 1, 0, 1]),
+    ],
+)
+def test_a_total_that_falls_does_not_add_up(totals, events):
+    record = stream(*(said("a", n) for n in totals[:-1]), said("a", totals[-1], END))
+    assert record.event_tokens == events
+    assert record.output_tokens == totals[-1] != sum(events)
+
+
+@pytest.mark.parametrize(
+    ("texts", "whole", "chars"),
+    [
+        ([" \\ud83d", "\\ude00", "x"], " 😀x", [1, 1, 1]),
+        ([" \\ud83d\\ude00"], " 😀", [2]),
+        (["\\ud83d", "x"], "\ufffdx", [0, 2]),
+        (["\\ude00", "x"], "\ufffdx", [1, 1]),
+        (["x", "\\ud83d"], "x\ufffd", [1, 1]),
+        (["\\ud83d", "\\ud83d", "\\ude00"], "\ufffd😀", [0, 1, 1]),
+        (["\\ud83d", "", "\\ude00"], "😀", [0, 0, 1]),
+    ],
+)
+def test_halves_of_a_character_are_joined_or_replaced(texts, whole, chars):
+    events = [said(text, k + 1) for k, text in enumerate(texts)]
+    record = stream(*events[:-1], said(texts[-1], len(texts), END))
+    assert record.error is None
+    assert (record.text, record.event_chars) == (whole, chars)
+    assert sum(record.event_chars) == len(record.text)
+    record.text.encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"object": "error", "message": "out of memory", "type": "X", "code": 500}',
+        '{"detail": "out of memory"}',
+        '{"detail": [{"msg": "out of memory"}]}',
+        '{"message": "out of memory"}',
+        '{"error": {"message": "out of memory"}}',
+        '{"error": {"code": 500, "reason": "out of memory"}}',
+        '{"error": "out of memory"}',
+        '{"errors": ["out of memory"]}',
+        '{"object": "error", "reason": "out of memory"}',
+        '{"status": "failed", "why": "out of memory"}',
+        '"out of memory"',
+        "out of memory",
+        '{"detail": "out of memory \\ud83d"}',
+    ],
+)
+def test_an_error_in_another_envelope_is_the_engines_and_is_shown(data):
+    record = stream(said("a", 1), data)
+    assert (record.error_kind, "out of memory" in record.error) == ("engine", True)
+    record.error.encode()
+
+
+def test_blank_data_between_events_is_skipped_in_both_ways_of_reading():
+    blank = sse_raw("data: \n\n")
+    regular = read(HEAD, sse(said("a", 1)), blank, sse(said("b", 2, END)) + LAST_CHUNK)
+    slow = read(
+        HEAD, sse_raw(": x\n\n"), sse(said("a", 1)), blank, sse(said("b", 2, END)) + LAST_CHUNK
+    )
+    assert regular.error is slow.error is None
+    assert regular.text == slow.text == "ab"
+
+
+def test_a_byte_order_mark_before_a_stream_costs_no_event():
+    first = sse_raw(f"\ufeffdata: {said('a', 1)}\n\n")
+    record = read(HEAD, first, sse(said("b", 2, END)) + LAST_CHUNK)
+    assert (record.error, record.text, record.event_tokens) == (None, "ab", [1, 1])
+
+
+@pytest.mark.parametrize("odd", [5, None, ["a"], b"a"])
+def test_a_text_that_is_none_fails_its_request(odd):
+    record = read(*answer("r7", 1), dialect=reading(text=odd, tokens=1))
+    assert record.error_kind == "protocol"
+
+
+@pytest.mark.parametrize("odd", [5, ["length"], {"a": 1}])
+def test_a_finish_reason_that_is_no_text_fails_its_request(odd):
+    record = read(*answer("r7", 1), dialect=reading(text="a", tokens=1, finish_reason=odd))
+    assert (record.error_kind, record.finish_reason) == ("protocol", "unknown")
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, "1", [1]])
+def test_margins_that_are_no_numbers_fail_their_request(odd):
+    record = read(*answer("r7", 1), dialect=reading(text="a", tokens=1, margins=(odd,)))
+    assert (record.error_kind, record.margins) == ("protocol", None)
+
+
+FIELDS = [
+    "choices", "text", "usage", "completion_tokens", "prompt_tokens", "finish_reason", "token_ids",
+    "logprobs", "top_logprobs", "error", "message", "token", "special", "id", "details",
+    "generated_tokens", "top_tokens", "logprob", "prompt_tokens_details",
+]  # fmt: skip
+JSON = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4),
+        st.sampled_from(["\ud83d", "\ude00", 2**31, 1e30, 10**30]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2),
+        st.dictionaries(
+            st.sampled_from(FIELDS),
+            inner,
+            max_size=5,
+        ),
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(JSON, max_size=4), st.sampled_from(["vllm", "tgi", "trtllm"]))
+def test_whatever_an_engine_sends_is_a_record_that_can_be_written(values, engine):
+    events = [json.dumps(value) for value in values]
+    record = read(HEAD, *map(sse, events), LAST_CHUNK, dialect=load_engine(ROOT, engine).dialect)
+    line = Encoder([]).line(record, "here")
+    assert msgspec.json.decode(line, type=schema.Request).error_kind == record.error_kind

@@ -3,7 +3,7 @@
 import pytest
 from driving import TOKENS, in_flight, play
 
-from enginebench.load.scripted_server import Script
+from enginebench.load.script import Script
 
 pytestmark = pytest.mark.serial  # times are measured
 
@@ -11,23 +11,23 @@ pytestmark = pytest.mark.serial  # times are measured
 def test_an_open_loop_sends_when_requests_are_due_whatever_is_in_flight():
     due = [0.0, 0.0, 0.0, 0.05, 0.1]
     slow = Script(first_s=0.5, pace_s=0.001)
-    taken, records, _, own = play(5, 5, slow, due_s=due)
-    planned = [r.planned_s - taken.own[0].started_s for r in records]
+    result, records, _, stats = play(5, 5, slow, due_s=due)
+    planned = [r.planned_s - result.stats[0].started_s for r in records]
     assert planned == pytest.approx(due)
     assert all(r.error is None and r.planned_s <= r.sent_s for r in records)
     assert in_flight(records) == 5
-    assert own["streams"] == 5
+    assert stats["streams"] == 5
 
 
 def test_with_a_cap_what_is_due_waits_and_both_times_are_kept():
     slow = Script(first_s=0.05, pace_s=0.001)
-    _, records, _, own = play(6, 2, slow, due_s=[0.0] * 6)
+    _, records, _, stats = play(6, 2, slow, due_s=[0.0] * 6)
     assert in_flight(records) == 2
     assert {r.error for r in records} == {None}
     waits = sorted(r.sent_s - r.planned_s for r in records)
     assert waits[-1] > 2 * 0.05  # behind two others
     # The wait for the cap is a part of the load, not a lateness of the client.
-    assert own["send_late_s_p50"] < 0.05
+    assert stats["send_late_s_p50"] < 0.05
 
 
 def test_a_ramp_starts_the_streams_one_after_another():

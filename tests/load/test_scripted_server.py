@@ -7,7 +7,7 @@ import pytest
 
 from enginebench.engines.openai_completions import read_completions_event
 from enginebench.load import calibrate
-from enginebench.load.scripted_server import Script, answer
+from enginebench.load.script import Script, answer
 from enginebench.load.sse import events
 
 pytestmark = pytest.mark.serial  # times are measured
@@ -49,7 +49,7 @@ def test_each_write_is_one_event(tokens_per_event):
     assert len(writes) == -(-8 // tokens_per_event) + 1
 
 
-def test_each_so_manieth_request_has_the_fault():
+def test_every_nth_request_has_the_fault():
     script = Script(every_cut=3, every_early=2)
     assert [script.fault(k) for k in range(6)] == [None, "early", "cut", "early", None, "cut"]
 

@@ -1,5 +1,7 @@
 """Everything a server can do wrong, in a stream or before it: each recorded with its kind."""
 
+import socket
+import threading
 from collections import Counter
 
 import driving
@@ -7,8 +9,8 @@ import pytest
 from driving import free_port
 
 from enginebench.engines.address import Address
-from enginebench.load import calibrate, event_loop, http1, spec
-from enginebench.load.scripted_server import Script
+from enginebench.load import calibrate, client, connection, event_loop, http1, spec
+from enginebench.load.script import Script
 
 pytestmark = pytest.mark.serial  # times are measured
 
@@ -74,8 +76,8 @@ def test_a_fault_in_any_framing_is_no_success(framing, fault):
 def test_ten_thousand_refused_connections_are_ten_thousand_records():
     address = Address("127.0.0.1", free_port())
     requests = [http1.post(address, "/", {}, f"{index}") for index in range(10_000)]
-    with event_loop.run(spec.LoadSpec(address, requests, 64)) as taken:
-        records = calibrate.records_of(taken, TOKENS)
+    with client.run(spec.LoadSpec(address, requests, 64)) as result:
+        records = calibrate.records_of(result, TOKENS)
     assert kinds(records) == {"refused": 10_000}
     assert all(record.sent_s is None for record in records)
 
@@ -85,3 +87,52 @@ def test_a_server_that_stalls_beyond_the_timeout_is_given_up():
     records = play(slow, count=4, streams=2, timeout_s=0.5)
     assert kinds(records) == {"timeout": 4}
     assert {len(record.event_s) for record in records} == {3}
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        CHUNKED,
+        OK + b"Content-Length: 999999999999\r\n\r\n",
+        OK + b"\r\n",
+    ],
+    ids=["chunked", "length", "close"],
+)
+def test_an_endless_answer_is_ended_at_the_limit_and_its_connection_closed(head, monkeypatch):
+    monkeypatch.setattr(event_loop, "MOST_ANSWER_BYTES", 1 << 20)
+    closed = []
+
+    def serve():
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(65536)
+            peer.sendall(head)
+            try:
+                while True:  # endless: only the client's close ends it
+                    peer.sendall(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
+            except OSError:
+                closed.append(True)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = Address("127.0.0.1", listener.getsockname()[1])
+        request = http1.post(address, "/", {}, "r")
+        (exchange,) = client.run_closed_loop(address, [request], 1, 20)
+        thread.join(10)
+    assert closed == [True]
+    assert (exchange.kind, exchange.fault) == ("protocol", "the answer is larger than 1 MiB")
+    # One read more than the limit is the most that is held.
+    assert len(exchange.kept) <= (1 << 20) + connection.READ_BYTES
+
+
+def test_an_answer_in_tiny_pieces_is_bounded_too(monkeypatch):
+    # 24 bytes in pieces of one byte are 24 + 24 × 16 = 408 bytes with their stamps.
+    monkeypatch.setattr(event_loop, "MOST_ANSWER_BYTES", 400)
+    script = Script(first_s=0.0, pace_s=0.002, bytewise=True, framing="close")
+    records = play(script, 1, 1)
+    assert kinds(records) == {"protocol": 1}

@@ -37,7 +37,15 @@ def test_lines_may_end_in_lf_crlf_or_cr(end):
         (b"\n\n\n", []),
         (b": only a comment\n\n", []),
         (b"event: ping\nid: 7\nretry: 9\n\n", []),
-        (b"data:\n\n", [""]),
+        (b"data:\n\n", []),  # a keep-alive: nothing that a reader could read
+        (b"data: \n\ndata: x\n\n", ["x"]),
+        (b"data\n\ndata:\ndata\n\n", []),
+        (b"data\ndata: x\n\n", ["\nx"]),
+        (b"data:  \t\n\n", []),
+        (b"\xef\xbb\xbfdata: x\n\n", ["x"]),
+        (b"\xef\xbb\xbf\xef\xbb\xbfdata: x\n\ndata: y\n\n", ["y"]),  # one is not of the stream
+        (b"data: \xef\xbb\xbfx\n\n", ["\ufeffx"]),
+        (b": \xff\nevent\nid\nretry: x\ndata: x\n\n", ["x"]),
         (b"data:x\n\n", ["x"]),
         (b"data:   x \n\n", ["  x "]),
         (b"database: x\n\n", []),
@@ -75,7 +83,29 @@ def test_any_events_in_any_pieces_are_read_back(data, end, more):
     raw = "".join(f"data: {value}{end}{end}" for value in data).encode()
     cuts = sorted(more.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
     edges = [0, *cuts, len(raw)]
-    assert read(*(raw[a:b] for a, b in itertools.pairwise(edges))) == data
+    assert read(*(raw[a:b] for a, b in itertools.pairwise(edges))) == [v for v in data if v.strip()]
+
+
+@pytest.mark.parametrize("cut", range(6))
+def test_a_byte_order_mark_may_come_in_pieces(cut):
+    raw = b"\xef\xbb\xbfdata: x\n\n"
+    assert read(raw[:cut], raw[cut:]) == ["x"]
+
+
+LINES = st.sampled_from([
+    b"", b"data", b"data:", b"data: ", b"data: {}", b"data: [DONE]", b"event: x", b"id",
+    b"retry", b":", b": x", b"\xef\xbb\xbf", b"\xff", b"\x00", b"data: \xed\xa0\xbd", b"datadata:",
+])  # fmt: skip
+
+
+@given(st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\r", b"\r\n"])), max_size=12), st.data())
+def test_any_lines_are_the_same_events_wherever_they_are_cut(lines, more):
+    raw = b"".join(line + end for line, end in lines)
+    cuts = sorted(more.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
+    edges = [0, *cuts, len(raw)]
+    found = read(*(raw[a:b] for a, b in itertools.pairwise(edges)))
+    assert found == read(raw)
+    assert all(data.strip() for data in found)
 
 
 def chunked(*events_):
@@ -83,7 +113,7 @@ def chunked(*events_):
 
 
 @given(
-    st.lists(text, min_size=1, max_size=6),
+    st.lists(st.one_of(text, st.just("")), min_size=1, max_size=6),
     st.sampled_from(["data: ", "data:"]),
     st.data(),
 )

@@ -19,14 +19,14 @@ pytestmark = pytest.mark.serial  # times are measured
 
 @pytest.mark.parametrize("due_s", [None, [k * 0.001 for k in range(40)]], ids=["closed", "open"])
 def test_several_processes_share_the_load_and_their_results_are_one(due_s):
-    taken, records, served, own = play(40, 8, processes=2, due_s=due_s)
+    result, records, served, stats = play(40, 8, processes=2, due_s=due_s)
     assert [r.index for r in records] == list(range(40))
     assert {r.error for r in records} == {None}
     assert {r.text for r in records} == {" tok" * TOKENS}
     assert Counter(s.request_id for s in served) == Counter(f"{k}" for k in range(40))
-    assert (own["processes"], own["streams"], len(taken.own)) == (2, 8, 2)
+    assert (stats["processes"], stats["streams"], len(result.stats)) == (2, 8, 2)
     assert in_flight(records) <= 8
-    starts = {found.started_s for found in taken.own}
+    starts = {one.started_s for one in result.stats}
     assert len(starts) == 1  # one moment for all
 
 
@@ -36,27 +36,27 @@ def test_processes_that_cannot_connect_still_give_every_request_its_record():
         port = probe.getsockname()[1]
     address = Address("127.0.0.1", port)
     requests = [http1.post(address, "/", {}, f"{k}") for k in range(10)]
-    live = spec.LoadProgress()
-    with workers.run(spec.LoadSpec(address, requests, 4), 2, live) as taken:
-        assert Counter(e.kind for e in taken.exchanges) == {"refused": 10}
-    assert live.requests_done == 10
+    progress = spec.LoadProgress()
+    with workers.run(spec.LoadSpec(address, requests, 4), 2, progress) as result:
+        assert Counter(e.kind for e in result.exchanges) == {"refused": 10}
+    assert progress.requests_done == 10
 
 
-def test_once_the_engine_is_lost_the_processes_give_up_what_is_left():
+def test_once_the_engine_is_gone_the_processes_give_up_what_is_left():
     # Each answer takes 2 ms at least, so that all of them would take two seconds; the processes
-    # hear that the engine is lost after a tenth of one.
+    # learn that the engine is gone after a tenth of one.
     with FakeServer("cut") as server:
         address = Address("127.0.0.1", server.port)
         requests = [http1.post(address, "/", {}, f"{k}") for k in range(2_000)]
         with workers.run(
-            spec.LoadSpec(address, requests, 2), 2, lost=lambda: "it is gone"
-        ) as taken:
-            kinds = Counter(e.kind for e in taken.exchanges)
-            left = [e for e in taken.exchanges if e.kind == "not sent"]
+            spec.LoadSpec(address, requests, 2), 2, engine_gone=lambda: "it is gone"
+        ) as result:
+            kinds = Counter(e.kind for e in result.exchanges)
+            left = [e for e in result.exchanges if e.kind == "not sent"]
     assert set(kinds) == {"cut", "not sent"}
     assert sum(kinds.values()) == 2_000
     assert kinds["cut"] == len(server.request_ids)  # and nothing else was sent
-    assert {(e.fault, e.sent_s) for e in left} == {("not sent: the engine is lost", None)}
+    assert {(e.fault, e.sent_s) for e in left} == {("not sent: the engine is gone", None)}
 
 
 def test_a_process_of_the_load_generator_that_is_killed_ends_the_load_in_one_line():
@@ -71,7 +71,7 @@ def test_a_process_of_the_load_generator_that_is_killed_ends_the_load_in_one_lin
         address = Address("127.0.0.1", server.port)
         requests = [http1.post(address, "/", {}, f"{k}") for k in range(4)]
         sent = spec.LoadSpec(address, requests, 4, timeout_s=20)
-        words = r"expected the results of 2 processes, found that one"
+        words = r"expected results from 2 processes, found that one ended"
         with pytest.raises(UserError, match=words), workers.run(sent, 2):
             pass
     killer.join()

@@ -1,4 +1,5 @@
 import itertools
+import os
 import statistics
 
 import pytest
@@ -69,8 +70,18 @@ def test_a_trace_is_read_with_its_columns_in_any_order(tmp_path):
         ("time_s,prompt_tokens\n", "found no output_tokens"),
         ("time_s,prompt_tokens,output_tokens\n1,2,x\n", "t.csv:2: expected a time"),
         ("time_s,prompt_tokens,output_tokens\n1,2\n", "t.csv:2: expected a time"),
-        ("time_s,prompt_tokens,output_tokens\n1,0,2\n", "lengths are at least 1"),
+        ("time_s,prompt_tokens,output_tokens\n1,0,2\n", "lengths are from 1 to"),
         ("time_s,prompt_tokens,output_tokens\n2,1,1\n1,1,1\n", "found 1 after 2"),
+        ("time_s,prompt_tokens,output_tokens\n0,1,1\nnan,1,1\n", "t.csv:3: .*the time nan"),
+        ("time_s,prompt_tokens,output_tokens\n0,1,1\ninf,1,1\n", "t.csv:3: .*the time inf"),
+        ("time_s,prompt_tokens,output_tokens\n-1e300,1,1\n", "t.csv:2: .*the time -1e300"),
+        ("time_s,prompt_tokens,output_tokens\n0,1,9999999999\n", "t.csv:2: .*lengths are from 1"),
+        (f"time_s,prompt_tokens,output_tokens\n0,{'1' * 5000},1\n", "t.csv:2: "),
+        (f"time_s,prompt_tokens,output_tokens,x\n0,1,1,{'a' * 200_000}\n", "t.csv:2: .*field"),
+        ("time_s,prompt_tokens,output_tokens\n0,1,1\n1,1,\0\n", "t.csv:3: .*NUL"),
+        ("time_s,time_s,prompt_tokens,output_tokens\n0,1,1,1\n", "found 2 times time_s"),
+        ("time_s;prompt_tokens;output_tokens\n0,5;1;1\n", "t.csv:2: .*'0,5'"),
+        ("", "found no time_s"),
         ("time_s,prompt_tokens,output_tokens\n2,1,1\n", "found 1 requests"),
         ("time_s,prompt_tokens,output_tokens\n2,1,1\n2,1,1\n", "at different times"),
     ],
@@ -82,3 +93,22 @@ def test_a_bad_trace_is_one_line_that_says_what_is_wrong(tmp_path, text, says):
         arrivals.read_trace(file)
     with pytest.raises(UserError, match="cannot read this trace"):
         arrivals.read_trace(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufefftime_s,prompt_tokens,output_tokens\n0,10,5\n1,12,6\n",
+        "\ufefftime_s;prompt_tokens;output_tokens\r\n0;10;5\r\n1;12;6\r\n",
+        "time_s, prompt_tokens , output_tokens\n0,10,5\n\n1,12,6\n",
+    ],
+)
+def test_a_trace_as_a_spreadsheet_saves_it_is_read(tmp_path, text):
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    assert arrivals.read_trace(tmp_path / "t.csv") == [TraceRow(0, 10, 5), TraceRow(1, 12, 6)]
+
+
+def test_a_pipe_in_place_of_a_trace_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "t.csv")
+    with pytest.raises(UserError, match="found a pipe"):
+        arrivals.read_trace(tmp_path / "t.csv")

@@ -1,8 +1,8 @@
 import hashlib
 import json
+import os
 
 import pytest
-from project import ROOT
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
@@ -13,86 +13,6 @@ from enginebench.plan import prompts
 @pytest.fixture(scope="module")
 def tokenizer(embedded_model):
     return prompts.load_tokenizer(embedded_model)
-
-
-def write(path, value):
-    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
-    return path
-
-
-CHAT = [
-    {"conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "one"}]},
-    {"conversations": [{"from": "user", "value": "two"}, {"from": "human", "value": "late"}]},
-    {"conversations": [{"from": "gpt", "value": "nobody asked"}]},
-]
-SAMSUM = [{"dialogue": "A: one", "summary": "x"}, {"dialogue": "B: two", "summary": "y"}]
-SUMMARIZE = ["Summarize this dialogue:\n\nA: one", "Summarize this dialogue:\n\nB: two"]
-JSONL = '{"prompt": "one", "text": "no"}\n\n{"text": "two"}\n'
-
-
-@pytest.mark.parametrize(
-    ("name", "fmt", "content", "found"),
-    [
-        ("p.txt", "blocks", "# note\n%% chat\none\nmore\n\n%% code\n two \n", ["one\nmore", "two"]),
-        ("p.txt", "lines", "one\n\n  two \n", ["one", "two"]),
-        ("p.jsonl", "jsonl", JSONL, ["one", "two"]),
-        ("p.json", "jsonl", [{"prompt": "one"}, {"text": "two"}], ["one", "two"]),
-        ("p.json", "sharegpt", CHAT, ["one", "two"]),
-        ("p.json", "dialogues", SAMSUM, SUMMARIZE),
-        ("p.jsonl", "dialogues", "\n".join(map(json.dumps, SAMSUM)), SUMMARIZE),
-    ],
-)
-def test_each_format_is_read_by_name_and_by_guess(tmp_path, name, fmt, content, found):
-    path = write(tmp_path / name, content)
-    assert prompts.read_sources(path, fmt) == found
-    if (name, fmt) != ("p.json", "jsonl"):  # a JSON list is taken for conversations
-        assert prompts.read_sources(path) == found
-
-
-@pytest.mark.parametrize("separator", ["\u2028", "\x85"])
-def test_a_line_separator_inside_a_json_string_ends_no_line(tmp_path, separator):
-    text = json.dumps({"prompt": f"a{separator}b"}, ensure_ascii=False)
-    assert prompts.read_sources(write(tmp_path / "p.jsonl", text)) == [f"a{separator}b"]
-
-
-@pytest.mark.parametrize(
-    ("name", "fmt", "content", "says"),
-    [
-        ("p.txt", "auto", "", "expected at least one prompt in the format 'lines'"),
-        ("p.txt", "auto", " \n\n", "expected at least one prompt"),
-        (
-            "p.txt",
-            "auto",
-            "# only a comment\n",
-            "expected at least one prompt in the format 'blocks'",
-        ),
-        ("p.json", "auto", "[]", "expected at least one prompt in the format 'sharegpt'"),
-        ("p.txt", "jsonl", "plain words", "expected prompts in the format 'jsonl'"),
-        ("p.json", "sharegpt", [{"prompt": "x"}], "expected prompts in the format 'sharegpt'"),
-        ("p.json", "dialogues", [5], "expected prompts in the format 'dialogues'"),
-        ("p.jsonl", "jsonl", '{"prompt": 5}', "expected prompts in the format 'jsonl'"),
-    ],
-)
-def test_a_file_without_prompts_is_refused(tmp_path, name, fmt, content, says):
-    path = write(tmp_path / name, content)
-    with pytest.raises(UserError) as caught:
-        prompts.read_sources(path, fmt)
-    assert caught.value.message.startswith(f"{path}: {says}")
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"gone\.txt: .*No such file"):
-        prompts.read_sources(tmp_path / "gone.txt")
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(UserError, match=r"latin\.txt: .*not UTF-8 text"):
-        prompts.read_sources(tmp_path / "latin.txt")
-
-
-def test_the_prompts_of_this_repository_are_many_and_all_different():
-    found = prompts.read_sources(ROOT / "prompts.txt")
-    assert len(found) >= 128
-    assert len(set(found)) == len(found)
-    assert not any(prompt.startswith(("#", "%%")) for prompt in found)
 
 
 @pytest.mark.parametrize("length", [16, 128, 1000])
@@ -152,4 +72,107 @@ def test_more_prompts_than_can_differ_are_refused(tokenizer, sources):
 
 def test_a_model_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"tokenizer\.json: expected a tokenizer"):
+        prompts.load_tokenizer(tmp_path)
+
+
+def with_parts(tokenizer, **parts):
+    """The same tokenizer with parts of its file set."""
+    return json.dumps(json.loads(tokenizer.to_str()) | parts)
+
+
+def saved(tmp_path, tokenizer, **parts):
+    (tmp_path / "tokenizer.json").write_text(with_parts(tokenizer, **parts))
+    return prompts.load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("length", [4, 24, 64])
+def test_cutting_and_padding_that_a_tokenizer_was_saved_with_are_off(
+    tmp_path, tokenizer, sources, length
+):
+    cut = {"direction": "Right", "max_length": 16, "strategy": "LongestFirst", "stride": 0}
+    pad = {
+        "strategy": {"Fixed": 32}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 2,
+        "pad_type_id": 0, "pad_token": "<|pad|>",
+    }  # fmt: skip
+    found = saved(tmp_path, tokenizer, truncation=cut, padding=pad)
+    assert prompts.make_set(found, sources, length, 3, "a") == prompts.make_set(
+        tokenizer, sources, length, 3, "a"
+    )
+
+
+@pytest.mark.parametrize(
+    ("single", "head", "tail"),
+    [("$A <|end|>", 0, 1), ("<|begin|> $A <|end|>", 1, 1), ("<|begin|> <|begin|> $A", 2, 0)],
+)
+def test_what_a_tokenizer_adds_around_a_text_counts(tokenizer, sources, single, head, tail):
+    adds = Tokenizer.from_str(tokenizer.to_str())
+    ids = {name: adds.token_to_id(name) for name in ("<|begin|>", "<|end|>")}
+    adds.post_processor = TemplateProcessing(single=single, special_tokens=list(ids.items()))
+    for prompt in prompts.make_set(adds, sources, 40, 5, "a"):
+        assert len(prompt.ids) == 40
+        assert prompt.ids[:head] == (ids["<|begin|>"],) * head
+        assert prompt.ids[40 - tail :] == (ids["<|end|>"],) * tail
+        assert not set(ids.values()) & set(prompt.ids[head : 40 - tail])
+        assert tuple(adds.encode(prompt.text).ids) == prompt.ids
+    with pytest.raises(UserError, match=rf"1 tokens \({head + tail} of which the tokenizer adds"):
+        prompts.make_set(adds, sources, 1, 3, "a")
+
+
+def test_a_tokenizer_that_adds_tokens_in_the_middle_is_refused(tokenizer, sources):
+    odd = Tokenizer.from_str(tokenizer.to_str())
+    odd.normalizer = None
+    begin = odd.token_to_id("<|begin|>")
+
+    class Between:
+        def __init__(self):
+            self.ids = [5, 6]
+
+        def encode(self, text, add_special_tokens=True):
+            return type("E", (), {"ids": [5, begin, 6] if add_special_tokens else [5, 6]})
+
+    with pytest.raises(UserError, match="adds tokens in front of a text or behind it at most"):
+        prompts.make_set(Between(), sources, 8, 1, "a")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["What does <|end|> mean?", "<|begin|>", "a <|begin|><|end|><|pad|> b", "<<|end|>|end|>"],
+)
+def test_control_tokens_in_a_source_are_plain_text(tokenizer, text):
+    control = {tokenizer.token_to_id(name) for name in ("<|begin|>", "<|end|>", "<|pad|>")}
+    for prompt in prompts.make_set(tokenizer, [text], 64, 5, "a"):
+        assert not control & set(prompt.ids)
+        assert tuple(tokenizer.encode(prompt.text).ids) == prompt.ids
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"model": {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"}},
+        {"normalizer": {"type": "Replace", "pattern": {"Regex": "[^a]"}, "content": ""}},
+    ],
+    ids=["one token for every text", "no text is left"],
+)
+def test_a_tokenizer_that_makes_next_to_no_tokens_is_refused_and_not_fed_for_ever(
+    tmp_path, tokenizer, sources, parts
+):
+    found = saved(tmp_path, tokenizer, added_tokens=[], pre_tokenizer=None, **parts)
+    with pytest.raises(UserError, match=r"prompt_tokens: expected|tokenizer\.json: expected"):
+        prompts.make_set(found, sources, 64, 2, "a")
+
+
+def test_a_source_of_megabytes_costs_no_more_than_its_beginning(tokenizer):
+    (prompt, _) = prompts.make_set(tokenizer, ["word " * 2_000_000], 32, 2, "a")
+    assert len(prompt.ids) == 32
+
+
+def test_a_tokenizer_that_is_no_file_of_one_is_one_line(tmp_path):
+    for content in (b"", b"{", b"[]", b"\xff\xfe", b"version https://git-lfs.github.com/spec/v1\n"):
+        (tmp_path / "tokenizer.json").write_bytes(content)
+        with pytest.raises(UserError, match=r"tokenizer\.json: expected a tokenizer") as caught:
+            prompts.load_tokenizer(tmp_path)
+        assert "\n" not in caught.value.message
+    (tmp_path / "tokenizer.json").unlink()
+    os.mkfifo(tmp_path / "tokenizer.json")
+    with pytest.raises(UserError, match="found: a pipe"):
         prompts.load_tokenizer(tmp_path)

@@ -312,3 +312,47 @@ def test_the_library_is_asked_for_by_name_where_it_is_absent(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="make wandb"):
         wandb_runs.library()
+
+
+class Refusing:
+    """Stands for the package: what begins a run fails."""
+
+    class Error(Exception):
+        pass
+
+    def __init__(self, error):
+        self.error = error
+
+    def Settings(self, **_):
+        return None
+
+    def init(self, **given):
+        self.given = given
+        raise self.error
+
+    def teardown(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a\nb"), Refusing.Error(""), OSError("disk"), TypeError()]
+)
+def test_whatever_fails_in_the_package_is_one_line(measured, monkeypatch, error):
+    _, directory = measured
+    monkeypatch.setattr(wandb_runs, "library", lambda: Refusing(error))
+    with pytest.raises(UserError, match="W&B: could not log") as caught:
+        wandb_runs.log(summarize(directory), directory, "offline", print)
+    assert "\n" not in caught.value.message
+
+
+def test_tags_and_names_are_no_longer_than_wandb_takes(measured, monkeypatch):
+    _, directory = measured
+    refusing = Refusing(ValueError("seen"))
+    monkeypatch.setattr(wandb_runs, "library", lambda: refusing)
+    summary = summarize(directory)
+    summary.study["study"]["name"] = "a" * 70
+    with pytest.raises(UserError):
+        wandb_runs.log(summary, directory, "offline", print)
+    assert all(1 <= len(tag) <= 64 for tag in refusing.given["tags"])
+    assert refusing.given["tags"][1] == "a" * 64
+    assert len(refusing.given["group"]) <= 128 and len(refusing.given["name"]) <= 128

@@ -17,7 +17,7 @@ from enginebench.engines.dialect import GenerationRequest
 from enginebench.hardware import machine
 from enginebench.launch import environment, process
 from enginebench.launch.server import choose_port
-from enginebench.load import event_loop, http1
+from enginebench.load import client, http1
 from enginebench.load.request_record import read
 from enginebench.plan import models, prompts
 from enginebench.record import reading
@@ -78,7 +78,7 @@ def drive(server, asks, concurrency):
         http1.post(server.address, dialect.generate_path, dialect.body(ask), str(index))
         for index, ask in enumerate(asks)
     ]
-    answers = event_loop.run_closed_loop(server.address, bodies, concurrency, 120)
+    answers = client.run_closed_loop(server.address, bodies, concurrency, 120)
     return [
         read(answer, dialect, ask, phase="measured", request_id="")
         for answer, ask in zip(answers, asks, strict=True)

@@ -72,7 +72,7 @@ def test_the_record_has_the_clients_own_figures_and_its_calibration(done):
     levels = [(found["streams"], found["tokens_per_s"]) for found in facts["calibration"]]
     assert levels == [(4, 200), (6, 300)]
     with socket.socket() as probe:
-        stamps = "kernel" if clock.ask_for_stamps(probe) else "client"
+        stamps = "kernel" if clock.enable_stamps(probe) else "client"
     for cell, streams in (("steady-r20", 4), ("steady-r40", 4), ("traced-r20", 6)):
         (file,) = done.glob(f"raw/*/{cell}/cell.json")
         own = json.loads(file.read_text())["client"]

@@ -9,14 +9,14 @@ from enginebench.engines.dialect import GenerationRequest
 from enginebench.engines.directory import load_engine
 from enginebench.load import (
     calibrate,
+    client,
     client_stats,
-    event_loop,
     http1,
     request_record,
     spec,
     workers,
 )
-from enginebench.load.scripted_server import Script
+from enginebench.load.script import Script
 
 ASK = GenerationRequest((1, 2, 3, 4, 5), "five tokens", 3)
 TOKENS = 4  # of each answer of the scripted server
@@ -30,7 +30,7 @@ def drive(port, count, concurrency, timeout_s=10.0, **more):
         http1.post(address, DIALECT.generate_path, DIALECT.body(ASK), f"r{index}")
         for index in range(count)
     ]
-    return event_loop.run_closed_loop(address, requests, concurrency, timeout_s, **more)
+    return client.run_closed_loop(address, requests, concurrency, timeout_s, **more)
 
 
 def read(took):
@@ -47,7 +47,7 @@ def play(count, streams, script=QUICK, processes=1, tokens=TOKENS, timeout_s=20.
     """A load on the scripted server.
 
     Returns:
-        what the load brought back, its records, the server's account, the client's own figures.
+        the result of the load, its records, the server's account, the client's own figures.
     """
     with calibrate.serving(script) as server:
         requests = [
@@ -55,10 +55,10 @@ def play(count, streams, script=QUICK, processes=1, tokens=TOKENS, timeout_s=20.
             for index in range(count)
         ]
         sent = spec.LoadSpec(server.address, requests, streams, timeout_s=timeout_s, **more)
-        with workers.run(sent, processes) as taken:
-            records = calibrate.records_of(taken, tokens)
-            own = client_stats.figures(taken)
-        return taken, records, server.stop(), own
+        with workers.run(sent, processes) as result:
+            records = calibrate.records_of(result, tokens)
+            stats = client_stats.figures(result)
+        return result, records, server.stop(), stats
 
 
 def in_flight(records):

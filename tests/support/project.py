@@ -89,7 +89,9 @@ def study(*engines: dict[str, Any], **changes: Any) -> dict[str, Any]:
         ],
         "scrape_interval_s": 0.05,
         "calibration_s": 0,
+        "noise_probe_s": 0,
         "judge_client": False,  # a busy machine must not fail a test
+        "judge_machine": False,
         "ready_timeout_s": 20,
     } | changes
 

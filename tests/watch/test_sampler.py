@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from enginebench.watch.sampler import Pulse, family, process_sample
+from enginebench.watch.processes import family, process_sample
+from enginebench.watch.pulse import Pulse
 
 pytestmark = pytest.mark.serial  # times are measured
 
@@ -41,10 +42,10 @@ def test_a_pulse_that_never_beat_has_no_lateness():
 
 
 def test_pss_is_read_where_asked_and_a_process_that_is_gone_is_none():
-    here = family(os.getpid())
-    quick, whole = (process_sample(here, with_pss=with_pss) for with_pss in (False, True))
+    ours = family(os.getpid())
+    quick, full = (process_sample(ours, with_pss=with_pss) for with_pss in (False, True))
     assert quick["pss_bytes"] is None
-    assert 0 < whole["pss_bytes"] <= whole["rss_bytes"]
+    assert 0 < full["pss_bytes"] <= full["rss_bytes"]
     assert os.getpid() in quick["pids"]
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         gone = family(process.pid)

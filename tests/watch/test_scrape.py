@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from enginebench.metrics import metrics_page
-from enginebench.watch import sampler
+from enginebench.watch import scrape
 
 NAMES = {"requests_running": ("run",), "requests_waiting": ("wait",)}
 
@@ -42,7 +42,7 @@ def serve():
 
 
 def scraped(url):
-    return sampler.scrape(url)
+    return scrape.scrape(url)
 
 
 def page(status, body, length=None):
@@ -61,7 +61,7 @@ def test_a_page_is_kept_as_it_was_with_its_time(serve):
 
 
 def test_an_endpoint_that_hangs_is_given_up_and_said(serve, monkeypatch):
-    monkeypatch.setattr(sampler, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(scrape, "TIMEOUT_S", 0.2)
     row = scraped(serve(b"HTTP/1.1 200 OK\r\n", closes=False))
     assert row["text"] is None and "Timeout" in row["error"]
     assert metrics_page.read(row["status"], row["text"], NAMES) == dict.fromkeys(NAMES)

@@ -13,6 +13,7 @@ import typer
 
 from enginebench import __version__
 from enginebench.base.errors import UserError
+from enginebench.base.text import one_line
 from enginebench.cli import exit_codes, hardware, kit, machine, reports, study, terminal, verify
 
 app = typer.Typer(
@@ -57,9 +58,9 @@ def run_cli(command: Callable[[], object]) -> None:
     try:
         command()
     except UserError as error:
-        terminal.log_to_stderr(f"enginebench: {error.message}")
+        terminal.log_to_stderr(f"enginebench: {one_line(error.message)}")
         for line in error.details:
-            terminal.log_to_stderr(f"    {line}")
+            terminal.log_to_stderr(f"    {one_line(line)}")
         sys.exit(exit_codes.USER_ERROR)
     except KeyboardInterrupt:
         sys.exit(exit_codes.INTERRUPTED)

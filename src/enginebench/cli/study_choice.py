@@ -43,3 +43,5 @@ def print_plan(study: Study, planned: Plan, log: Log) -> None:
         cells = ", ".join(cell.id for cell in item.cells)
         duration = clock(plan.launch_estimate_s(item))
         log(f"  trial {item.trial}  {item.variant.label:24} {cells}  (about {duration})")
+    if balance := plan.balance_text(planned):
+        log(balance)

@@ -23,7 +23,7 @@ from enginebench.plan.study_file import Study, Variant, load
 from enginebench.record.files import Writer
 from enginebench.record.reading import last
 from enginebench.report import build
-from enginebench.run import profile, resume
+from enginebench.run import earlier_spread, noise_probe, profile, resume
 from enginebench.run.display import Display, Emit, ignore_events, json_lines
 from enginebench.run.prepare import Prepared, load_engines, prepare
 from enginebench.run.resume import ResumeState
@@ -110,6 +110,7 @@ def _run(session: Session) -> None:
     with _ends_reported(session, "no engine was started"):
         prepared = _prepare(session)
         print_plan(session.study, prepared.plan, session.log)
+        _print_noise(session, prepared)
         writer, state = _open_record(session, prepared)
     kept = (
         "the engine was stopped and the record is kept; report it with: "
@@ -159,6 +160,16 @@ def _prepare(session: Session) -> Prepared:
         chosen_images=images,
         log=session.log,
     )
+
+
+def _print_noise(session: Session, prepared: Prepared) -> None:
+    """How steady this machine is, and how many trials a 10 % difference would need on it."""
+    if prepared.noise is None:
+        return
+    before = earlier_spread.between_starts(session.options.results, prepared.facts["machine"])
+    study = session.study
+    for line in noise_probe.noise_lines(prepared.noise, before, len(study.engines), study.trials):
+        session.log(line)
 
 
 def _open_record(session: Session, prepared: Prepared) -> tuple[Writer, ResumeState]:

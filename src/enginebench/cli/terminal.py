@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from enginebench.base.text import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -12,11 +14,11 @@ PLAIN_WIDTH = 120  # columns of a table where standard output is no terminal
 
 
 def log(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def log_to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def skipped(reason: str) -> None:

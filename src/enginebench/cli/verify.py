@@ -27,10 +27,11 @@ def verify(
         typer.Option("--signers", help="Whose signature counts (see ALLOWED SIGNERS, ssh-keygen)"),
     ] = None,
 ) -> None:
-    """Check a study's raw files against their checksums.
+    """Check that a study's raw files are as they were written.
 
-    Its signature is checked too, if it has one. Exit code 1: a file is missing, cut or altered, or
-    has no checksum, or the signature is wrong.
+    Each is compared with its checksum, and the signature is checked if there is one.
+
+    Exit code 1: a file is missing, cut, altered or without a checksum, or the signature is wrong.
     """
     from enginebench.record.reading import latest
     from enginebench.summarize import documents

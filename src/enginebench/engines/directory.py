@@ -12,24 +12,27 @@ import difflib
 import importlib.util
 import re
 import shlex
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from enginebench.base import text_file, yaml_file
 from enginebench.base.errors import UserError
+from enginebench.base.text import one_line
 from enginebench.engines.dialect import METRIC_NAMES, Dialect
+from enginebench.engines.interpolation import (
+    as_text,
+    interpolate,
+    require_known_forms,
+    variables,
+)
 
 #: Set by the harness for every engine; a study cannot set them.
 HARNESS_VARIABLES = ("MODEL", "HOST", "PORT", "CPUS", "DEVICE", "IMAGE")
-
-_VARIABLE = re.compile(
-    r"\$(?:(?P<escaped>\$)|(?P<plain>[A-Za-z_]\w*)"
-    r"|\{(?P<name>[A-Za-z_]\w*)(?:(?P<operator>:?[-?])(?P<word>[^}]*))?\})"
-)
 
 
 class Environment(BaseModel):
@@ -72,13 +75,19 @@ class Engine:
         return self.directory / "launch.yaml"
 
     @property
+    def interpolated(self) -> list[str]:
+        """Every text of the launch file that we interpolate, as compose does."""
+        optional = [text for text in (self.image, self.cpu_image, self.dtype) if text is not None]
+        return [*self._run_texts, *optional]
+
+    @property
+    def _run_texts(self) -> list[str]:
+        return [*self.flags, *self.env.values(), *(self.native.command if self.native else ())]
+
+    @property
     def variables(self) -> set[str]:
         """The variables that this launch file understands."""
-        native = self.native
-        texts = [*self.flags, *self.env.values()]
-        texts += native.command if native else ()
-        matches = (match for text in texts for match in _VARIABLE.finditer(text))
-        return {name for match in matches if (name := match["name"] or match["plain"])}
+        return set().union(*map(variables, self._run_texts))
 
     @property
     def settings(self) -> set[str]:
@@ -126,72 +135,119 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
             f"{advice}engines here: {', '.join(known) or 'none'}"
         )
     directory = root / name
+    return _read_launch_file(name, directory)
+
+
+def _read_launch_file(name: str, directory: Path) -> Engine:
     file = directory / "launch.yaml"
     try:
-        data = yaml.safe_load(file.read_text())
-        (service,) = data["services"].values()
-        command = service.get("command") or ()
-        flags = tuple(shlex.split(command) if isinstance(command, str) else map(str, command))
-        env, passed = _environment(service.get("environment") or {})
-        native = Native.model_validate(data["x-native"]) if "x-native" in data else None
-        image = _key(service, "image", str, None)
-        cpu_image = _key(data, "x-cpu-image", str, None)
-        without_eos = _key(data, "x-without-end-of-sequence", bool, False)
-        dtype = _key(data, "x-dtype", str, None)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
+        text = text_file.read_text(file, yaml_file.MOST_BYTES)
+    except text_file.UnreadableFile as error:
         raise UserError(
-            f"{file}{f':{mark.line + 1}' if mark else ''}: expected YAML, found: "
-            f"{getattr(error, 'problem', None) or error}; mend that line"
-        ) from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{file}: expected a compose file with one service, found: {error!r}; "
+            f"{error.where(file)}: expected a compose file of UTF-8 text, found {error.reason}; "
             "see docs/adding-an-engine.md"
         ) from None
-    except (ValidationError, ValueError) as error:
-        first = str(error).splitlines()
+    data = yaml_file.parse(text, str(file), "everywhere")
+    try:
+        service = _service(data)
+        env, passed = _environment(service.get("environment") or {})
+        engine = Engine(
+            name,
+            directory,
+            _load_dialect(directory),
+            Native.model_validate(data["x-native"]) if "x-native" in data else None,
+            _words(service, "command"),
+            env,
+            image=_key(service, "image", str, None),
+            is_built="build" in service,
+            cpu_image=_key(data, "x-cpu-image", str, None),
+            without_eos=_key(data, "x-without-end-of-sequence", bool, False),
+            dtype=_key(data, "x-dtype", str, None),
+            passed=passed,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, ("x-native", *first["loc"])))
         raise UserError(
-            f"{file}: expected one service and a well-formed x-native, found: "
-            f"{' '.join(line.strip() for line in first[:3])}; see docs/adding-an-engine.md"
+            f"{file}: {place}: {one_line(first['msg'])[:200]}; see docs/adding-an-engine.md"
         ) from None
-    return Engine(
-        name,
-        directory,
-        _load_dialect(directory),
-        native,
-        flags,
-        env,
-        image=image,
-        is_built="build" in service,
-        cpu_image=cpu_image,
-        without_eos=without_eos,
-        dtype=dtype,
-        passed=passed,
-    )
+    except ValueError as error:
+        raise UserError(
+            f"{file}: expected a compose file with one service, "
+            f"found {one_line(str(error))[:200]}; see docs/adding-an-engine.md"
+        ) from None
+    for text in engine.interpolated:
+        require_known_forms(text, str(file))
+    return engine
+
+
+def _service(data: Any) -> dict[str, Any]:
+    """The only service of a compose file.
+
+    Raises:
+        ValueError: there is not one, or it is no mapping; in words that follow "found".
+    """
+    services = data.get("services") if isinstance(data, dict) else None
+    if not isinstance(services, dict):
+        raise ValueError("no mapping under the key services")
+    if len(services) != 1:
+        raise ValueError(f"{len(services)} services")
+    (service,) = services.values()
+    if not isinstance(service, dict):
+        raise ValueError(f"{_shown(service)} in place of the service")
+    return service
+
+
+def _words(service: dict[str, Any], name: str) -> tuple[str, ...]:
+    """A command, as a list or as one text that is cut as a shell would."""
+    value = service.get(name) or []
+    if isinstance(value, str):
+        try:
+            return tuple(shlex.split(value))
+        except ValueError as error:
+            raise ValueError(f"{name}: {_shown(value)} ({error})") from None
+    if not isinstance(value, list):
+        raise ValueError(f"{name}: {_shown(value)}")
+    return tuple(_text(name, item) for item in value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{name}: {_shown(value)} in place of a text")
+    return as_text(value)
+
+
+def _shown(value: Any) -> str:
+    return value[:80] if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _key(data: dict[str, Any], name: str, kind: type, default: Any) -> Any:
     value = data.get(name, default)
     if value is not default and not isinstance(value, kind):
-        raise ValueError(f"{name}: {value!r}")
+        raise ValueError(f"{name}: {_shown(value)} in place of a {kind.__name__}")
     return value
 
 
-def _environment(
-    value: dict[str, Any] | list[str],
-) -> tuple[dict[str, str], tuple[str, ...]]:
+def _environment(value: Any) -> tuple[dict[str, str], tuple[str, ...]]:
     """A service's environment; compose allows a mapping or ``NAME=value`` lines.
 
     A name with no value means "pass it on from the caller"; those are the second result. Engines
     started as processes have the caller's environment anyway, but for its secrets.
     """
     if isinstance(value, list):
-        pairs = [item.partition("=") for item in value]
-        named = {name: text for name, found, text in pairs if found}
-        return named, tuple(name for name, found, _ in pairs if not found)
-    named = {name: str(text) for name, text in value.items() if text is not None}
-    return named, tuple(name for name in value if name not in named)
+        lines = [_text("environment", item).partition("=") for item in value]
+        pairs = [(name, text) for name, found, text in lines if found]
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("environment: a name twice")
+        return dict(pairs), tuple(name for name, found, _ in lines if not found)
+    if not isinstance(value, dict):
+        raise ValueError(f"environment: {_shown(value)}")
+    named = {
+        _text("environment", name): _text(f"environment.{name}", text)
+        for name, text in value.items()
+        if text is not None
+    }
+    return named, tuple(_text("environment", name) for name in value if name not in named)
 
 
 def _load_dialect(directory: Path) -> Dialect:
@@ -207,7 +263,15 @@ def _load_dialect(directory: Path) -> Dialect:
     spec = importlib.util.spec_from_file_location(module_name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a person's own code does
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+        line = error.lineno if isinstance(error, SyntaxError) else frames and frames[-1].lineno
+        raise UserError(
+            f"{file}{f':{line}' if line else ''}: expected a file that can be imported, found "
+            f"{type(error).__name__}: {one_line(str(error))[:200]}; see docs/adding-an-engine.md"
+        ) from None
     dialect = getattr(module, "DIALECT", None)
     if not isinstance(dialect, Dialect):
         raise UserError(
@@ -221,32 +285,3 @@ def _load_dialect(directory: Path) -> Dialect:
             f"known: {', '.join(METRIC_NAMES)}"
         )
     return dialect
-
-
-def as_text(value: Any) -> str:
-    """The value of a setting as the variable that it becomes."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def interpolate(text: str, values: Mapping[str, str], where: str) -> str:
-    """Replace ``${NAME}``, ``${NAME:-default}``, ``${NAME:?message}`` and ``$$`` as compose does.
-
-    Raises:
-        UserError: a required variable is not set.
-    """
-
-    def replace(match: re.Match[str]) -> str:
-        if match["escaped"]:
-            return "$"
-        name, operator = match["name"] or match["plain"], match["operator"] or ""
-        value = values.get(name)
-        is_set = value is not None and not (operator.startswith(":") and value == "")
-        if is_set:
-            return value or ""
-        if operator.endswith("-"):
-            return str(match["word"])
-        if operator.endswith("?"):
-            raise UserError(f"{where}: {name} must be set: {match['word']}")
-        return ""
-
-    return _VARIABLE.sub(replace, text)

@@ -5,8 +5,7 @@ An engine's ``engine.py`` starts from these two functions and adds what is its o
 
 from typing import Any
 
-import orjson
-
+from enginebench.engines import event_json
 from enginebench.engines.dialect import Delta, GenerationRequest, Usage
 
 _NO_CHOICE: list[dict[str, Any]] = [{}]
@@ -40,16 +39,14 @@ def read_completions_event(data: str) -> Delta:
     choices. An error may come inside a 200 answer.
     """
     try:
-        event = orjson.loads(data)
-    except ValueError:
-        if data.strip() == "[DONE]":
-            return Delta()
-        return Delta(error=f"an event is not JSON: {data[:200]}")
-    if type(event) is not dict:
-        return Delta(error=f"an event is not a JSON object: {data[:200]}")
+        event = event_json.parse(data)
+    except ValueError as unread:
+        return Delta() if data.strip() == "[DONE]" else Delta(error=str(unread))
     get = event.get
     if (error := get("error")) is not None:
         return Delta(error=_error_text(error))
+    if not get("choices") and not get("usage") and (text := _other_error(event, data)) is not None:
+        return Delta(error=text)
     try:
         (choice,) = get("choices") or _NO_CHOICE
         text = choice.get("text") or ""
@@ -63,11 +60,27 @@ def read_completions_event(data: str) -> Delta:
             return found
     except (TypeError, ValueError, AttributeError):
         pass
-    return Delta(error=f"an event has not the form of a completion: {data[:200]}")
+    return Delta(error=f"an event is not a completion chunk: {data[:200]}")
 
 
 def _error_text(error: object) -> str:
-    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
+    message = error.get("message") if isinstance(error, dict) else None
+    return str(error if message is None else message)
+
+
+def _other_error(event: dict[str, Any], data: str) -> str | None:
+    """What an event with neither choices nor usage says went wrong, in other servers' forms.
+
+    ``{"object": "error", "message": ...}`` was the OpenAI servers' own before ``{"error": ...}``;
+    ``{"detail": ...}`` is FastAPI's. What is no form of a completion either is shown as it is.
+    """
+    for name in ("message", "detail", "errors"):
+        if event.get(name):
+            return str(event[name])
+    is_completion = not event or "choices" in event or "usage" in event
+    if event.get("object") != "error" and is_completion:
+        return None
+    return f"an event that is no completion: {data[:200]}"
 
 
 def _margins(logprobs: dict[str, Any]) -> tuple[float | None, ...]:

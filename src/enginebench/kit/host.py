@@ -17,18 +17,21 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 FORMAT = 1
 CHUNK = 1 << 20
 GRACE_S = 120  # after the limit, for the last engine's end and the report; then it is interrupted
+MOST_MINUTES = 100_000
 USER_ERROR = 2  # this and the next two: as in cli/exit_codes.py, which is not here
 TIME_IS_UP = 3
 INTERRUPTED = 130
@@ -43,6 +46,8 @@ def main() -> None:
     parser.add_argument("--limit", type=float, help="minutes (default: as long as it takes)")
     parser.add_argument("--into", type=Path, help="where to unpack and work (default: work here)")
     options = parser.parse_args()
+    if options.limit is not None and not 0 <= options.limit <= MOST_MINUTES:
+        fail(f"--limit: expected minutes, found {options.limit}")
     started_s = time.monotonic()
     kit = Path(__file__).resolve().parent
     work = (options.into or kit / "work").resolve()
@@ -80,9 +85,13 @@ def fail(text: str) -> NoReturn:
 def read_manifest(kit: Path) -> Manifest:
     file = kit / "kit.json"
     try:
-        manifest: Manifest = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        if not file.is_file():
+            raise OSError("no such file")
+        manifest: Manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         fail(f"{file}: expected the kit's manifest, found: {error}; copy it here again")
+    if not isinstance(manifest, dict):
+        fail(f"{file}: expected the kit's manifest, found: no JSON object; copy it here again")
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     wanted = manifest.get("python")
     if wanted != here:
@@ -92,7 +101,41 @@ def read_manifest(kit: Path) -> Manifest:
     for name, value in (("format", FORMAT), ("machine", platform.machine())):
         if manifest.get(name) != value:
             fail(f"{file}: expected {name} {value}, found {manifest.get(name)}; pack it for that")
+    for problem in problems(manifest):
+        fail(f"{file}: {problem}; copy it here again")
     return manifest
+
+
+def problems(manifest: Manifest) -> Iterator[str]:
+    """What a manifest lacks that the rest of this program reads."""
+    for name, pattern in (
+        ("study", r"[a-z0-9][a-z0-9._-]*"),
+        ("file", r"studies/[^/\0]+\.ya?ml"),
+        ("device", "cpu|cuda"),
+    ):
+        if not matches(manifest.get(name), pattern):
+            yield f"expected {name} as it was packed, found {str(manifest.get(name))[:80]!r}"
+    parts = manifest.get("parts")
+    if not isinstance(parts, list) or not parts:
+        yield "expected a list of the kit's parts, found none"
+        return
+    names = []
+    for number, part in enumerate(parts):
+        row = part if isinstance(part, dict) else {}
+        size = row.get("bytes")
+        is_part = matches(row.get("name"), r"part-\d+") and matches(
+            row.get("sha256"), "[0-9a-f]{64}"
+        )
+        if not is_part or type(size) is not int or size < 0:
+            yield f"expected name, bytes and sha256 of part {number}, found {str(part)[:120]!r}"
+            return
+        names.append(row["name"])
+    if len(set(names)) != len(names):
+        yield "expected each part once, found one twice"
+
+
+def matches(value: object, pattern: str) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
 def hold(work: Path) -> BinaryIO:
@@ -122,7 +165,7 @@ def unpack(kit: Path, manifest: Manifest, work: Path) -> Path:
         return project
     if project.exists():
         fail(f"{project}: expected this kit, found something else; remove it or give --into")
-    missing = [part["name"] for part in manifest["parts"] if not (kit / part["name"]).exists()]
+    missing = [part["name"] for part in manifest["parts"] if not (kit / part["name"]).is_file()]
     if missing:
         fail(f"{len(missing)} parts are missing ({', '.join(missing[:5])}); copy them here")
     half = work / ".part"
@@ -140,7 +183,7 @@ def unpack(kit: Path, manifest: Manifest, work: Path) -> Path:
             safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
             file.extractall(half, **safely)
         joined.drain()
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, ValueError) as error:
         joined.drain()  # a part that is damaged is named
         fail(f"the kit cannot be unpacked ({error}); pack it again")
     (half / mark.name).write_text(identity)

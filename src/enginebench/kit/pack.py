@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from enginebench.base import yaml_file
 from enginebench.base.errors import UserError
 from enginebench.engines.directory import Engine
 from enginebench.hardware import machine
@@ -151,7 +152,8 @@ def _copy_study(packing: _Packing, study: Study, file: Path, model_path: Path | 
         name = f"models/{study.model.strip('/').replace('/', '--')}"
         packing.log(f"copying the model from {model_path} ...")
         shutil.copytree(model_path, tree / name)  # links of the hub's cache become files
-        text = yaml.safe_dump(yaml.safe_load(text) | {"model": name}, sort_keys=False)
+        data = yaml_file.parse(text, str(file), "settings")
+        text = yaml.safe_dump(data | {"model": name}, sort_keys=False)
     (tree / "studies").mkdir()
     (tree / "studies" / file.name).write_text(text)
     for needed in {study.prompts.path, *(w.trace for w in study.workloads if w.trace)}:
@@ -194,7 +196,7 @@ def _pack_engine(packing: _Packing, engine: Engine, listed: Sequence[str] | None
     packages.download(packing.target, engine.name, requirements, packing.wheels, packing.root)
     _copy(engine.directory, packing.tree / engine.name)
     file = packing.tree / engine.name / "launch.yaml"
-    data = yaml.safe_load(file.read_text())
+    data = yaml_file.parse(file.read_text(), str(file), "everywhere")
     call = ["--no-index", "--no-deps", "--find-links", "../wheels"]
     call += ["-r", f"../wheels/{engine.name}.txt"]
     native = data["x-native"]["environment"]
@@ -215,5 +217,6 @@ def _pack_harness(packing: _Packing) -> None:
     harness = [line for line in resolved if line.startswith(f"{HARNESS}==")]
     others = [line for line in resolved if line not in harness]
     packages.download(packing.target, HARNESS, others, packing.wheels, packing.root)
-    with (packing.wheels / f"{HARNESS}.txt").open("a") as file:  # its wheel was built above
-        file.writelines(f"{line}\n" for line in harness)
+    # Its own wheel was built above.
+    list_file = packing.wheels / f"{HARNESS}.txt"
+    packages.write_pinned(list_file, [*others, *harness], packing.wheels)

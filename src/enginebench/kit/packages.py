@@ -3,6 +3,7 @@
 pip resolves them here; there, an exact list is installed from the wheels alone.
 """
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from packaging.markers import default_environment
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from enginebench.base.errors import UserError
 from enginebench.launch.server import LOG_TAIL_LINES
@@ -140,7 +141,7 @@ def unmet(installed: Sequence[Mapping[str, Any]], target: Target) -> list[str]:
 def download(
     target: Target, name: str, requirements: Sequence[str], wheels: Path, directory: Path
 ) -> None:
-    """Put the wheels of these packages into ``wheels``, with their list as ``<name>.txt``.
+    """Put the wheels of these packages into ``wheels``, with their pinned list as ``<name>.txt``.
 
     Raises:
         UserError: pip fails.
@@ -149,6 +150,37 @@ def download(
     file.write_text("".join(f"{line}\n" for line in requirements))
     flags = ["--no-deps", "-d", str(wheels), *target.pip_flags]
     pip(["download", *flags, "-r", str(file)], directory)
+    write_pinned(file, requirements, wheels)
+
+
+def write_pinned(file: Path, requirements: Sequence[str], wheels: Path) -> None:
+    """Write a list for pip with the hash of each package's wheel, which pip then requires.
+
+    Raises:
+        UserError: a package has no wheel there.
+    """
+    file.write_text("".join(f"{_pinned(line, wheels)}\n" for line in requirements))
+
+
+def _pinned(line: str, wheels: Path) -> str:
+    try:
+        needed = Requirement(line)
+    except InvalidRequirement:
+        raise UserError(
+            f"packages: expected lines such as name==version, found {line[:80]!r}; correct the list"
+        ) from None
+    found = []
+    for wheel in sorted(wheels.glob("*.whl")):
+        name, version, _, _ = parse_wheel_filename(wheel.name)
+        is_it = name == canonicalize_name(needed.name)
+        if is_it and needed.specifier.contains(version, prereleases=True):
+            with wheel.open("rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    if not found:
+        raise UserError(
+            f"{wheels}: expected a wheel of {line}, found none; correct the list of packages"
+        )
+    return " ".join([line, *(f"--hash=sha256:{digest}" for digest in found)])
 
 
 def pip(arguments: Sequence[str], directory: Path) -> None:

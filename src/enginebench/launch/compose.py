@@ -1,8 +1,7 @@
-"""Compose, whichever is installed: the plugin of today (``docker compose``) or its first version.
+"""Compose, whichever is installed: the plugin (``docker compose``) or ``docker-compose`` 1.29.
 
-It reads a launch file, which is all that knows how an engine's container is made. It is never given
-this process's environment as it is: a variable that happens to be called like a setting would
-silently become one.
+Compose reads an engine's launch file, which alone says how its container is made. It never gets
+this process's whole environment: a variable with the name of a setting would silently become one.
 """
 
 import functools
@@ -15,10 +14,10 @@ from pathlib import Path
 
 from enginebench.base.errors import UserError
 
-#: What compose and Docker need of the caller's environment, and the token that engines may need.
+#: The variables that compose and Docker need, and the token that engines may need.
 _PASSED = ("PATH", "HOME", "USER", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK", "TMPDIR", "HF_TOKEN")
 _PASSED_PREFIXES = ("DOCKER_", "ENGINEBENCH_")
-_WAYS = (("docker", "compose"), ("docker-compose",))
+_COMMANDS = (("docker", "compose"), ("docker-compose",))
 TIMEOUT_S = 120
 
 
@@ -30,7 +29,7 @@ class Compose:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """One launch file under the name that its container and network are made and found by."""
+    """One launch file, and the name that compose gives to its container and network."""
 
     name: str
     file: Path
@@ -49,9 +48,9 @@ class Project:
         return [*require().argv, "-p", self.name, "-f", str(self.file), *words]
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run compose to its end, in a session of its own: Ctrl-C is the harness's to handle.
+        """Run compose and wait for its end; after ``TIMEOUT_S`` it is killed, with exit code 124.
 
-        One that takes too long is ended, and has failed as one that says so itself.
+        It has its own session, so that Ctrl-C reaches only the harness.
         """
         argv = self.argv(*words)
         try:
@@ -65,10 +64,11 @@ class Project:
                 timeout=TIMEOUT_S,
             )
         except subprocess.TimeoutExpired:
-            reason = f"`compose {words[0]}` failed to end within {TIMEOUT_S} s"
+            reason = f"`compose {words[0]}` failed: it did not end within {TIMEOUT_S} s"
             return subprocess.CompletedProcess(argv, 124, "", reason)
 
     def popen(self, *words: str, output: int | None = None) -> subprocess.Popen[bytes]:
+        """Start compose, its output going to a file descriptor; None: nowhere."""
         return subprocess.Popen(
             self.argv(*words),
             env=self.env,
@@ -81,8 +81,8 @@ class Project:
 
 @functools.cache
 def find() -> Compose | None:
-    """The compose of this machine; None where there is none."""
-    for argv in _WAYS:
+    """The compose of this machine; None if there is none. Searched once per process."""
+    for argv in _COMMANDS:
         if shutil.which(argv[0]) is None:
             continue
         try:
@@ -97,11 +97,16 @@ def find() -> Compose | None:
 
 
 def require() -> Compose:
-    found = find()
-    if found is None:
+    """The compose of this machine.
+
+    Raises:
+        UserError: there is none.
+    """
+    compose = find()
+    if compose is None:
         raise UserError(
             "compose: expected `docker compose` (the plugin) or docker-compose 1.29, found "
             "neither; install docker-compose-plugin, or run the engines as processes: "
             "RUNNER=process"
         )
-    return found
+    return compose

@@ -15,7 +15,8 @@ from docker.models.containers import Container
 from enginebench.base.errors import EngineError
 from enginebench.base.redaction import hide_home, redact, redact_values
 from enginebench.engines.address import Address
-from enginebench.engines.directory import Engine, as_text
+from enginebench.engines.directory import Engine
+from enginebench.engines.interpolation import as_text
 from enginebench.launch import leftovers
 from enginebench.launch.compose import Project
 from enginebench.launch.container_observer import Observer

@@ -1,4 +1,4 @@
-"""Following one container from its start: its log, its memory and CPU time, its end."""
+"""Following one container from its start: its log, its memory and CPU time, and how it ended."""
 
 import signal
 import threading
@@ -14,11 +14,11 @@ from enginebench.launch.log_file import LogFile
 
 
 class Observer:
-    """Threads that read what the daemon streams of a container, for as long as it lives.
+    """Threads that read what the daemon streams about a container while it exists.
 
-    ``meters`` grows by a row a second: ``t_s`` on the clock of the requests; ``memory_bytes`` as
-    ``docker stats`` shows it (without file cache that could be dropped at once);
-    ``memory_limit_bytes``; ``cpu_s``, the CPU time since it started.
+    ``meters`` grows by one row per second: ``t_s`` (CLOCK_MONOTONIC); ``memory_bytes`` as ``docker
+    stats`` shows it (without file cache that could be dropped at once); ``memory_limit_bytes``;
+    ``cpu_s``, the CPU time since the container started.
     """
 
     def __init__(self, container: Container, log: LogFile) -> None:
@@ -34,11 +34,11 @@ class Observer:
             thread.start()
 
     def death(self) -> str | None:
-        """Why the container has ended, or can no longer be seen; None while it runs."""
+        """Why the container has ended, or cannot be seen any more; None while it runs."""
         return self._death
 
     def join(self, timeout_s: float) -> None:
-        """Wait until everything that the container said and did has been read."""
+        """Wait until the rest of the log and the meters have been read, at most ``timeout_s``."""
         until_s = time.perf_counter() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, until_s - time.perf_counter()))
@@ -47,7 +47,7 @@ class Observer:
         try:
             for piece in self._container.logs(stream=True, follow=True):
                 self.log.write(piece)
-        except (*DOCKER_ERRORS, AttributeError):  # the client's own, of a connection cut off
+        except (*DOCKER_ERRORS, AttributeError):  # Docker's client on a broken connection
             return
 
     def _read_meters(self) -> None:
@@ -55,7 +55,7 @@ class Observer:
             for stats in self._container.stats(stream=True, decode=True):
                 assert not isinstance(stats, str)
                 row = meters(stats)
-                if row["memory_bytes"] is not None:  # the last one, of a container that has gone
+                if row["memory_bytes"] is not None:  # it is None once the container has ended
                     self.meters.append({"t_s": time.perf_counter()} | row)
         except (*DOCKER_ERRORS, AttributeError):
             return
@@ -70,11 +70,11 @@ class Observer:
 
 
 def meters(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of one answer of the daemon's stats; None where it has none."""
+    """One answer of the daemon's stats as a row of ``Observer.meters``; None where it has none."""
     memory = stats.get("memory_stats") or {}
     used = memory.get("usage")
     detail = memory.get("stats") or {}
-    # Control groups of the second version call it the one, of the first version the other.
+    # cgroup v2 calls it inactive_file, v1 total_inactive_file.
     cache = detail.get("inactive_file", detail.get("total_inactive_file", 0))
     cpu_ns = ((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage")
     return {

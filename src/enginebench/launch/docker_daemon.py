@@ -1,4 +1,4 @@
-"""The Docker daemon: whether it is there, and a client that speaks to it."""
+"""The Docker daemon: whether it answers, and a client for it."""
 
 import functools
 import http.client
@@ -20,7 +20,7 @@ from enginebench.launch import compose
 CONNECT_TIMEOUT_S = 20
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 
-#: What the Docker client raises when the daemon does not answer, or has gone in the middle.
+#: What the Docker client raises when the daemon does not answer, or stops answering.
 DOCKER_ERRORS = (
     DockerException,
     requests.RequestException,
@@ -39,7 +39,7 @@ class Docker:
     info: dict[str, Any]
 
     def answers(self) -> bool:
-        """Whether it still does."""
+        """Whether it still answers."""
         try:
             return bool(self.client.ping())
         except (DockerException, OSError):
@@ -47,7 +47,7 @@ class Docker:
 
     @property
     def runs_gpus(self) -> bool:
-        """Whether it can give a container an NVIDIA GPU, as far as it says."""
+        """Whether it says that it can give a container an NVIDIA GPU."""
         devices = self.info.get("DiscoveredDevices") or ()
         by_cdi = any("nvidia" in str(device.get("ID")) for device in devices)
         return "nvidia" in (self.info.get("Runtimes") or {}) or by_cdi
@@ -55,15 +55,15 @@ class Docker:
 
 @functools.cache
 def connect() -> Docker | str:
-    """The daemon that ``docker`` itself would speak to, or why there is none."""
+    """The daemon that the ``docker`` command uses, or why there is none. Asked once per process."""
     context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context()
     try:
         if context is not None and context.name != "default" and context.Host:
-            _knock(context.Host)
+            _check_listens(context.Host)
             tls = context.TLSConfig or False
             client = docker.DockerClient(context.Host, tls=tls, timeout=CONNECT_TIMEOUT_S)
         else:
-            _knock(os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
+            _check_listens(os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
             client = docker.from_env(timeout=CONNECT_TIMEOUT_S)
         version = client.version().get("Version", "unknown")
         return Docker(client, version, client.info())
@@ -72,23 +72,28 @@ def connect() -> Docker | str:
 
 
 def require() -> Docker:
-    found = connect()
-    if isinstance(found, str):
+    """The daemon; compose is there too.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    daemon = connect()
+    if isinstance(daemon, str):
         raise UserError(
-            f"Docker: expected a daemon that answers, found none ({found}); start it, or run the "
+            f"Docker: expected a daemon that answers, found none ({daemon}); start it, or run the "
             "engines as processes: RUNNER=process"
         )
     compose.require()
-    return found
+    return daemon
 
 
-def _knock(host: str) -> None:
-    """Raise OSError where nobody listens: the client would say so in many words."""
+def _check_listens(host: str) -> None:
+    """Raise OSError if nothing listens: Docker's client would raise a much longer message."""
     url = urlsplit(host)
     if url.scheme == "unix":
-        with socket.socket(socket.AF_UNIX) as door:
-            door.settimeout(CONNECT_TIMEOUT_S)
-            door.connect(url.path)
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(CONNECT_TIMEOUT_S)
+            probe.connect(url.path)
     elif url.scheme in ("tcp", "http", "https") and url.hostname:
         socket.create_connection((url.hostname, url.port or 2375), CONNECT_TIMEOUT_S).close()
 

@@ -1,7 +1,7 @@
-"""The Python environments of the engines: each its own, never the harness's.
+"""The Python environments of the engines, separate from each other and from the harness.
 
 An environment's directory is named by a hash of its recipe (pip arguments and the requirement
-files they name), so a changed recipe makes a new one and an unchanged one is never built twice.
+files they name), so that a changed recipe gets a new one and an unchanged one is built once.
 """
 
 import hashlib
@@ -43,14 +43,14 @@ def python(engine: Engine, device: str, cache: Path) -> Path:
     path = directory(engine, device, cache) / "bin" / "python"
     if not (path.parent.parent / ".complete").exists():
         raise UserError(
-            f"{engine.name}: its Python environment is not there ({path.parent.parent}); "
+            f"{engine.name}: expected its Python environment in {path.parent.parent}, found none; "
             "build it with: make setup (enginebench setup)"
         )
     return path
 
 
-def build(engine: Engine, device: str, cache: Path, say: Callable[[str], None]) -> Path:
-    """Make the engine's environment if it is not there yet; return its directory.
+def build(engine: Engine, device: str, cache: Path, report: Callable[[str], None]) -> Path:
+    """Build the engine's environment if it does not exist yet; return its directory.
 
     Raises:
         UserError: pip failed; its last lines are the details, and the log is kept.
@@ -64,12 +64,12 @@ def build(engine: Engine, device: str, cache: Path, say: Callable[[str], None]) 
             "make it writable or give another directory with --cache"
         ) from None
     with FileLock(target.parent / f"{target.name}.lock"):
-        mark = target / ".complete"  # built in place, as an environment cannot be moved
+        mark = target / ".complete"  # built in place: an environment cannot be moved
         if mark.exists():
             return target
         shutil.rmtree(target, ignore_errors=True)  # what an interrupted build left
         started = time.perf_counter()
-        say(f"{engine.name}: installing its own Python environment (once) ...")
+        report(f"{engine.name}: installing its own Python environment (once) ...")
         log = target.parent / f"{target.name}.log"
         try:
             _install(engine, device, target, log)
@@ -77,7 +77,7 @@ def build(engine: Engine, device: str, cache: Path, say: Callable[[str], None]) 
             shutil.rmtree(target, ignore_errors=True)
             raise
         mark.touch()
-        say(f"{engine.name}: environment ready after {time.perf_counter() - started:.0f} s")
+        report(f"{engine.name}: environment ready after {time.perf_counter() - started:.0f} s")
     return target
 
 
@@ -95,7 +95,7 @@ def _install(engine: Engine, device: str, target: Path, log: Path) -> None:
             if done.returncode != 0:
                 raise UserError(
                     f"{engine.name}: cannot install its environment ({' '.join(call[2:6])} ... "
-                    f"ended with {done.returncode}); the whole log: {log}",
+                    f"ended with {done.returncode}); full log: {log}",
                     log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:],
                 )
 

@@ -1,4 +1,4 @@
-"""The images of the engines' containers: which one, and that it is here before anything starts."""
+"""The images of the engines' containers: which one, and that it is there before a study starts."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -9,16 +9,17 @@ from docker.errors import ImageNotFound
 
 from enginebench.base.errors import UserError
 from enginebench.base.redaction import redact
-from enginebench.engines.directory import Engine, interpolate
+from enginebench.engines.directory import Engine
+from enginebench.engines.interpolation import interpolate
 from enginebench.launch.compose import Project
 from enginebench.launch.docker_daemon import DOCKER_ERRORS, Docker
 from enginebench.launch.server import LOG_TAIL_LINES
 
-SAY_EVERY_S = 10.0
+REPORT_EVERY_S = 10.0  # the progress of a pull
 
 
 def name(engine: Engine, device: str) -> str:
-    """The image that the launch file names for this device.
+    """The image that the launch file names for this device ("cpu" or "cuda").
 
     Raises:
         UserError: it names none.
@@ -29,13 +30,13 @@ def name(engine: Engine, device: str) -> str:
             f"GPU; run it on one, leave it out of the study, or give an image that needs none: "
             f"--image {engine.name}=IMAGE"
         )
-    found = engine.cpu_image if device == "cpu" else engine.image
-    if not found:
+    image = engine.cpu_image if device == "cpu" else engine.image
+    if not image:
         raise UserError(
             f"{engine.launch_file}: its service has no image, so this engine does not run in a "
             "container; run it as a process (RUNNER=process) or give it an image"
         )
-    return interpolate(found, {}, str(engine.launch_file))
+    return interpolate(image, {}, str(engine.launch_file))
 
 
 def ensure(
@@ -44,33 +45,38 @@ def ensure(
     chosen: str,
     docker: Docker,
     cache: Path,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> str:
-    """Have the engine's image here: built if its launch file builds it, else pulled if missing.
+    """Build the engine's image if its launch file says so; else pull it if it is missing.
 
     Args:
-        chosen: an image to take instead of the launch file's; empty: the launch file's.
+        chosen: an image to use instead of the launch file's; empty: the launch file's.
+        cache: the directory for logs of builds.
+        report: gets lines about the progress.
+
+    Returns:
+        the name of the image.
 
     Raises:
-        UserError: it cannot be had.
+        UserError: it can be neither built nor pulled.
     """
     image = chosen or name(engine, device)
     if engine.is_built and not chosen:
-        _build(engine, device, image, cache, say)  # every time: what has not changed costs nothing
+        _build(engine, device, image, cache, report)  # every time: unchanged layers cost nothing
         return image
     try:
         docker.client.images.get(image)
     except ImageNotFound:
-        _pull(engine, image, docker, say)
+        _pull(engine, image, docker, report)
     return image
 
 
 def _build(
-    engine: Engine, device: str, image: str, cache: Path, say: Callable[[str], None]
+    engine: Engine, device: str, image: str, cache: Path, report: Callable[[str], None]
 ) -> None:
     log = cache / "builds" / f"{engine.name}-{device}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    say(f"{engine.name}: building its image {image} (at first minutes; log: {log}) ...")
+    report(f"{engine.name}: building its image {image} (minutes the first time; log: {log}) ...")
     values = {"IMAGE": image, "DEVICE": "gpu" if device == "cuda" else "cpu", "MODEL": "/"}
     building = Project("enginebench-build", engine.launch_file, values)
     with log.open("wb") as output:
@@ -85,42 +91,41 @@ def _build(
         tail = redact(log.read_text(errors="replace")).splitlines()[-LOG_TAIL_LINES:]
         raise UserError(
             f"{engine.name}: cannot build its image from {engine.directory} (compose ended with "
-            f"{code}); mend that, or run the engines as processes (RUNNER=process); the whole log: "
-            f"{log}",
+            f"{code}); fix that, or run the engines as processes (RUNNER=process); full log: {log}",
             tail,
         )
 
 
-def _pull(engine: Engine, image: str, docker: Docker, say: Callable[[str], None]) -> None:
-    say(f"{engine.name}: pulling {image} (once) ...")
+def _pull(engine: Engine, image: str, docker: Docker, report: Callable[[str], None]) -> None:
+    report(f"{engine.name}: pulling {image} (once) ...")
     repository, _, tag = image.rpartition(":")
-    if not repository or "/" in tag:  # a colon of a registry's port, or none
+    if not repository or "/" in tag:  # no tag: the colon belongs to a port, or there is none
         repository, tag = image, "latest"
     layers: dict[str, tuple[float, float]] = {}
-    start_s = said_s = time.perf_counter()
+    start_s = reported_s = time.perf_counter()
     try:
         for event in docker.client.api.pull(repository, tag, stream=True, decode=True):
             if "error" in event:
                 raise _no_image(engine, image, event["error"])
             _note(layers, event)
-            if time.perf_counter() - said_s > SAY_EVERY_S:
-                said_s = time.perf_counter()
-                say(f"{engine.name}: {progress_text(layers.values(), said_s - start_s)}")
+            if time.perf_counter() - reported_s > REPORT_EVERY_S:
+                reported_s = time.perf_counter()
+                report(f"{engine.name}: {progress_text(layers.values(), reported_s - start_s)}")
     except DOCKER_ERRORS as error:
         raise _no_image(engine, image, str(error)) from None
 
 
 def _no_image(engine: Engine, image: str, reason: str) -> UserError:
+    short = " ".join(redact(reason).split())[:300]
     return UserError(
-        f"{engine.name}: expected the image {image} here or in its registry, found neither "
-        f"({' '.join(redact(reason).split())[:300]}); check the name, the network and your access, "
-        f"take another with --image {engine.name}=IMAGE, or run the engines as processes "
-        "(RUNNER=process)"
+        f"{engine.name}: expected the image {image} on this machine or in its registry, found it "
+        f"in neither ({short}); check the name, the network and your access, give another one with "
+        f"--image {engine.name}=IMAGE, or run the engines as processes (RUNNER=process)"
     )
 
 
 def _note(layers: dict[str, tuple[float, float]], event: Mapping[str, Any]) -> None:
-    """Keep how much of a layer is here: bytes done and bytes in all."""
+    """Update a layer's downloaded bytes and total bytes."""
     detail = event.get("progressDetail") or {}
     if event.get("status") == "Downloading" and detail.get("total"):
         layers[event["id"]] = (float(detail["current"]), float(detail["total"]))
@@ -129,9 +134,9 @@ def _note(layers: dict[str, tuple[float, float]], event: Mapping[str, Any]) -> N
 
 
 def progress_text(layers: Iterable[tuple[float, float]], elapsed_s: float) -> str:
-    """How far a pull is; layers that have not begun are not known yet."""
+    """How far a pull is, from downloaded and total bytes of each layer that has begun."""
     sizes = list(layers)
-    done, total = (sum(size[place] for size in sizes) for place in (0, 1))
+    done, total = (sum(size[column] for size in sizes) for column in (0, 1))
     if not done:
         return "waiting for the registry"
     left_s = (total - done) / (done / elapsed_s)

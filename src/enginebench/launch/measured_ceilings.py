@@ -1,6 +1,6 @@
-"""The ceilings of the machine at hand: a GPU's from its data sheet, a CPU's measured.
+"""The ceilings of this machine: a GPU's from its data sheet, a CPU's measured.
 
-What a GPU reaches is measured too, but bounds nothing.
+What a GPU reaches is measured too, but bounds no figure.
 """
 
 import json
@@ -20,12 +20,11 @@ from enginebench.launch.docker_daemon import DOCKER_ERRORS, Docker
 PROBE_TIMEOUT_S = 120
 GIB = 1 << 30
 
-
-Probe = Callable[[int, str], str]  # threads, device -> what the probe printed
+Probe = Callable[[int, str], str]  # threads, device -> the output of hardware/probe.py
 
 
 def in_environment(python: Path) -> Probe:
-    """The probe, run by the interpreter of an engine's environment."""
+    """Run the probe with the interpreter of an engine's environment."""
 
     def probe(threads: int, device: str) -> str:
         call = [str(python), "-P", "-c", _probe_code(), str(threads), device]
@@ -36,7 +35,7 @@ def in_environment(python: Path) -> Probe:
 
 
 def in_container(docker: Docker, image: str) -> Probe:
-    """The probe, run in a container of an engine's image."""
+    """Run the probe in a container of an engine's image."""
 
     def probe(threads: int, device: str) -> str:
         gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if device == "cuda" else []
@@ -65,39 +64,44 @@ def _probe_code() -> str:
 
 
 def measure(probe: Probe, threads: int, device: str) -> Ceiling | str:
-    """Measure this machine where there is torch; a text says why that cannot be done."""
+    """Measure this machine (``device``: "cpu" or "cuda"); a text says why it cannot be measured."""
     try:
-        found = json.loads(probe(threads, device).splitlines()[-1])
+        figures = json.loads(probe(threads, device).splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError, *DOCKER_ERRORS):
         return "no engine's environment has a torch that could measure it"
-    if why := found.get("not_measured"):
+    if why := figures.get("not_measured"):
         return str(why)
-    # Whichever is faster: a bound must not be below what the memory can do.
-    bandwidth = max(found["read_bytes_per_s"], found["copy_bytes_per_s"])
+    # The faster of the two: a bound must not be below what the memory can do.
+    bandwidth = max(figures["read_bytes_per_s"], figures["copy_bytes_per_s"])
     when = "measured before the first engine" + (" and after the last" if device == "cpu" else "")
-    source = f"{when}, memory over {found['block_bytes'] / GIB:.2f} GiB"
-    if found["cache_bytes"]:
-        source += f" (last-level cache {found['cache_bytes'] / GIB:.2f} GiB)"
-    return Ceiling("CPU" if device == "cpu" else "GPU", bandwidth, found["flops_per_s"], source)
+    source = f"{when}, memory over {figures['block_bytes'] / GIB:.2f} GiB"
+    if figures["cache_bytes"]:
+        source += f" (last-level cache {figures['cache_bytes'] / GIB:.2f} GiB)"
+    return Ceiling("CPU" if device == "cpu" else "GPU", bandwidth, figures["flops_per_s"], source)
 
 
-def here(gpus: list[dict[str, Any]], probes: Iterable[Probe], threads: int) -> Ceiling | str:
-    """The ceiling of this machine, or why it is not known; then nothing is held to it."""
+def of_machine(gpus: list[dict[str, Any]], probes: Iterable[Probe], threads: int) -> Ceiling | str:
+    """The ceiling of this machine, or why it is unknown; then no figure is checked against it.
+
+    Args:
+        gpus: ``nvml.facts`` of each; none: the ceiling is the CPU's.
+        threads: that the CPU is measured with.
+    """
     if not gpus:
         return reached(probes, threads, "cpu")
     first = gpus[0]
     if first.get("mig"):
         return "the GPU is partitioned (MIG), and a slice has no data sheet"
-    found = data_sheets.data_sheet(first["name"], data_sheets.table("devices.yaml"))
-    return found or f"no data sheet here for {first['name'] or 'a GPU without a name'}"
+    sheet = data_sheets.data_sheet(first["name"], data_sheets.table("devices.yaml"))
+    return sheet or f"there is no data sheet for {first['name'] or 'a GPU without a name'}"
 
 
 def reached(probes: Iterable[Probe], threads: int, device: str) -> Ceiling | str:
-    """What this machine was measured to do, by the first probe that works, or why by none."""
-    why = "no engine here can run the probe"
+    """What the first probe that works measures on this machine, or why none works."""
+    why = "no engine of the study can run the probe"
     for probe in probes:
-        found = measure(probe, threads, device)
-        if isinstance(found, Ceiling):
-            return found
-        why = found
+        measured = measure(probe, threads, device)
+        if isinstance(measured, Ceiling):
+            return measured
+        why = measured
     return why

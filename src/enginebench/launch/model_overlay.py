@@ -1,10 +1,9 @@
 """A model in the form that an engine needs: without an end of sequence, or without links.
 
-It is a directory beside the model: hard links to the model's files, which cost no room and hold in
-a container that is shown this directory alone. Nothing in the model's directory changes. Without an
-end of sequence, for engines that cannot be asked to ignore it, is a generation config of its own;
-whether it had its effect is not believed but checked: a request that ends for another reason than
-its length makes its cell invalid.
+The overlay is a directory beside the model, with hard links to the model's files. They use no disk
+space and work in a container that sees only this directory. The model's own directory is unchanged.
+Engines that cannot ignore the end of sequence get a generation config that names none. Its effect
+is checked, not assumed: a request that ends for any reason but its length makes its cell invalid.
 """
 
 import json
@@ -21,45 +20,50 @@ CONFIG = "generation_config.json"
 
 
 def edited(config: dict[str, Any]) -> dict[str, Any]:
-    """A generation config that names no token as the end.
+    """A generation config that names no token as the end of sequence.
 
-    An empty list, not a missing key: for that, engines fall back on the tokenizer's own token.
+    An empty list, as without the key engines fall back on the tokenizer's own token.
     """
     return config | {"eos_token_id": []}
 
 
 def without_eos(model: Path) -> Path:
-    """The directory beside ``model``, made anew, whose generation config names no end.
+    """Create an overlay of ``model`` whose generation config names no end of sequence.
+
+    Returns:
+        its directory, ``<model>.without-eos``; an older one is replaced.
 
     Raises:
-        UserError: it cannot be made there, or the generation config is not JSON.
+        UserError: it cannot be created, or the generation config is not JSON.
     """
     file = model / CONFIG
     try:
         config = json.loads(file.read_text()) if file.exists() else {}
     except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); mend that") from None
+        raise UserError(
+            f"{file}: expected a readable file, found: {error.strerror}; fix that"
+        ) from None
     except ValueError as error:
-        raise UserError(f"{file}: expected JSON, found: {error}; mend that file") from None
+        raise UserError(f"{file}: expected JSON, found: {error}; fix that file") from None
     text = json.dumps(edited(config), indent=2) + "\n"
     return _beside(model, ".without-eos", {CONFIG: text})
 
 
 def without_links(model: Path) -> Path:
-    """The model's directory, or if files in it are symbolic links, one beside it without any.
+    """The model's directory, or an overlay of it if it has symbolic links.
 
-    The hub's cache is such: its links lead out of the directory, to nowhere in a container that is
-    shown this directory alone.
+    The hub's cache has them: they lead out of the directory, so in a container that sees only this
+    directory they lead nowhere.
 
     Raises:
-        UserError: it cannot be made there.
+        UserError: the overlay cannot be created.
     """
     has_links = any(path.is_symlink() for path in model.iterdir())
     return _beside(model, ".without-links", {}) if has_links else model
 
 
 def _beside(model: Path, suffix: str, texts: Mapping[str, str]) -> Path:
-    """Hard links to the model's files, and these files' texts, in a directory: whole or none."""
+    """Create a directory with hard links to the model's files and with these texts, or nothing."""
     target = model.with_name(model.name + suffix)
     try:
         work = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
@@ -76,8 +80,8 @@ def _beside(model: Path, suffix: str, texts: Mapping[str, str]) -> Path:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise UserError(
-            f"{target}: cannot make links to the model's files there ({error.strerror}); an engine "
-            "of this study needs the model in that form: put the model where you may write beside "
-            "it, or leave that engine out"
+            f"{target}: expected to create links to the model's files there, found: "
+            f"{error.strerror}; an engine of this study needs them: move the model to a directory "
+            "that you may write to, or leave that engine out"
         ) from None
     return target

@@ -15,7 +15,8 @@ import psutil
 from enginebench.base import linux, proc, redaction
 from enginebench.base.errors import EngineError, UserError
 from enginebench.engines.address import Address
-from enginebench.engines.directory import Engine, Native, as_text, interpolate
+from enginebench.engines.directory import Engine, Native
+from enginebench.engines.interpolation import as_text, interpolate
 from enginebench.launch import environment, leftovers
 from enginebench.launch.log_file import LogFile, Pump
 from enginebench.launch.server import HOST, STOP_GRACE_S, Server

@@ -1,5 +1,4 @@
-"""A started engine, whether a process or a container runs it: what is known of it, and its being
-ready."""
+"""A started engine, as a process or in a container, and the port that it gets."""
 
 import contextlib
 import socket
@@ -21,20 +20,20 @@ LOG_TAIL_LINES = 15
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A started engine. What differs between processes and containers are its two functions."""
+    """A started engine. Processes and containers differ in ``death`` and ``stop``."""
 
     engine: Engine
     address: Address
-    pid: int | None  # of its first process; None where this machine cannot see it
+    pid: int | None  # of its first process; None if this machine cannot see it
     log: LogFile
-    started_s: float
+    started_s: float  # CLOCK_MONOTONIC
     death: Callable[[], str | None]  # why the engine is gone; None while it runs
-    # Ends it and everything it started, at once where the argument comes to say so; what is known
-    # of its end. Never raises for an engine that is gone.
+    #: Ends the engine and everything that it started, without grace once the argument returns True.
+    #: Returns facts about its end, for the record. Never raises for an engine that has ended.
     stop: Callable[[Callable[[], bool]], Mapping[str, Any]]
     facts: Mapping[str, Any]  # how it was started, for the record
-    meters: Sequence[Mapping[str, Any]] = ()  # its container's, growing (see ``Observer``)
-    settle: Callable[[], None] = lambda: None  # waits until what it printed so far is in the log
+    meters: Sequence[Mapping[str, Any]] = ()  # of its container, growing (see ``Observer``)
+    settle: Callable[[], None] = lambda: None  # waits until the log has all it printed so far
 
     @property
     def url(self) -> str:
@@ -45,15 +44,16 @@ class Server:
         return self.log.text()
 
     def log_tail(self) -> list[str]:
+        """The last ``LOG_TAIL_LINES`` lines of its log."""
         self.settle()
         return self.log.last_lines(LOG_TAIL_LINES)
 
 
 def choose_port(wanted: int | None) -> int:
-    """The wanted port if it is free, or any free one.
+    """The wanted port if it is free; for None, any free one.
 
     Raises:
-        UserError: the wanted port is in use; its holder is named where the system tells.
+        UserError: the wanted port is in use; the message names its process if it can be seen.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

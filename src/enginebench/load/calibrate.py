@@ -1,7 +1,7 @@
-"""The load generator against a server whose times are known, before a study: its error budget.
+"""The load generator's own error, measured before a study against a server whose times are known.
 
-The scripted server has a core to itself where there are two; the client has the others. Engines
-leave the client less room: what it says of itself in every cell (``client.py``) tells how much.
+The scripted server gets a core to itself where there are two or more; the client has the others.
+Beside an engine the client gets less CPU time: ``client_stats.py`` measures that in every cell.
 """
 
 import contextlib
@@ -21,24 +21,24 @@ from enginebench.engines.address import Address
 from enginebench.engines.dialect import Dialect, GenerationRequest
 from enginebench.engines.openai_completions import read_completions_event
 from enginebench.hardware import machine
-from enginebench.load import client_stats, event_loop, http1, spec
+from enginebench.load import client, client_stats, http1, spec
 from enginebench.load.request_record import RequestRecord, read
-from enginebench.load.scripted_server import Script, Served, read_log
+from enginebench.load.script import Script, Served, read_log
 from enginebench.plan import plan
 from enginebench.plan.plan import Plan
 
 FIRST_S = 0.03
-PACES_S = (0.001, 0.02)  # between an engine's fastest steps and what gives enough tokens
-MOST_STREAMS = 1024  # of a level that is calibrated
+PACES_S = (0.001, 0.02)  # least and most time between tokens; more would give too few tokens
+MOST_STREAMS = 1024  # in one level
 MOST_LEVELS = 6
-SHARE_OF_A_CORE = 0.6  # of one process: beyond it another one is started
+SHARE_OF_A_CORE = 0.6  # that one client process may use; above it another one is started
 
 DIALECT = Dialect("/v1/completions", lambda ask: {}, read_completions_event, {})
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A load that the study will put on the client."""
+    """A load that the study will ask of the client."""
 
     streams: int
     tokens_per_s: float
@@ -49,17 +49,17 @@ class Calibration:
     """The client's error at one level; times in seconds."""
 
     streams: int
-    tokens_per_s: float  # as the server was asked to make them
+    tokens_per_s: float  # the server's nominal rate
     tokens: int
     has_own_core: bool  # the server did not share a core with the client
-    stamps: str | None  # whose stamps the arrivals have: kernel, client, both
-    ttft_error_s_p50: float  # the client's TTFT above the server's own account
+    stamps: str | None  # who stamped the arrivals: kernel, client, both
+    ttft_error_s_p50: float  # the client's TTFT minus the server's own account
     ttft_error_s_p99: float
-    itl_error_s_p99: float  # distance of the client's gaps from the server's own
+    itl_error_s_p99: float  # difference of the client's gaps from the server's own
     token_delay_s_p50: float  # from the server's sending of a token to its stamp
     token_delay_s_p99: float
-    server_late_s_p99: float  # what the server itself was late
-    busy_ratio: float | None  # share of the streams' time with a request in flight
+    server_late_s_p99: float  # lateness of the server itself
+    busy_ratio: float | None  # as in client_stats.figures
     cpu_per_token_s: float
 
 
@@ -76,7 +76,7 @@ class Running:
         return Address("127.0.0.1", self.port)
 
     def stop(self) -> list[Served]:
-        """End it; its own account of every request, in the order of arrival."""
+        """Stop it; returns its own account of every request, in the order of arrival."""
         self.process.terminate()
         self.process.wait()
         return read_log(self.log)
@@ -84,18 +84,16 @@ class Running:
 
 @contextlib.contextmanager
 def serving(script: Script, cpu: int | None = None) -> Iterator[Running]:
-    """A scripted server in a process of its own, on a given processor."""
+    """A scripted server in a process of its own, on a given CPU.
+
+    Raises:
+        UserError: it did not start.
+    """
     with tempfile.TemporaryDirectory(prefix="enginebench-") as name:
         file, log = Path(name) / "script.json", Path(name) / "log"
         file.write_text(script.to_json())
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "enginebench.load.scripted_server",
-            str(file),
-            str(log),
-        ]
+        module = "enginebench.load.scripted_server"
+        command = [sys.executable, "-P", "-m", module, str(file), str(log)]
         command += [] if cpu is None else [str(cpu)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
@@ -103,8 +101,8 @@ def serving(script: Script, cpu: int | None = None) -> Iterator[Running]:
             port = process.stdout.readline()
             if not port:
                 raise UserError(
-                    "the calibration server did not start; run it by hand to see why: "
-                    "python -m enginebench.load.scripted_server"
+                    "calibration: expected the scripted server to start, found that it did not; "
+                    "run it by hand to see why: python -m enginebench.load.scripted_server"
                 )
             yield Running(int(port), process, log)
         finally:
@@ -115,8 +113,8 @@ def serving(script: Script, cpu: int | None = None) -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def apart() -> Iterator[int | None]:
-    """Keep this thread off one processor, which is given; None where there is only one."""
+def reserved_cpu() -> Iterator[int | None]:
+    """Keep this thread off one CPU, for the server; None where there is only one CPU."""
     cpus = machine.cpus()
     if len(cpus) < 2:
         yield None
@@ -128,31 +126,37 @@ def apart() -> Iterator[int | None]:
         os.sched_setaffinity(0, cpus)
 
 
-def study(made: Plan, seconds: float) -> list[Calibration]:
-    """Calibrate at the levels of a study, so many seconds each; at none for 0 seconds."""
-    chosen = levels(made)
+def study(study_plan: Plan, seconds: float) -> list[Calibration]:
+    """Calibrate at each level of a study, for ``seconds`` each; not at all for 0 seconds."""
+    chosen = levels(study_plan)
     if not seconds or not chosen:
         return []
-    with apart() as cpu:
+    with reserved_cpu() as cpu:
         return [measure(level, seconds, cpu) for level in chosen]
 
 
-def levels(made: Plan) -> list[Level]:
-    """The study's different levels, at the highest rate that any engine is expected to reach."""
+def levels(study_plan: Plan) -> list[Level]:
+    """The study's levels, each at the highest rate that any engine is expected to reach.
+
+    At most ``MOST_LEVELS``, those with the most streams.
+    """
     rates: dict[int, float] = {}
-    for launch in made.launches:
+    for launch in study_plan.launches:
         for cell in launch.cells:
             rate = plan.tokens_per_s(launch, cell)
             if cell.rate is not None:
                 rate = min(rate, cell.rate * cell.workload.mean_output)
             streams = min(cell.concurrency, MOST_STREAMS)
             rates[streams] = max(rates.get(streams, 0.0), rate)
-    found = [Level(streams, rate) for streams, rate in sorted(rates.items())]
-    return found[-MOST_LEVELS:]
+    return [Level(streams, rate) for streams, rate in sorted(rates.items())][-MOST_LEVELS:]
 
 
 def measure(level: Level, seconds: float, cpu: int | None) -> Calibration:
-    """Run one level: two requests a stream, for about so many seconds."""
+    """Run one level for about ``seconds``: two requests per stream.
+
+    Raises:
+        UserError: the server did not start, or was not reached.
+    """
     pace_s = min(max(level.streams / level.tokens_per_s, PACES_S[0]), PACES_S[1])
     tokens = max(round((seconds / 2 - FIRST_S) / pace_s), 2)
     with serving(Script(first_s=FIRST_S, pace_s=pace_s), cpu) as server:
@@ -160,34 +164,41 @@ def measure(level: Level, seconds: float, cpu: int | None) -> Calibration:
             http1.post(server.address, DIALECT.generate_path, {"max_tokens": tokens}, f"{index}")
             for index in range(2 * level.streams)
         ]
-        sent = spec.LoadSpec(server.address, requests, level.streams, timeout_s=10 * seconds + 10)
-        with event_loop.run(sent) as taken:
-            records = records_of(taken, tokens)
-            own = client_stats.figures(taken)
+        load = spec.LoadSpec(server.address, requests, level.streams, timeout_s=10 * seconds + 10)
+        with client.run(load) as result:
+            records = records_of(result, tokens)
+            stats = client_stats.figures(result)
         served = server.stop()
-    found = errors(records, served)
     return Calibration(
         streams=level.streams,
         tokens_per_s=level.streams / pace_s,
         tokens=tokens * len(requests),
         has_own_core=cpu is not None,
-        stamps=own["stamps"],
-        busy_ratio=own["busy_ratio"],
-        cpu_per_token_s=own["cpu_s"] / (tokens * len(requests)),
-        **found,
+        stamps=stats["stamps"],
+        busy_ratio=stats["busy_ratio"],
+        cpu_per_token_s=stats["cpu_s"] / (tokens * len(requests)),
+        **errors(records, served),
     )
 
 
-def records_of(taken: spec.LoadResult, tokens: int) -> list[RequestRecord]:
-    """The requests of a load on the scripted server, read."""
-    ask = GenerationRequest((), "", tokens)
+def records_of(result: spec.LoadResult, tokens: int) -> list[RequestRecord]:
+    """The records of a load on the scripted server."""
+    request = GenerationRequest((), "", tokens)
     return [
-        read(e, DIALECT, ask, phase="measured", request_id=str(e.index)) for e in taken.exchanges
+        read(e, DIALECT, request, phase="measured", request_id=str(e.index))
+        for e in result.exchanges
     ]
 
 
 def errors(records: Sequence[RequestRecord], served: Sequence[Served]) -> Mapping[str, Any]:
-    """The client's times against the server's own account, over the requests that ended well."""
+    """The client's times against the server's own account, over the requests without an error.
+
+    Returns:
+        the fields of ``Calibration`` with ``_error_``, ``_delay_`` or ``_late_`` in their names.
+
+    Raises:
+        UserError: there is no such request.
+    """
     accounts = {account.request_id: account for account in served}
     ttft, gaps, delays, late = [], [], [], []
     for record in records:
@@ -203,7 +214,8 @@ def errors(records: Sequence[RequestRecord], served: Sequence[Served]) -> Mappin
         late.append(sent - np.asarray(account.due_s))
     if not ttft:
         raise UserError(
-            "the calibration server was not reached; is loopback traffic filtered here?"
+            "calibration: expected answers from the scripted server on 127.0.0.1, found none; "
+            "check that no firewall filters loopback traffic"
         )
     delay, gap = np.concatenate(delays), np.concatenate(gaps)
     return {
@@ -217,8 +229,8 @@ def errors(records: Sequence[RequestRecord], served: Sequence[Served]) -> Mappin
 
 
 def processes(calibration: Sequence[Calibration], tokens_per_s: float, cpus: int) -> int:
-    """Client processes for a rate: one, unless it would take more than a share of a core."""
+    """Client processes for a rate: one per ``SHARE_OF_A_CORE`` that it costs; at most ``cpus``."""
     if not calibration:
         return 1
-    cost_s = min(found.cpu_per_token_s for found in calibration)  # small levels cost more a token
+    cost_s = min(level.cpu_per_token_s for level in calibration)  # small levels cost more per token
     return max(1, min(int(-(-tokens_per_s * cost_s // SHARE_OF_A_CORE)), cpus))

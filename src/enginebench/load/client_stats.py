@@ -1,7 +1,7 @@
-"""What the load generator says of itself: figures of a cell, from its own notes. Pure.
+"""How late the load generator itself was in one load. Pure.
 
-A client is part of what it measures. Its error is of two kinds: times it stamps late, and requests
-it sends late, which make the load smaller than it is said to be.
+A client is part of what it measures. It has two kinds of error: times that it stamps late, and
+requests that it sends late, which make the real load smaller than the stated one.
 """
 
 from collections.abc import Sequence
@@ -16,37 +16,39 @@ from enginebench.load.spec import LoadResult
 Figures = dict[str, Any]
 
 
-def figures(taken: LoadResult) -> Figures:
-    """The client's own figures of one load; times in seconds, None is "not measured".
+def figures(result: LoadResult) -> Figures:
+    """The client's own figures of one load.
 
-    stamps: "kernel" (arrivals are stamped by the kernel), "client" (when it had read them) or
-    "both". lag_s: how late the loop came to a moment it had set itself, every 5 ms.
-    send_late_s: from the moment a request could go (due, and a stream free) to its sending.
-    receive_late_s: from the kernel's stamp of a piece to its reading. busy_ratio: the time in which
-    requests were in flight, over the same and the time in which they were sent late.
+    Returns:
+        The fields of ``record.schema.ClientStats``, times in seconds, None where not measured:
+        ``stamps`` is "kernel" (the kernel stamped all arrivals), "client" (the client did, after
+        reading) or "both"; ``lag_s_*`` how late the event loop handled its 5 ms ticks;
+        ``send_late_s_*`` from the moment a request could go (due, and a stream free) to its
+        sending; ``receive_late_s_*`` from the kernel's stamp of a piece to its reading;
+        ``busy_ratio`` in-flight time over the sum of in-flight time and sending lateness.
     """
-    own = taken.own
-    sent = [e for e in taken.exchanges if e.sent_s is not None]
-    pieces, stamped = sum(o.pieces for o in own), sum(o.pieces_stamped for o in own)
-    errors_ns = [o.clock_error_ns for o in own if o.clock_error_ns is not None]
-    started_s, ended_s = min(o.started_s for o in own), max(o.ended_s for o in own)
+    stats = result.stats
+    sent = [e for e in result.exchanges if e.sent_s is not None]
+    pieces, stamped = sum(s.pieces for s in stats), sum(s.pieces_stamped for s in stats)
+    errors_ns = [s.clock_error_ns for s in stats if s.clock_error_ns is not None]
+    started_s, ended_s = min(s.started_s for s in stats), max(s.ended_s for s in stats)
     send_late = np.array([(e.sent_s or 0.0) - (e.ready_s or 0.0) for e in sent])
     in_flight_s = float(sum((e.end_s or 0.0) - (e.sent_s or 0.0) for e in sent))
     late_s = float(send_late.sum())
-    lags = np.concatenate([np.asarray(o.lag_s) for o in own])
+    lags = np.concatenate([np.asarray(s.lag_s) for s in stats])
     return {
         "stamps": _stamps(pieces, stamped),
         "clock_error_s": max(errors_ns) / 1e9 if errors_ns and stamped else None,
-        "processes": len(own),
-        "streams": sum(o.streams for o in own),
-        "connections": sum(o.connections for o in own),
+        "processes": len(stats),
+        "streams": sum(s.streams for s in stats),
+        "connections": sum(s.connections for s in stats),
         "pieces": pieces,
-        "cpu_s": sum(o.cpu_s for o in own),
-        "cpu_ratio": _ratio(sum(o.cpu_s for o in own), (ended_s - started_s) * len(own)),
+        "cpu_s": sum(s.cpu_s for s in stats),
+        "cpu_ratio": _ratio(sum(s.cpu_s for s in stats), (ended_s - started_s) * len(stats)),
         "busy_ratio": _ratio(in_flight_s, in_flight_s + late_s),
         **_spread("lag_s", lags),
         **_spread("send_late_s", send_late),
-        **_spread("receive_late_s", _receive_late(taken.exchanges) if stamped else np.empty(0)),
+        **_spread("receive_late_s", _receive_late(result.exchanges) if stamped else np.empty(0)),
     }
 
 
@@ -56,8 +58,8 @@ def _stamps(pieces: int, stamped: int) -> str | None:
     return "kernel" if stamped == pieces else "both" if stamped else "client"
 
 
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole > 0 else None
+def _ratio(part: float, total: float) -> float | None:
+    return part / total if total > 0 else None
 
 
 def _receive_late(exchanges: Sequence[Exchange]) -> npt.NDArray[np.float64]:
@@ -66,9 +68,9 @@ def _receive_late(exchanges: Sequence[Exchange]) -> npt.NDArray[np.float64]:
 
 
 def _spread(name: str, values: npt.NDArray[np.float64]) -> Figures:
-    """Mean, median, p99 and longest, of however few: they are of the client, not of an engine."""
+    """Mean, median, p99 and maximum. p99 of any number of values: no engine is judged by it."""
     if not len(values):
         return {f"{name}_{which}": None for which in ("mean", "p50", "p99", "max")}
     p50, p99 = np.percentile(values, [50, 99]).tolist()
-    mean, longest = float(values.mean()), float(values.max())
-    return {f"{name}_mean": mean, f"{name}_p50": p50, f"{name}_p99": p99, f"{name}_max": longest}
+    mean, most = float(values.mean()), float(values.max())
+    return {f"{name}_mean": mean, f"{name}_p50": p50, f"{name}_p99": p99, f"{name}_max": most}

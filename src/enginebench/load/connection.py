@@ -1,4 +1,4 @@
-"""One connection to an engine: opened without blocking, TLS or not, and its send buffer."""
+"""Connections to an engine: opened without blocking, with or without TLS."""
 
 import contextlib
 import os
@@ -9,6 +9,7 @@ import time
 from array import array
 from typing import Literal
 
+from enginebench.engines.address import Address
 from enginebench.load import clock
 from enginebench.load.exchange import Exchange
 from enginebench.load.http1 import ResponseReader
@@ -20,8 +21,8 @@ READ, WRITE = select.EPOLLIN, select.EPOLLIN | select.EPOLLOUT
 class Stream:
     """One connection that carries one exchange at a time.
 
-    The loop (``load.py``) reads ``recvmsg`` and the lists of the running exchange directly: while
-    tokens arrive there is no time for more.
+    The event loop reads ``recvmsg`` and the lists of the running exchange directly: while tokens
+    arrive there is no time for more.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class Stream:
         "exchange",
         "fd",
         "free_s",
+        "is_encrypted",
         "is_regular",
         "kept",
         "read_s",
@@ -51,6 +53,7 @@ class Stream:
         self.exchange: Exchange | None = None
         self.free_s = 0.0  # when it became free
         self.used_s = 0.0  # when something last came or went
+        self.is_encrypted = False
         self._tls: ssl.SSLObject | None = None
         self._unsent = b""
         self.clear()
@@ -67,26 +70,36 @@ class Stream:
     def connect(
         self,
         family: socket.AddressFamily,
-        place: tuple[object, ...],
+        socket_address: tuple[object, ...],
         context: ssl.SSLContext | None,
         host: str,
     ) -> None:
-        """Begin to open. Raises OSError where that fails at once."""
-        made = socket.socket(family, socket.SOCK_STREAM)
-        made.setblocking(False)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        clock.ask_for_stamps(made)
-        self.socket, self.fd, self.recvmsg = made, made.fileno(), made.recvmsg
+        """Begin to open.
+
+        Args:
+            family, socket_address: as ``Address.resolve`` gives them.
+            context: None: no TLS.
+            host: the name that the certificate must have.
+
+        Raises:
+            OSError: it failed at once.
+        """
+        new = socket.socket(family, socket.SOCK_STREAM)
+        new.setblocking(False)
+        new.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        clock.enable_stamps(new)
+        self.socket, self.fd, self.recvmsg = new, new.fileno(), new.recvmsg
         self.state = "connecting"
         self._tls = None
+        self.is_encrypted = context is not None
         if context is not None:
             self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         with contextlib.suppress(BlockingIOError):
-            made.connect(place)
+            new.connect(socket_address)
 
-    def go_on(self) -> bool:
-        """Take opening one step further; True once the connection can be used.
+    def continue_opening(self) -> bool:
+        """Do the next step of opening; True once the connection can be used.
 
         Raises:
             OSError: it cannot be opened (ssl.SSLError is one).
@@ -97,7 +110,7 @@ class Stream:
             raise OSError(error, os.strerror(error))
         if self._tls is not None:
             if self.state == "handshake":
-                self._take_handshake()
+                self._read_handshake()
             self.state = "handshake"
             try:
                 self._tls.do_handshake()
@@ -111,7 +124,7 @@ class Stream:
         self.used_s = time.perf_counter()
         return True
 
-    def _take_handshake(self) -> None:
+    def _read_handshake(self) -> None:
         assert self.socket is not None
         with contextlib.suppress(BlockingIOError):
             data = self.socket.recv(READ_BYTES)
@@ -152,12 +165,8 @@ class Stream:
         """Whether a part of the request is still to be sent."""
         return bool(self._unsent)
 
-    @property
-    def is_encrypted(self) -> bool:
-        return self._tls is not None
-
     def decrypt(self, data: bytes) -> bytes | None:
-        """Plain bytes out of what arrived; None where the other side has closed.
+        """The plain bytes in what arrived; None if the other side has closed.
 
         Raises:
             OSError: what arrived is not TLS (ssl.SSLError is one).
@@ -175,7 +184,7 @@ class Stream:
         return plain or None
 
     def close(self) -> None:
-        """Drop the connection at once: the engine sees a reset, and can stop generating."""
+        """Reset the connection: the engine sees it at once, and can stop generating."""
         if self.socket is not None:
             with contextlib.suppress(OSError):  # no lingering in TIME_WAIT by the thousands
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -183,3 +192,43 @@ class Stream:
         self.socket = None
         self.state = "closed"
         self._unsent = b""
+
+
+class Connections:
+    """The connections of one load, in the epoll set of its event loop."""
+
+    def __init__(self, address: Address, count: int, epoll: select.epoll) -> None:
+        """
+        Raises:
+            OSError: the host has no address, or the certificates cannot be read.
+        """
+        self.streams = [Stream() for _ in range(count)]
+        self.by_fd: dict[int, Stream] = {}  # all but the closed ones
+        self.opened = 0  # in all, reopened ones too
+        self._host, self._epoll = address.host, epoll
+        self._family, self._socket_address = address.resolve()
+        self._context = address.context()
+
+    def open(self, stream: Stream) -> None:
+        """Begin to open a closed stream.
+
+        Raises:
+            OSError: it failed at once.
+        """
+        self.opened += 1
+        stream.connect(self._family, self._socket_address, self._context, self._host)
+        self.by_fd[stream.fd] = stream
+        self._epoll.register(stream.fd, stream.events)
+
+    def watch(self, stream: Stream) -> None:
+        """Wait for what the stream needs now."""
+        self._epoll.modify(stream.fd, stream.events)
+
+    def drop(self, stream: Stream) -> None:
+        if stream.state != "closed":
+            self.by_fd.pop(stream.fd, None)
+        stream.close()  # which also removes it from the epoll set
+
+    def close(self) -> None:
+        for stream in self.streams:
+            stream.close()

@@ -1,215 +1,126 @@
-"""The load generator: many streamed requests at once, every piece stamped when it arrives.
+"""The loop around ``epoll`` that sends requests and stamps every piece of an answer.
 
 While tokens arrive, nothing happens but a read, four appends, and as much HTTP framing as is needed
-to know that a response has ended. JSON is taken apart afterwards (``exchange.py``). One loop around
-``epoll`` in one thread; ``workers.py`` runs several of them.
+to know that a response has ended. JSON is parsed afterwards (``request_record.py``).
 
 All times are seconds of ``time.perf_counter`` (CLOCK_MONOTONIC on Linux).
 """
 
-import contextlib
-import gc
-import heapq
 import select
-import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
-from enginebench.engines.address import Address
 from enginebench.load import clock, connection
-from enginebench.load.connection import Stream
-from enginebench.load.exchange import Exchange, Kind, Spool, arrivals, stamp_s
+from enginebench.load.connection import Connections, Stream
+from enginebench.load.deadlines import Deadlines
+from enginebench.load.dispatch import Dispatcher
+from enginebench.load.exchange import Exchange, Kind, Spool, stamp_s
+from enginebench.load.finished import Finished
 from enginebench.load.http1 import ProtocolError, is_one_chunk
 from enginebench.load.spec import LoadProgress, LoadResult, LoadSpec, ProcessStats
 
 CONNECT_TIMEOUT_S = 10.0
 IDLE_LIMIT_S = 4.0  # servers drop a silent connection after 5 s (uvicorn's default) or later
-OPEN_AT_START = 64  # connections opened before the clock where there is no cap
-TICK_S = 0.005  # how often the loop looks whether it is on time
-SAVED_PER_TICK = 16  # finished responses written away between two looks at the sockets
-CLOCK_STEP_NS = 20_000  # the wall clock was set if its distance changed by more
-SWITCH_S = 1e-4  # longest time that another thread may hold the interpreter
+OPEN_AT_START = 64  # connections opened before the clock starts, in an open loop
+TICK_S = 0.005  # how often the loop checks whether it is on time
+SAVED_PER_TICK = 16  # finished responses written to the file between two looks at the sockets
+#: A larger answer is a fault. The stamp of each piece (16 bytes) counts too, so that an answer in
+#: tiny pieces is bounded as well.
+MOST_ANSWER_BYTES = 64 << 20
 
 
-def run(
-    load: LoadSpec,
-    live: LoadProgress | None = None,
-    lost: Callable[[], str | None] = lambda: None,
-    start_s: Callable[[], float] = time.perf_counter,
-    on_tick: Callable[[], None] = lambda: None,
-    spool: Spool | None = None,
-) -> LoadResult:
-    """Send all requests and wait for the end of every one.
-
-    Args:
-        lost: asked after a failed exchange; a reason means that the engine is gone for good, and
-            the requests not yet sent are given up with that reason.
-        start_s: asked once the connections are open: the moment at which the clock starts.
-        on_tick: called every few milliseconds.
-        spool: where finished responses are kept.
-    """
-    loop = _Loop(load, live or LoadProgress(), lost, on_tick, spool or Spool())
-    try:
-        with _undisturbed():
-            loop.run(start_s)
-        return loop.taken()
-    except BaseException:
-        loop.spool.close()
-        raise
-    finally:
-        loop.close()
-
-
-def run_closed_loop(
-    address: Address,
-    requests: Sequence[bytes],
-    concurrency: int,
-    timeout_s: float,
-    live: LoadProgress | None = None,
-    lost: Callable[[], str | None] = lambda: None,
-) -> list[Exchange]:
-    """Send all requests, keeping ``concurrency`` in flight; the next goes to the first free stream.
-
-    For small loads: everything that came back is held in memory.
-    """
-    with run(LoadSpec(address, requests, concurrency, timeout_s=timeout_s), live, lost) as taken:
-        for exchange in taken.exchanges:
-            exchange.kept = exchange.raw()
-        return taken.exchanges
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """No collection of garbage, and no other thread for long, while tokens arrive."""
-    switch_s = sys.getswitchinterval()
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    sys.setswitchinterval(SWITCH_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(switch_s)
-        if was_enabled:
-            gc.enable()
-        gc.unfreeze()
-
-
-class _Loop:
-    """One run of a load in one thread."""
+class EventLoop:
+    """One run of a load in one thread: what happens when a socket or a timer is ready."""
 
     def __init__(
         self,
         load: LoadSpec,
-        live: LoadProgress,
-        lost: Callable[[], str | None],
+        progress: LoadProgress,
+        engine_gone: Callable[[], str | None],
         on_tick: Callable[[], None],
         spool: Spool,
     ) -> None:
-        self._load, self._live, self._lost, self._on_tick = load, live, lost, on_tick
+        self._load, self._progress = load, progress
+        self._engine_gone, self._on_tick = engine_gone, on_tick
         self._exchanges = [Exchange(index) for index in range(len(load.requests))]
-        self._left = len(self._exchanges)  # not yet ended
-        self._streams = [Stream() for _ in range(min(load.streams, self._left))]
-        self._by_fd: dict[int, Stream] = {}
-        self._free: deque[Stream] = deque()
-        self._waiting = deque(self._exchanges)  # closed loop: all; open loop: those that are due
-        self._turns: deque[float] = deque()  # moments at which a stream or a request joins
-        self._joined = 0
-        # (moment, tie-breaker, stream, exchange or None for a connection, what to say)
-        self._deadlines: list[tuple[float, int, Stream, Exchange | None, Kind, str]] = []
-        self._ties = 0
-        self._unsaved: deque[tuple[Exchange, bytearray]] = deque()
-        self._stamps: dict[int, bytearray] = {}  # by exchange; to times when the cell is over
+        self._unfinished = len(self._exchanges)
         self._epoll = select.epoll()
-        self._ticks, self._turn_timer = clock.Timer(), clock.Timer()
+        self._ticks, self._join_timer = clock.Timer(), clock.Timer()
         self._tick_due_s = 0.0
-        self._before = clock.clock_offset()
-        self._family, self._place = load.address.resolve()
-        self._context = load.address.context()
-        self.spool = spool
-        self.own = ProcessStats(streams=len(self._streams))
+        streams = min(load.streams, len(self._exchanges))
+        self._connections = Connections(load.address, streams, self._epoll)
+        self._dispatcher = Dispatcher(load, self._exchanges, self._connections.streams)
+        self._deadlines = Deadlines()
+        self.finished = Finished(spool)
+        self.stats = ProcessStats(streams=streams)
 
     def run(self, start_s: Callable[[], float]) -> None:
         cpu_s = time.thread_time()
         self._epoll.register(self._ticks.fd, select.EPOLLIN)
-        self._epoll.register(self._turn_timer.fd, select.EPOLLIN)
-        self._open_all()
-        start = self.own.started_s = start_s()
-        self._plan(start)
+        self._epoll.register(self._join_timer.fd, select.EPOLLIN)
+        self._connect_ahead()
+        start = self.stats.started_s = start_s()
+        self._dispatcher.start(start)
         self._tick_due_s = max(start, time.perf_counter()) + TICK_S
         self._ticks.set(self._tick_due_s, TICK_S)
-        self._take_turns()
-        while self._left:
-            self._serve()
+        self._join()
+        while self._unfinished:
+            while (pair := self._dispatcher.next()) is not None:
+                self._begin(*pair)
             self._wait()
-        self.own.ended_s = time.perf_counter()
-        self.own.cpu_s = time.thread_time() - cpu_s
+        self.stats.ended_s = time.perf_counter()
+        self.stats.cpu_s = time.thread_time() - cpu_s
+        self.stats.connections = self._connections.opened
 
-    def _open_all(self) -> None:
-        """Open the connections before the clock starts; one that fails is tried again when used."""
-        wanted = self._streams if self._load.due_s is None else self._streams[:OPEN_AT_START]
-        for stream in wanted:
+    def _connect_ahead(self) -> None:
+        """Open connections before the clock starts; one that fails is tried again when used."""
+        streams = self._connections.streams
+        if self._load.due_s is not None:
+            streams = streams[:OPEN_AT_START]
+        for stream in streams:
             self._open(stream)
         deadline_s = time.perf_counter() + CONNECT_TIMEOUT_S
-        while any(stream.is_opening for stream in wanted):
+        while any(stream.is_opening for stream in streams):
             if time.perf_counter() > deadline_s:
                 break
             self._wait(timeout_s=0.1)
         self._deadlines.clear()
 
-    def _plan(self, start_s: float) -> None:
-        """When streams (closed loop) or requests (open loop) join."""
-        load, count = self._load, len(self._streams)
-        if load.due_s is None:
-            self._turns.extend(start_s + load.ramp_s * k / count for k in range(count))
-        else:
-            self._turns.extend(start_s + due_s for due_s in load.due_s)
-            self._waiting.clear()
-            self._free.extend(reversed(self._streams))  # the opened ones are taken first
-
-    def _take_turns(self) -> None:
-        """Let those join whose moment has come, and set the timer for the next."""
-        now_s = time.perf_counter()
-        while self._turns and self._turns[0] <= now_s:
-            due_s = self._turns.popleft()
-            if self._load.due_s is None:
-                self._streams[self._joined].free_s = due_s
-                self._free.append(self._streams[self._joined])
-            else:
-                self._exchanges[self._joined].planned_s = due_s
-                self._waiting.append(self._exchanges[self._joined])
-            self._joined += 1
-        if self._turns:
-            self._turn_timer.set(self._turns[0])
-
-    def _serve(self) -> None:
-        """Give the next requests to free streams."""
-        is_closed_loop = self._load.due_s is None
-        while self._free and self._waiting:
-            exchange = self._waiting.popleft()
-            # An open loop prefers the stream used last: the others may fall asleep.
-            stream = self._free.popleft() if is_closed_loop else self._free.pop()
-            if is_closed_loop:
-                exchange.planned_s = stream.free_s
-            assert exchange.planned_s is not None
-            exchange.ready_s = max(exchange.planned_s, stream.free_s)
-            self._begin(stream, exchange)
+    def _join(self) -> None:
+        next_s = self._dispatcher.join(time.perf_counter())
+        if next_s is not None:
+            self._join_timer.set(next_s)
 
     def _begin(self, stream: Stream, exchange: Exchange) -> None:
         stream.clear()
         stream.exchange = exchange
-        self._live.in_flight += 1
+        self._progress.in_flight += 1
         now_s = time.perf_counter()
         if stream.state == "open" and now_s - stream.used_s > IDLE_LIMIT_S:
-            self._drop(stream)
+            self._connections.drop(stream)
         if stream.state == "open":
             self._send(stream)
         elif stream.state == "closed":
             self._open(stream)
-        else:  # it was begun before the clock started
-            self._connect_deadline(stream)
+        else:  # it has been opening since before the clock started
+            self._set_connect_deadline(stream)
+
+    def _open(self, stream: Stream) -> None:
+        try:
+            self._connections.open(stream)
+        except OSError as error:
+            self._refused(stream, error)
+        else:
+            self._set_connect_deadline(stream)
+
+    def _set_connect_deadline(self, stream: Stream) -> None:
+        at_s = time.perf_counter() + CONNECT_TIMEOUT_S
+        self._deadlines.add(at_s, stream, "refused", "cannot connect: timed out")
+
+    def _refused(self, stream: Stream, error: OSError) -> None:
+        reason = error.strerror or str(error) or type(error).__name__
+        self._connections.drop(stream)
+        self._finish(stream, f"cannot connect: {reason}", "refused")
 
     def _send(self, stream: Stream) -> None:
         exchange = stream.exchange
@@ -221,44 +132,18 @@ class _Loop:
             self._finish(stream, f"the engine closed the connection ({error.strerror})", "cut")
             return
         if stream.events != connection.READ:
-            self._epoll.modify(stream.fd, stream.events)
+            self._connections.watch(stream)
         assert exchange.sent_s is not None
-        timeout_s = load.timeout_s
-        self._deadline(
-            exchange.sent_s + timeout_s, stream, "timeout", f"timed out after {timeout_s:g} s"
-        )
+        text = f"timed out after {load.timeout_s:g} s"
+        self._deadlines.add(exchange.sent_s + load.timeout_s, stream, "timeout", text)
         if index in load.cancel_after_s:
             after_s = load.cancel_after_s[index]
             text = f"cancelled after {after_s:g} s, as planned"
-            self._deadline(exchange.sent_s + after_s, stream, "cancelled", text)
-
-    def _deadline(self, at_s: float, stream: Stream, kind: Kind, text: str) -> None:
-        self._ties += 1
-        heapq.heappush(self._deadlines, (at_s, self._ties, stream, stream.exchange, kind, text))
-
-    def _open(self, stream: Stream) -> None:
-        self.own.connections += 1
-        try:
-            stream.connect(self._family, self._place, self._context, self._load.address.host)
-        except OSError as error:
-            self._refused(stream, error)
-            return
-        self._by_fd[stream.fd] = stream
-        self._epoll.register(stream.fd, stream.events)
-        self._connect_deadline(stream)
-
-    def _connect_deadline(self, stream: Stream) -> None:
-        at_s = time.perf_counter() + CONNECT_TIMEOUT_S
-        self._deadline(at_s, stream, "refused", "cannot connect: timed out")
-
-    def _refused(self, stream: Stream, error: OSError) -> None:
-        reason = error.strerror or str(error) or type(error).__name__
-        self._drop(stream)
-        self._finish(stream, f"cannot connect: {reason}", "refused")
+            self._deadlines.add(exchange.sent_s + after_s, stream, "cancelled", text)
 
     def _wait(self, timeout_s: float = -1) -> None:
         """Wait until something happens, and handle all of it."""
-        by_fd, receive = self._by_fd, self._receive
+        by_fd, receive = self._connections.by_fd, self._receive
         for fd, event in self._epoll.poll(timeout_s):
             stream = by_fd.get(fd)
             if stream is None:
@@ -275,24 +160,28 @@ class _Loop:
         except BlockingIOError:
             return
         except OSError as error:
-            self._ended(stream, error.strerror)
+            self._closed(stream, error.strerror)
             return
         read_s = time.perf_counter()
         if not data or stream.exchange is None:
-            # The end, or bytes that nobody asked for: such a connection cannot be trusted.
-            self._ended(stream, None)
+            # The end, or bytes that belong to no request: such a connection cannot be trusted.
+            self._closed(stream, None)
             return
         if stream.is_encrypted:
             plain = self._decrypt(stream, data)
             if not plain:
                 return
             data = plain
-        self._live.pieces += 1
-        stream.kept += data
+        self._progress.pieces += 1
+        kept, stamps = stream.kept, stream.stamps
+        kept += data
         stream.read_s.append(read_s)
         stream.sizes.append(len(data))
-        stream.stamps += control[0][2] if control else clock.NO_STAMP
-        if not (stream.is_regular and is_one_chunk(data)):
+        stamps += control[0][2] if control else clock.NO_STAMP
+        if len(kept) + len(stamps) > MOST_ANSWER_BYTES:
+            text = f"the answer is larger than {MOST_ANSWER_BYTES >> 20} MiB"
+            self._finish(stream, text, "protocol")
+        elif not (stream.is_regular and is_one_chunk(data)):
             self._frame(stream, data)
 
     def _decrypt(self, stream: Stream, data: bytes) -> bytes | None:
@@ -302,7 +191,7 @@ class _Loop:
             self._finish(stream, f"not TLS: {error}", "protocol")
             return None
         if plain is None:
-            self._ended(stream, None)
+            self._closed(stream, None)
         return plain
 
     def _frame(self, stream: Stream, data: bytes) -> None:
@@ -317,126 +206,90 @@ class _Loop:
         if reader.done:
             self._finish(stream, None, None)
 
-    def _ended(self, stream: Stream, reason: str | None) -> None:
-        """The engine closed the connection."""
-        complete = stream.reader.close() and reason is None
-        self._drop(stream)
+    def _other(self, stream: Stream, event: int) -> None:
+        """Anything but bytes on an open connection: opening, sending, errors."""
+        if stream.state == "open" and stream.exchange is not None and event & select.EPOLLOUT:
+            try:
+                if stream.flush():
+                    self._connections.watch(stream)
+            except OSError as error:
+                self._closed(stream, error.strerror)
+            return
+        if not stream.is_opening:
+            self._receive(stream)
+            return
+        try:
+            is_open = stream.continue_opening()
+        except OSError as error:
+            self._refused(stream, error)
+            return
+        self._connections.watch(stream)
+        if is_open and stream.exchange is not None:
+            self._send(stream)
+
+    def _closed(self, stream: Stream, reason: str | None) -> None:
+        """The engine closed the connection, or it broke."""
+        is_complete = stream.reader.close() and reason is None
+        self._connections.drop(stream)
         text = "the engine closed the connection before the end"
         text += f" ({reason})" if reason else ""
-        self._finish(stream, None if complete else text, None if complete else "cut")
+        self._finish(stream, None if is_complete else text, None if is_complete else "cut")
 
     def _finish(self, stream: Stream, fault: str | None, kind: Kind | None) -> None:
+        """End the stream's exchange, if it has one; a fault also ends the connection."""
         exchange = stream.exchange
         if exchange is None:
             return
         now_s = time.perf_counter()
         stream.exchange = None
         exchange.end_s = now_s
-        if fault is None and any(stream.stamps[-clock.STAMP.size :]):
-            exchange.end_s = stamp_s(
-                bytes(stream.stamps[-clock.STAMP.size :]), self._before.offset_ns
-            )
+        stamp = bytes(stream.stamps[-clock.STAMP.size :])
+        if fault is None and any(stamp):
+            exchange.end_s = stamp_s(stamp, self.finished.clock.offset_ns)
         exchange.fault, exchange.kind = fault, kind
         exchange.read_s, exchange.sizes = stream.read_s, stream.sizes
         exchange.kept = stream.kept
-        self._stamps[exchange.index] = stream.stamps
-        if stream.kept:
-            self._unsaved.append((exchange, stream.kept))
+        self.finished.add(exchange, stream.stamps)
         is_clean = stream.reader.keep_alive and not stream.reader.trailing
         if fault is not None or not is_clean or stream.is_sending:
-            self._drop(stream)
+            self._connections.drop(stream)
         stream.free_s, stream.used_s = exchange.end_s, now_s
-        self._free.append(stream)
-        self._left -= 1
-        self._live.in_flight -= 1
-        self._live.requests_done += 1
-        if fault is not None and (reason := self._lost()) is not None:
+        self._dispatcher.release(stream)
+        self._unfinished -= 1
+        self._progress.in_flight -= 1
+        self._progress.requests_done += 1
+        if fault is not None and (reason := self._engine_gone()) is not None:
             self._give_up(reason)
 
     def _give_up(self, reason: str) -> None:
-        for exchange in self._exchanges if self._turns else self._waiting:
-            is_left = exchange.sent_s is None and exchange.fault is None
-            if is_left and not any(s.exchange is exchange for s in self._streams):
-                exchange.fault, exchange.kind = f"not sent: {reason}", "not sent"
-                self._left -= 1
-                self._live.requests_done += 1
-        self._waiting.clear()
-        self._turns.clear()
-
-    def _other(self, stream: Stream, event: int) -> None:
-        """Anything but bytes on an open connection: opening, sending, errors."""
-        if stream.state == "open" and stream.exchange is not None and event & select.EPOLLOUT:
-            try:
-                if stream.flush():
-                    self._epoll.modify(stream.fd, stream.events)
-            except OSError as error:
-                self._ended(stream, error.strerror)
-            return
-        if not stream.is_opening:
-            self._receive(stream)
-            return
-        try:
-            is_open = stream.go_on()
-        except OSError as error:
-            self._refused(stream, error)
-            return
-        self._epoll.modify(stream.fd, stream.events)
-        if is_open and stream.exchange is not None:
-            self._send(stream)
-
-    def _drop(self, stream: Stream) -> None:
-        if stream.state != "closed":
-            self._by_fd.pop(stream.fd, None)
-        stream.close()  # which also takes it out of the epoll set
+        for exchange in self._dispatcher.give_up():
+            exchange.fault, exchange.kind = f"not sent: {reason}", "not sent"
+            self._unfinished -= 1
+            self._progress.requests_done += 1
 
     def _timer(self, fd: int) -> None:
-        if fd == self._turn_timer.fd:
-            self._turn_timer.clear()
-            self._take_turns()
+        if fd == self._join_timer.fd:
+            self._join_timer.clear()
+            self._join()
             return
         self._ticks.clear()
         now_s = time.perf_counter()
         lag_s = now_s - self._tick_due_s
-        self.own.lag_s.append(lag_s)
+        self.stats.lag_s.append(lag_s)
         self._tick_due_s += TICK_S * (1 + int(lag_s / TICK_S))
-        self._meet_deadlines(now_s)
+        for stream, kind, text in self._deadlines.missed(now_s):
+            self._connections.drop(stream)
+            self._finish(stream, text, kind)
         self._on_tick()
-        for _ in range(min(SAVED_PER_TICK, len(self._unsaved))):
-            exchange, data = self._unsaved.popleft()
-            exchange.kept = self.spool.keep(data)
+        self.finished.save(SAVED_PER_TICK)
 
-    def _meet_deadlines(self, now_s: float) -> None:
-        while self._deadlines and self._deadlines[0][0] <= now_s:
-            _, _, stream, exchange, kind, text = heapq.heappop(self._deadlines)
-            if kind == "refused":
-                if stream.is_opening and stream.exchange is exchange:
-                    self._drop(stream)
-                    self._finish(stream, text, kind)
-            elif exchange is not None and stream.exchange is exchange:
-                self._finish(stream, text, kind)
-
-    def taken(self) -> LoadResult:
-        """What came back, with the kernel's stamps brought to our clock."""
-        while self._unsaved:
-            exchange, data = self._unsaved.popleft()
-            exchange.kept = self.spool.keep(data)
-        after = clock.clock_offset()
-        is_steady = abs(after.offset_ns - self._before.offset_ns) <= CLOCK_STEP_NS
-        own = self.own
-        for exchange in self._exchanges:
-            stamps = self._stamps.pop(exchange.index, bytearray())
-            offset_ns = self._before.offset_ns if is_steady else None
-            found, stamped = arrivals(bytes(stamps), exchange.read_s, offset_ns)
-            exchange.arrival_s = found
-            own.pieces += len(found)
-            own.pieces_stamped += stamped
-        if is_steady and own.pieces_stamped:
-            own.clock_error_ns = max(self._before.error_ns, after.error_ns)
-        return LoadResult(self._exchanges, [own], [self.spool])
+    def result(self) -> LoadResult:
+        self.finished.save()
+        self.finished.set_arrivals(self._exchanges, self.stats)
+        return LoadResult(self._exchanges, [self.stats], [self.finished.spool])
 
     def close(self) -> None:
-        for stream in self._streams:
-            stream.close()
+        self._connections.close()
         self._epoll.close()
         self._ticks.close()
-        self._turn_timer.close()
+        self._join_timer.close()

@@ -1,8 +1,15 @@
-"""Just enough of HTTP/1.1 to know when a response has ended, and what its body was.
+"""The part of HTTP/1.1 that says when a response has ended, and what its body is.
 
-The same reader serves twice: while tokens arrive, to learn that a response is complete and the
-connection is free again; and afterwards, to take the kept bytes apart. It never looks inside the
-body. Framing rules: RFC 9112 section 6 (chunked, content-length, or until the connection closes).
+The reader is used twice: while tokens arrive, to know that a response is complete and its
+connection free; and afterwards, to read the body from the kept bytes. Framing rules: RFC 9112
+section 6 (chunked, content-length, or until the connection closes).
+
+httptools 0.9.0 (llhttp, in C), measured on 2026-11-26 on Python 3.11: to know the end of a response
+it needs 0.07 µs per piece, this module 0.38 µs, of 7 to 11 µs that the client spends on a token in
+all. It is not used because it bounds neither the head nor a chunk's extension, does not say which
+bytes are trailing, has no end of file, and makes a reference cycle per response, which a load
+without garbage collection would keep. Reading afterwards, it needs 1.7 µs per event with
+``sse.events``, and ``sse.regular_events`` 0.9 µs.
 """
 
 import json
@@ -22,14 +29,14 @@ MAX_SIZE_LINE_BYTES = 4096
 
 
 class ProtocolError(ValueError):
-    """The bytes are not an HTTP/1.1 response; the message says what was found."""
+    """The bytes are not an HTTP/1.1 response; the message shows them."""
 
 
 def is_one_chunk(data: bytes) -> bool:
-    """Whether a piece is exactly one chunk with something in it, as servers write a token.
+    """Whether a piece is exactly one chunk that is not empty, as servers send a token.
 
-    Only a fast way past the reader for a piece that begins where a chunk does; what was passed by
-    is read strictly afterwards.
+    A fast path for a piece that begins at a chunk: the reader can skip it. It is read strictly
+    afterwards.
     """
     end = data.find(b"\r\n", 0, 18)
     if end < 1:
@@ -60,11 +67,11 @@ class ResponseReader:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.keep_alive = True
-        self.trailing = b""  # bytes after the response's end: the engine broke the framing
+        self.trailing = b""  # bytes after the end of the response, which break the framing
         self._buffer = bytearray()
-        self._at = 0  # what lies before this in the buffer has been read
-        self._searched = 0  # the end of the head begins no earlier than here
-        self._left = 0  # body bytes still to come in the current chunk or content-length body
+        self._at = 0  # the part of the buffer before this has been read
+        self._searched = 0  # the end of the head is not before this
+        self._left = 0  # missing bytes of the current chunk, or of a content-length body
         self._state = "head"
 
     @property
@@ -77,7 +84,7 @@ class ResponseReader:
         return self._state == "size-line" and self._at == len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes; return the pieces of body found in them, in order.
+        """Read the next bytes; return the parts of the body in them, in order.
 
         Raises:
             ProtocolError: the bytes cannot be an HTTP/1.1 response.
@@ -93,13 +100,13 @@ class ResponseReader:
         return pieces
 
     def close(self) -> bool:
-        """The connection ended. True if the response is complete."""
+        """Note that the connection has ended. True if the response is complete."""
         if self._state == "until-close":
             self._state = "done"
         return self.done
 
     def _step(self, pieces: list[bytes]) -> bool:
-        """Advance by one element (head, chunk line, run of body bytes); False: wait for more."""
+        """Read one element (head, chunk line, run of body bytes); False: it needs more bytes."""
         if self._state == "head":
             return self._read_head()
         if self._state in ("length", "chunk"):
@@ -113,7 +120,7 @@ class ResponseReader:
         if self._state == "chunk-end":
             line = self._take_line()
             if line:
-                raise ProtocolError(f"a chunk is longer than it said: found {line[:40]!r}")
+                raise ProtocolError(f"a chunk is longer than its size: found {line[:40]!r}")
             self._state = "size-line" if line is not None else self._state
             return line is not None
         if self._state == "trailers":
@@ -140,7 +147,7 @@ class ResponseReader:
         version, _, status = status_line.partition(" ")
         if not version.startswith("HTTP/1.") or not _STATUS.match(status):
             raise ProtocolError(f"not an HTTP/1.1 status line: {status_line[:60]!r}")
-        if status.startswith("1"):  # an interim answer (100 Continue, 103): the real one follows
+        if status.startswith("1"):  # an interim response (100, 103): the real one follows
             return True
         self.status = int(status[:3])
         for line in lines:
@@ -187,10 +194,10 @@ class ResponseReader:
         return True
 
     def _take(self, count: int) -> bytes:
-        """Up to so many bytes from the buffer."""
-        taken = bytes(self._buffer[self._at : self._at + count])
-        self._at += len(taken)
-        return taken
+        """The next bytes of the buffer, at most ``count``."""
+        data = bytes(self._buffer[self._at : self._at + count])
+        self._at += len(data)
+        return data
 
     def _take_line(self) -> bytes | None:
         end = self._buffer.find(b"\r\n", self._at)
@@ -204,7 +211,11 @@ class ResponseReader:
 
 
 def post(address: Address, path: str, body: Mapping[str, Any], request_id: str) -> bytes:
-    """The bytes of a POST with a JSON body."""
+    """The bytes of an HTTP POST with a JSON body.
+
+    Raises:
+        TypeError, ValueError: the body is not JSON.
+    """
     content = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\n"

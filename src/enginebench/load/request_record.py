@@ -1,24 +1,27 @@
-"""From the kept bytes of an exchange to the record of a request."""
+"""From the raw bytes of an exchange to the record of a request."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
 
+from enginebench.base.text import one_line
 from enginebench.engines.dialect import Dialect, GenerationRequest, Usage
 from enginebench.load.exchange import Exchange, Kind
 from enginebench.load.http1 import ProtocolError, ResponseReader
 from enginebench.load.sse import events, regular_events
 
 Phase = Literal["warmup", "measured"]
-END_OF_STREAM = "[DONE]"  # as the OpenAI API ends its streams
-MOST_TOKENS = 2**31 - 1  # as record.schema.Count
+END_OF_STREAM = "[DONE]"  # the OpenAI API ends its streams with it
+MOST_TOKENS = 2**31 - 1  # the largest record.schema.Count
+_UNKNOWN = "\ufffd"
 ERROR_BODY_LIMIT = 2000  # characters of an error answer that are kept
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request as it happened; times are seconds of one monotonic clock."""
+    """One request as it happened; times are seconds of CLOCK_MONOTONIC."""
 
     index: int
     phase: Phase
@@ -26,29 +29,29 @@ class RequestRecord:
     prompt_sha256: str
     prompt_tokens_asked: int
     output_tokens_asked: int
-    planned_s: float | None = None  # when it was due; None: its turn never came
+    planned_s: float | None = None  # when it was due; None: it was given up before
     sent_s: float | None = None  # right before its last byte was handed to the kernel
     headers_s: float | None = None  # first byte of the answer
     event_s: list[float] = field(default_factory=list)  # arrival of each event with tokens or text
-    event_tokens: list[int | None] = field(default_factory=list)  # tokens in it; None: not said
-    event_chars: list[int] = field(default_factory=list)  # characters of text in it
+    event_tokens: list[int | None] = field(default_factory=list)  # tokens in each; None: unknown
+    event_chars: list[int] = field(default_factory=list)  # characters of text in each
     end_s: float | None = None  # end of the answer
     text: str = ""
-    text_tokens: int | None = None  # tokens of the text by our own tokenizer
-    prompt_tokens: int | None = None  # as the engine counts them
+    text_tokens: int | None = None  # tokens in the text, by the harness's tokenizer
+    prompt_tokens: int | None = None  # this and the next two: the engine's own counts
     output_tokens: int | None = None
     cached_tokens: int | None = None
     finish_reason: str | None = None
-    token_ids: list[int] | None = None  # of the answer; None: not asked for or not given
-    margins: list[float | None] | None = None  # of each token over the next best, in nats
+    token_ids: list[int] | None = None  # None: not requested, or not given
+    margins: list[float | None] | None = None  # of each token over the next best; nats
     status: int | None = None  # HTTP status
-    error: str | None = None  # why this request does not count; None: it ended as it should
+    error: str | None = None  # why it does not count; None: it ended as it should
     error_kind: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ShortFigures:
-    """What one line on a terminal says of a cell; the report's figures are ``measure.figures``."""
+    """What a terminal shows of a cell; the report's figures are in ``metrics/latency.py``."""
 
     requests: int
     failed: int
@@ -62,8 +65,10 @@ class ShortFigures:
 
 
 def short_figures(records: Sequence[RequestRecord]) -> ShortFigures:
-    """The figures of a cell's measured requests that a terminal shows; looks at no event but the
-    first with text and the last of each request."""
+    """The figures that a terminal shows of a cell's measured requests.
+
+    Fast: of each request it reads only the first event with text and the last one.
+    """
     sent_s = [record.sent_s for record in records if record.sent_s is not None]
     last_s = [record.event_s[-1] for record in records if record.event_s]
     ttft_s = [
@@ -93,7 +98,7 @@ def read(
     phase: Phase,
     request_id: str,
 ) -> RequestRecord:
-    """Take an exchange apart. Never raises for what an engine sent: that becomes ``error``."""
+    """Parse an exchange. Never raises for what an engine sent: that becomes ``error``."""
     record = RequestRecord(
         index=exchange.index,
         phase=phase,
@@ -110,9 +115,12 @@ def read(
     )
     reader = ResponseReader()
     raw = exchange.raw()
+    head_bytes = raw.find(b"\r\n\r\n") + 4
+    head_bytes = head_bytes if head_bytes >= 4 else 0  # 0: the head is incomplete
     try:
-        timed = _regular(exchange, raw, reader)
-        body = [] if timed is not None else list(_body(exchange, reader))
+        reader.feed(raw[:head_bytes])
+        timed = _regular(exchange, raw, head_bytes, reader)
+        body = [] if timed is not None else list(_body(exchange, raw, head_bytes, reader))
     except ProtocolError as error:
         _fail(record, str(error), "protocol")
         return record
@@ -130,45 +138,47 @@ def read(
 
 
 def _fail(record: RequestRecord, error: str, kind: Kind) -> None:
-    """Note why a request does not count; the first reason stays."""
+    """Record why a request does not count; the first reason stays."""
     if record.error is None:
-        record.error, record.error_kind = error, kind
+        record.error = _whole(error)[0][:ERROR_BODY_LIMIT]
+        record.error_kind = kind
 
 
 def _regular(
-    exchange: Exchange, raw: bytes, reader: ResponseReader
+    exchange: Exchange, raw: bytes, head_bytes: int, reader: ResponseReader
 ) -> list[tuple[float, str]] | None:
-    """The events of a whole answer in the form that engines usually give it; None for any other."""
-    start = raw.find(b"\r\n\r\n") + 4
-    head = ResponseReader()
-    if start < 4 or exchange.fault is not None:
+    """The events of a complete answer in the form that engines usually send; None for any other.
+
+    The reader has read the head, and reads nothing here.
+    """
+    if exchange.fault is not None or reader.status != 200 or not reader.is_at_chunk:
         return None
-    head.feed(raw[:start])
-    if head.status != 200 or not head.is_at_chunk:
-        return None
-    found = regular_events(raw, start, exchange.arrival_s, exchange.sizes)
-    if found is not None:
-        reader.feed(raw[:start])
-    return found
+    return regular_events(raw, head_bytes, exchange.arrival_s, exchange.sizes)
 
 
-def _body(exchange: Exchange, reader: ResponseReader) -> Iterator[tuple[float, bytes]]:
-    for time_s, data in exchange.pieces:
-        for piece in reader.feed(data):
-            yield time_s, piece
+def _body(
+    exchange: Exchange, raw: bytes, head_bytes: int, reader: ResponseReader
+) -> Iterator[tuple[float, bytes]]:
+    """The parts of the body, each with the arrival of the piece that it came in."""
+    begin = end = 0
+    for time_s, size in zip(exchange.arrival_s, exchange.sizes, strict=True):
+        begin, end = max(end, head_bytes), end + size
+        for part in reader.feed(raw[begin:end]):
+            yield time_s, part
 
 
 def _read_events(
     record: RequestRecord, dialect: Dialect, timed: Iterable[tuple[float, str]]
 ) -> None:
-    # Millions of events go through here: what is used in the loop is looked up before it.
+    # Millions of events go through this loop, so attributes are looked up before it.
     texts: list[str] = []
     ids: list[int] = []
     margins: list[float | None] = []
     event_s, event_tokens, event_chars = record.event_s, record.event_tokens, record.event_chars
-    read, tokens_so_far = dialect.read, 0
-    is_known = True  # no event so far was of unknown size
+    read, total_before = dialect.read, 0
+    is_known = True  # the sizes of all events so far are known
     is_over = False
+    half = ""  # the first half of a character, whose second is to come
     for time_s, data in timed:
         if is_over:
             _fail(record, f"an event after the end of the stream: {data[:80]!r}", "trailing")
@@ -176,7 +186,7 @@ def _read_events(
         is_over = data == END_OF_STREAM
         try:
             delta = read(data)
-        except Exception as error:  # of an engine's own reader, for what it did not expect
+        except Exception as error:  # an engine.py met something that it did not expect
             reason = _shown(f"{type(error).__name__}: {error}")
             reason = f"an event that cannot be read ({reason}): {data[:80]!r}"
             _fail(record, reason, "protocol")
@@ -184,19 +194,21 @@ def _read_events(
         text, tokens, usage = delta.text, delta.tokens, delta.usage
         if delta.error is not None:
             _fail(record, f"the engine reported: {delta.error}", "engine")
-        if usage is not None:
-            _note_usage(record, usage)
-            # A total after events of unknown size says nothing about this event.
-            # One that fixes its own size is not made to fit: the checks compare it with the total.
-            if tokens is None and is_known and (total := usage.output_tokens) is not None:
-                # Never negative: a total below what was counted is for the checks to see.
-                tokens = max(total - tokens_so_far, 0) if _is_count(total) else None
+        total = _note_usage(record, usage) if usage is not None else None
         if tokens is not None:
-            if _is_count(tokens):
-                tokens_so_far += tokens
-            else:
+            # One that fixes its own size is not made to fit: the checks compare it with the total.
+            if (count := _count(tokens)) is None:
                 _fail(record, f"an event of {_shown(tokens)} tokens", "protocol")
-                tokens = None
+            tokens, total_before = count, total_before + (count or 0)
+        elif total is not None and is_known:
+            # A total after events of unknown size says nothing about this event. Never negative:
+            # a total that falls makes a sum that is not the last one, which the checks see.
+            tokens, total_before = max(total - total_before, 0), total
+        if type(text) is not str:
+            _fail(record, f"an event whose text is none: {_shown(text)}", "protocol")
+            text = ""
+        if half or not text.isascii():
+            text, half = _whole(half + text)
         if text or tokens:
             event_s.append(time_s)
             event_tokens.append(tokens)
@@ -204,31 +216,71 @@ def _read_events(
             texts.append(text)
             is_known = is_known and tokens is not None
         if delta.token_ids:
-            if all(map(_is_count, delta.token_ids)):
-                ids += delta.token_ids
-            else:
-                _fail(record, f"token ids that are none: {_shown(delta.token_ids)}", "protocol")
+            ids += _counts(record, delta.token_ids)
         if delta.margins:
-            margins += delta.margins
+            margins += _margins(record, delta.margins)
         if delta.finish_reason:
-            record.finish_reason = delta.finish_reason
+            record.finish_reason = _reason(record, delta.finish_reason)
+    if half and texts:
+        texts[-1] += _UNKNOWN
+        event_chars[-1] += 1
     record.text, record.token_ids, record.margins = "".join(texts), ids or None, margins or None
 
 
-def _note_usage(record: RequestRecord, usage: Usage) -> None:
+def _note_usage(record: RequestRecord, usage: Usage) -> int | None:
+    """Keep the counts of a usage; the output tokens so far."""
+    total = None
     for name in ("output_tokens", "prompt_tokens", "cached_tokens"):
-        count = getattr(usage, name)
-        if count is None:
+        stated = getattr(usage, name)
+        if stated is None:
             continue
-        if _is_count(count):
-            setattr(record, name, count)
-        else:
-            _fail(record, f"the engine's usage has {name} = {_shown(count)}", "protocol")
+        if (count := _count(stated)) is None:
+            reason = f"the engine's usage has {name} = {_shown(stated)}, expected a count"
+            _fail(record, reason, "protocol")
+            continue
+        setattr(record, name, count)
+        total = count if name == "output_tokens" else total
+    return total
 
 
-def _is_count(value: object) -> bool:
-    """Whether a number of tokens, or a token's id, is one that a record can hold."""
-    return type(value) is int and 0 <= value <= MOST_TOKENS
+def _counts(record: RequestRecord, stated: tuple[object, ...]) -> list[int]:
+    found = [count for item in stated if (count := _count(item)) is not None]
+    if len(found) == len(stated):
+        return found
+    _fail(record, f"token ids that are none: {_shown(stated)}", "protocol")
+    return []
+
+
+def _margins(record: RequestRecord, stated: tuple[float | None, ...]) -> tuple[float | None, ...]:
+    if all(m is None or (isinstance(m, int | float) and math.isfinite(m)) for m in stated):
+        return stated
+    _fail(record, f"log-probabilities that are no numbers: {_shown(stated)}", "protocol")
+    return ()
+
+
+def _reason(record: RequestRecord, stated: object) -> str:
+    if isinstance(stated, str):
+        return one_line(stated)[:80]
+    _fail(record, f"a finish reason that is no text: {_shown(stated)}", "protocol")
+    return "unknown"
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens, or a token's id, that a record can hold: 4.0 is 4; else None."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
+
+
+def _whole(text: str) -> tuple[str, str]:
+    """A text with the halves of characters joined, and the half that it ends in, if it does.
+
+    JSON of engines that cut a text into UTF-16 units has them as \\ud83d and \\ude00, the second
+    in the next event. Half a character without the other is U+FFFD.
+    """
+    half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+    units = text[: len(text) - len(half)].encode("utf-16-le", "surrogatepass")
+    return units.decode("utf-16-le", "replace"), half
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What a load is, and what it brings back."""
+"""What a load is, and its result."""
 
 from array import array
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,14 @@ class LoadSpec:
     """What to send, and when."""
 
     address: Address
-    requests: Sequence[bytes]
+    requests: Sequence[bytes]  # whole HTTP requests, as ``http1.post`` makes them
     streams: int  # most requests in flight
-    due_s: Sequence[float] | None = None  # open loop: when each is due, after the start, ascending
+    #: Open loop: when each request is due, in s after the start, ascending. None: closed loop.
+    due_s: Sequence[float] | None = None
     ramp_s: float = 0.0  # closed loop: the streams start evenly over this time
     timeout_s: float = 600.0  # longest time for one request; then its connection is closed
-    cancel_after_s: Mapping[int, float] = field(default_factory=dict)  # by request: hang up then
+    #: Requests to cancel, by index: seconds after sending at which their connection is closed.
+    cancel_after_s: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -32,25 +34,25 @@ class LoadProgress:
 
 @dataclass(slots=True)
 class ProcessStats:
-    """What the generator noted about itself in one process; ``client.py`` makes figures of it."""
+    """What one process of the load generator notes about itself (see ``client_stats.figures``)."""
 
     started_s: float = 0.0
     ended_s: float = 0.0
-    cpu_s: float = 0.0  # of the loop's thread
-    lag_s: "array[float]" = field(default_factory=lambda: array("d"))  # each tick: handled - due
+    cpu_s: float = 0.0  # CPU time of the event loop's thread
+    lag_s: "array[float]" = field(default_factory=lambda: array("d"))  # lateness of each tick
     streams: int = 0
-    connections: int = 0  # opened in all
-    clock_error_ns: int | None = None  # of the kernel's stamps; None: they were not used
+    connections: int = 0  # opened over the whole load
+    clock_error_ns: int | None = None  # None: no kernel stamps were used
     pieces: int = 0
-    pieces_stamped: int = 0  # with a stamp of the kernel
+    pieces_stamped: int = 0  # those with a kernel stamp
 
 
 @dataclass(slots=True)
 class LoadResult:
-    """Everything that a load brought back. Close it when the exchanges have been read."""
+    """The exchanges of a load. A context manager: leaving it closes the files of their bytes."""
 
     exchanges: list[Exchange]  # in the order of the requests
-    own: list[ProcessStats]  # one a process
+    stats: list[ProcessStats]  # one per process
     spools: list[Spool] = field(default_factory=list)
 
     def __enter__(self) -> "LoadResult":

@@ -1,7 +1,9 @@
-"""Server-sent events out of timed pieces of a body.
+"""Server-sent events from the timed pieces of a body.
 
-An event is stamped with the arrival of the piece that completed it: only then could a client have
-used it. Format: WHATWG HTML, "Server-sent events", section 9.2.6.
+An event has the arrival time of the piece that completed it: no client can use it earlier.
+Format: WHATWG HTML, "Server-sent events", section 9.2.6. An event whose data is blank, a keep-alive
+of some servers, says nothing and is skipped. httpx-sse reads only from an httpx response, which has
+no arrival times; this module can go when a parser takes timed bytes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +13,7 @@ import numpy as np
 
 _EVENT_END = b"\n\n\r\n"  # the empty line, and the end of the chunk
 _LAST_CHUNK = b"0\r\n\r\n"
+_BOM = b"\xef\xbb\xbf"  # one may begin a stream and is not of it
 
 
 def events(pieces: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, str]]:
@@ -21,15 +24,21 @@ def events(pieces: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, str]]
     """
     data: list[str] = []
     time_s = 0.0
+    is_first = True
     for time_s, line in _lines(pieces):
+        if is_first:
+            line, is_first = line.removeprefix(_BOM), False
         if line.startswith(b"data:"):
             value = line[5:].decode("utf-8", errors="replace")
             data.append(value.removeprefix(" "))
+        elif line == b"data":  # a field without a colon has an empty value
+            data.append("")
         elif not line and data:
-            yield time_s, "\n".join(data)
+            if (text := "\n".join(data)).strip():
+                yield time_s, text
             data = []
-    if data:
-        yield time_s, "\n".join(data)
+    if (text := "\n".join(data)).strip():
+        yield time_s, text
 
 
 def regular_events(
@@ -70,7 +79,8 @@ def regular_events(
     ends = np.fromiter(accumulate(lengths), np.int64, len(lengths)) + (start - 2)
     piece = np.searchsorted(np.cumsum(np.asarray(sizes, np.int64)), ends, side="left")
     times_s = np.asarray(arrival_s)[piece].tolist()
-    return list(zip(times_s, found, strict=True))
+    timed = list(zip(times_s, found, strict=True))
+    return timed if all(map(str.strip, found)) else [pair for pair in timed if pair[1].strip()]
 
 
 def _lines(pieces: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:

@@ -4,15 +4,21 @@ Times are seconds after the start of a cell, ascending.
 """
 
 import csv
+import io
 import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from enginebench.base import text_file
 from enginebench.base.errors import UserError
+from enginebench.base.text import one_line
 from enginebench.plan.study_file import Workload
 
+MOST_TRACE_BYTES = 1 << 30
+MOST_TOKENS = 2**31 - 1
+LATEST_S = 1e19  # nanoseconds since 1970 are below it
 TRACE_COLUMNS = ("time_s", "prompt_tokens", "output_tokens")
 
 
@@ -72,18 +78,20 @@ def read_trace(path: Path) -> list[TraceRow]:
         UserError: no such file, or not of that form.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file)
-            missing = [name for name in TRACE_COLUMNS if name not in (table.fieldnames or [])]
-            if missing:
-                raise UserError(
-                    f"{path}: expected a trace with the columns {', '.join(TRACE_COLUMNS)}, "
-                    f"found no {missing[0]}; name the columns in its first line"
-                )
-            rows = [_trace_row(path, table.line_num, row) for row in table]
-    except (OSError, UnicodeDecodeError) as error:
+        text = text_file.read_text(path, MOST_TRACE_BYTES)
+        head = text.split("\n", 1)[0]
+        separator = ";" if ";" in head and "," not in head else ","
+        table = csv.DictReader(io.StringIO(text), delimiter=separator)
+        table.fieldnames = _columns(path, table.fieldnames or ())
+        rows = [_trace_row(path, table.line_num, row) for row in table]
+    except text_file.UnreadableFile as error:
         raise UserError(
-            f"{path}: cannot read this trace ({error}); correct `trace` in the study"
+            f"{error.where(path)}: cannot read this trace (found {error.reason}); correct `trace` "
+            "in the study"
+        ) from None
+    except csv.Error as error:
+        raise UserError(
+            f"{path}:{table.line_num + 1}: expected a line of CSV, found: {error}; mend that line"
         ) from None
     for before, after in itertools.pairwise(rows):
         if after.time_s < before.time_s:
@@ -99,14 +107,29 @@ def read_trace(path: Path) -> list[TraceRow]:
     return rows
 
 
+def _columns(path: Path, fields: Sequence[str]) -> list[str]:
+    names = [name.strip() for name in fields]
+    for name in TRACE_COLUMNS:
+        if (count := names.count(name)) != 1:
+            raise UserError(
+                f"{path}: expected a trace with the columns {', '.join(TRACE_COLUMNS)}, each once, "
+                f"found {f'{count} times' if count else 'no'} {name}; name the columns in its "
+                "first line"
+            )
+    return names
+
+
 def _trace_row(path: Path, line: int, row: dict[str, str]) -> TraceRow:
     try:
         made = TraceRow(float(row["time_s"]), int(row["prompt_tokens"]), int(row["output_tokens"]))
-        if made.prompt_tokens < 1 or made.output_tokens < 1:
-            raise ValueError("lengths are at least 1")
+        if not abs(made.time_s) <= LATEST_S:  # NaN too
+            raise ValueError(f"the time {row['time_s'][:40]}")
+        if not (1 <= made.prompt_tokens <= MOST_TOKENS and 1 <= made.output_tokens <= MOST_TOKENS):
+            raise ValueError(f"lengths are from 1 to {MOST_TOKENS}")
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{path}:{line}: expected a time in seconds and two numbers of tokens, found: {error}; "
+            f"{path}:{line}: expected a time in seconds and two numbers of tokens, "
+            f"found: {one_line(str(error))[:120]}; "
             "mend that line"
         ) from None
     return made

@@ -1,7 +1,6 @@
 """Which model a study runs: one made here, a local directory, or a Hugging Face id."""
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable
@@ -12,12 +11,11 @@ from typing import Any
 from enginebench.base.errors import UserError
 from enginebench.hardware import data_sheets
 from enginebench.hardware.model_config import text_config
-from enginebench.plan import random_model
+from enginebench.plan import model_files, random_model
 from enginebench.plan.random_model import EMBEDDED, Design, Shape
 
 FULL_HASH_LIMIT_BYTES = 2 << 30  # above this, hashing the weights takes longer than it tells
 RANDOM = "random:"
-MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library
 _WANTED = ("*.json", "*.safetensors", "tokenizer*", "*.model", "*.jinja", "*.txt")
 
 
@@ -95,8 +93,8 @@ def resolve(
                 f"{cache}: cannot keep the model {name} there ({error.strerror}); "
                 "make room, make it writable or give another directory with --cache"
             ) from None
-    elif Path(name).expanduser().exists():
-        path = Path(name).expanduser().resolve()
+    elif (found := _local(name)) is not None:
+        path = found
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
         path = _download(name)
     else:
@@ -111,15 +109,26 @@ def resolve(
             f"{path}: expected a model directory with config.json, found none there; "
             "correct `model` in the study"
         )
-    sha256, hashed = _hash(path)
     try:
-        config = json.loads(config_file.read_text())
-    except ValueError as error:
-        raise UserError(f"{config_file}: expected JSON, found: {error}; mend that file") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{config_file}: expected a JSON object, found another; mend that file")
-    counted = _weights(path)
+        model_files.require_files(path)
+        config = model_files.read_object(config_file)
+        counted = _weights(path)
+        sha256, hashed = _hash(path)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or path}: expected a file of the model that can be read, found "
+            f"{error.strerror}; correct its permissions, or `model` in the study"
+        ) from None
     return Model(name, path, sha256, hashed, made is not None, config, *counted)
+
+
+def _local(name: str) -> Path | None:
+    """The path of this name, if there is one."""
+    try:
+        path = Path(name).expanduser()
+        return path.resolve() if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long; no home of that user; a NUL
+        return None
 
 
 def _download(name: str) -> Path:
@@ -149,63 +158,13 @@ def _weights(path: Path) -> tuple[int | None, int | None]:
         UserError: a file is no safetensors file, such as a pointer of Git LFS.
     """
     parameters, size, is_packed = 0, 0, False
-    for file in _weight_files(path):
-        for tensor in _header(file).values():
+    for file in model_files.weight_files(path):
+        for tensor in model_files.header(file).values():
             start, end = tensor["data_offsets"]
             size += end - start
             parameters += math.prod(tensor["shape"])
             is_packed |= tensor["dtype"] in ("I32", "U8") and math.prod(tensor["shape"]) > 1
     return None if is_packed or not parameters else parameters, size or None
-
-
-def _weight_files(path: Path) -> list[Path]:
-    index = path / "model.safetensors.index.json"
-    if not index.is_file():
-        return sorted(path.glob("*.safetensors"))
-    try:
-        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        files = [path / name for name in sorted(set(named))]
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
-        raise UserError(
-            f"{index}: expected an index of weights, found none; download that file again"
-        ) from None
-    if gone := next((file for file in files if not file.is_file()), None):
-        raise UserError(f"{gone}: expected this file of weights, found none; download it again")
-    return files
-
-
-def _header(file: Path) -> dict[str, Any]:
-    """The tensors of a safetensors file by name.
-
-    The format (github.com/huggingface/safetensors, README): eight bytes of length, little-endian,
-    and so many of JSON, with dtype, shape and place of each tensor.
-    """
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        if start == b"version ":
-            raise UserError(
-                f"{file}: expected weights, found a pointer of Git LFS; run `git lfs pull` there"
-            )
-        length = int.from_bytes(start, "little")
-        try:
-            if len(start) < 8 or length > MAX_HEADER_BYTES:
-                raise ValueError
-            text = stream.read(length)
-            if len(text) < length:
-                raise ValueError
-            header = json.loads(text)
-            tensors = {n: t for n, t in header.items() if n != "__metadata__"}
-            for tensor in tensors.values():
-                begin, end = tensor["data_offsets"]
-                sizes = (begin, end - begin, *tensor["shape"])
-                if not all(type(n) is int and n >= 0 for n in sizes) or not tensor["dtype"]:
-                    raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise UserError(
-                f"{file}: expected a safetensors file, found another or an incomplete one; "
-                "download it again"
-            ) from None
-    return tensors
 
 
 def _hash(path: Path) -> tuple[str, str]:

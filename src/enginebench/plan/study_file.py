@@ -4,13 +4,10 @@ The file is YAML; every key is checked, and a mistake is answered with the key, 
 nearest key that exists. ``docs/study-file.md`` lists them all.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -22,26 +19,41 @@ from pydantic import (
     model_validator,
 )
 
+from enginebench.base import text_file, yaml_file
 from enginebench.base.errors import UserError
 from enginebench.hardware import prices
 from enginebench.hardware.prices import HourlyPrice
+from enginebench.plan import study_mistakes
+from enginebench.plan.limits import (
+    LONGEST_S,
+    MOST_CELLS,
+    MOST_PROMPT_TOKENS,
+    MOST_REQUESTS,
+    Amount,
+    Flag,
+    Interval,
+    Name,
+    Number,
+    Positive,
+    Seconds,
+    Settings,
+    Streams,
+)  # fmt: skip
 
-Positive = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 PromptFormat = Literal["auto", "blocks", "lines", "jsonl", "sharegpt", "dialogues"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Hint(_Section):
     """Used for the plan's time estimate only, never for a result."""
 
-    start_s: Annotated[float, Field(ge=0, strict=False)] = 30.0  # from launch to ready
+    start_s: Seconds = 30.0  # from launch to ready
     # Output tokens/s by concurrency.
     tokens_per_s: Annotated[
-        dict[Positive, Annotated[float, Field(gt=0, strict=False)]], Field(min_length=1)
+        dict[Positive, Annotated[Number, Field(ge=1e-3)]], Field(min_length=1)
     ] = {1: 40.0}
 
 
@@ -50,7 +62,7 @@ class Variant(_Section):
 
     engine: Name  # the name of an engine directory
     variant: Name = "default"
-    settings: dict[str, str | int | float | bool] = {}  # variables of its launch.yaml
+    settings: Settings = {}  # variables of its launch.yaml
     workloads: list[Name] = []  # run only these; empty: all
     trials: Positive | None = None  # run only the first so many trials; none: all
     hint: Hint = Hint()
@@ -86,22 +98,23 @@ class Workload(_Section):
         Annotated[Positive, Tag("length")] | Annotated[OutputRange, Tag("range")],
         Discriminator(_output_kind),
     ]
-    concurrency: list[Positive] = []  # closed loop: requests in flight
+    concurrency: list[Streams] = []  # closed loop: requests in flight
     requests_per_stream: Positive = 2
     min_requests: Positive = 1  # a level has the larger of this and streams x per stream requests
     warmup_output_tokens: Positive = 8  # one warm-up request a stream, this many tokens
-    rate: list[Annotated[float, Field(gt=0, strict=False)]] = []  # open loop: requests/s offered
-    duration_s: Annotated[float, Field(gt=0, strict=False)] = 60.0  # open loop: rate x this
+    rate: list[Amount] = []  # open loop: requests/s offered
+    duration_s: Interval = 60.0  # open loop: rate x this
     arrivals: Literal["constant", "poisson", "gamma", "trace"] = "poisson"
-    burstiness: Annotated[float, Field(gt=0, strict=False)] = 1.0  # shape of gamma's gaps
+    burstiness: Annotated[Number, Field(ge=1e-3, le=1e6)] = 1.0  # shape of gamma's gaps
     trace: str = ""  # file of times and lengths; the lengths are cut to those above
-    max_in_flight: Positive | None = None  # open loop: more than these wait in the client
-    ramp_s: Annotated[float, Field(ge=0, strict=False)] = 0.0  # the load rises over this time
+    max_in_flight: Streams | None = None  # open loop: more than these wait in the client
+    ramp_s: Seconds = 0.0  # the load rises over this time
 
     @field_validator("concurrency", "rate")
     @classmethod
     def _different(cls, levels: list[float]) -> list[float]:
-        if len(set(levels)) != len(levels):
+        # Cells are named by six digits of it (base.load_level).
+        if len({f"{level:g}" for level in levels}) != len(levels):
             raise ValueError(f"a level is there twice in {levels}; each is run once a trial")
         return levels
 
@@ -123,6 +136,20 @@ class Workload(_Section):
             raise ValueError("arrivals: trace and a file in trace belong together")
         if "burstiness" in given and self.arrivals != "gamma":
             raise ValueError("burstiness belongs to arrivals: gamma")
+        return self
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "Workload":
+        wanted = [rate * self.duration_s for rate in self.rate]
+        wanted += [float(self.requests(streams)) for streams in self.concurrency]
+        most = max(*wanted, self.min_requests)
+        for what, found, limit in (
+            ("requests a level", most, MOST_REQUESTS),
+            ("prompt tokens a level", most * self.prompt_tokens, MOST_PROMPT_TOKENS),
+            ("seconds a level", max((most / rate for rate in self.rate), default=0), LONGEST_S),
+        ):
+            if found > limit:
+                raise ValueError(f"expected at most {limit:,.0f} {what}, found {found:,.6g}")
         return self
 
     def requests(self, concurrency: int) -> int:
@@ -149,7 +176,7 @@ class Agreement(_Section):
     They are asked on its first start, before anything is measured.
     """
 
-    prompts: Positive = 16
+    prompts: Annotated[int, Field(ge=1, le=10_000)] = 16
     prompt_tokens: Positive = 64
     output_tokens: Positive = 64
 
@@ -163,10 +190,10 @@ class Price(_Section):
     """What an hour costs: a published price by name, one of a GPU, or one of the whole machine."""
 
     name: str = ""  # of an entry of data/prices.yaml
-    usd_per_gpu_hour: Annotated[float, Field(gt=0, strict=False, allow_inf_nan=False)] | None = None
-    usd_per_hour: Annotated[float, Field(gt=0, strict=False, allow_inf_nan=False)] | None = None
+    usd_per_gpu_hour: Amount | None = None
+    usd_per_hour: Amount | None = None
     source: str = ""
-    is_stand_in: bool = False  # true: the study does not run on the hardware that the price is for
+    is_stand_in: Flag = False  # true: the study does not run on the hardware that the price is for
 
     @model_validator(mode="after")
     def _stated_once(self) -> "Price":
@@ -220,21 +247,24 @@ class Study(_Section):
     title: str = ""
     model: str = "embedded"  # as in model.resolve
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU if there is one
-    settings: dict[str, str | int | float | bool] = {}  # launch variables for every engine
+    settings: Settings = {}  # launch variables for every engine
     prompts: Prompts = Prompts()
     engines: Annotated[list[Variant], Field(min_length=1)]
     reference: str = ""  # engine/variant that ratios divide by; empty: the first one
     workloads: Annotated[list[Workload], Field(min_length=1)]
     agreement: Agreement | None = None  # none: answers are not compared
     trials: Positive = 1  # fresh starts of every engine
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     price: Price | None = None  # none: no costs are worked out
-    ready_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
-    request_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
-    calibration_s: Annotated[float, Field(ge=0, strict=False)] = 1.0  # of the client, a level
-    judge_client: bool = True  # false: the client's own error is shown, but makes no cell suspect
-    scrape_interval_s: Annotated[float, Field(gt=0, strict=False)] = 1.0
-    sample_interval_s: Annotated[float, Field(ge=0.01, strict=False)] = 0.1
+    ready_timeout_s: Interval = 600.0
+    request_timeout_s: Interval = 600.0
+    calibration_s: Seconds = 1.0  # of the client, a level
+    noise_probe_s: Seconds = 4.0  # of the machine; 0: none
+    # False: what other processes use is shown, but makes no cell suspect and has none run again.
+    judge_machine: Flag = True
+    judge_client: Flag = True  # false: the client's own error is shown, but makes no cell suspect
+    scrape_interval_s: Interval = 1.0
+    sample_interval_s: Annotated[Number, Field(ge=0.01, le=LONGEST_S)] = 0.1
     port: Annotated[int, Field(ge=1, le=65535)] | None = None  # none: a free one is chosen
 
     @model_validator(mode="after")
@@ -255,6 +285,12 @@ class Study(_Section):
                         f"{variant.label} names the workload {name!r}, "
                         f"which is none of {', '.join(known)}"
                     )
+        levels = sum(len(load.concurrency or load.rate) for load in self.workloads)
+        if (cells := self.trials * len(labels) * levels) > MOST_CELLS:
+            raise ValueError(
+                f"expected at most {MOST_CELLS:,} cells (trials x variants x levels), "
+                f"found {cells:,}"
+            )
         if "agreement" in known:
             raise ValueError("a workload cannot be called 'agreement': that name is taken")
         if self.reference and self.reference not in labels:
@@ -271,24 +307,14 @@ def load(path: Path) -> Study:
         UserError: unreadable, not YAML, or a key or value that does not fit.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UserError(
-            f"{path}: expected UTF-8 text, found other bytes; save it as UTF-8"
-        ) from None
-    except OSError as error:
+        text = text_file.read_text(path, yaml_file.MOST_BYTES)
+    except text_file.UnreadableFile as error:
         known = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) or "none"
         raise UserError(
-            f"{path}: cannot read this study file ({error.strerror}); "
+            f"{error.where(path)}: expected a study file of UTF-8 text, found {error.reason}; "
             f"study files beside it: {known}"
         ) from None
-    try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or error
-        raise UserError(f"{where}: expected YAML, found: {problem}; mend that line") from None
+    data = yaml_file.parse(text, str(path), "settings")
     if not isinstance(data, dict):
         raise UserError(
             f"{path}: expected a mapping with name, engines and workloads, "
@@ -302,56 +328,4 @@ def parse(data: Mapping[str, Any], where: str) -> Study:
     try:
         return Study.model_validate(data)
     except ValidationError as error:
-        raise UserError(_one_line(error, where)) from None
-
-
-def _one_line(error: ValidationError, where: str) -> str:
-    """The first mistake in words, and how many more there are."""
-    # A misspelt key is often the reason why another one is missing: say it first.
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    first = problems[0]
-    location = _readable(first["loc"])
-    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".")
-    if first["type"] == "extra_forbidden":
-        key = str(location[-1])
-        known = sorted(_section_at(location[:-1]).model_fields)
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        text = f"{where}: {place}: unknown key {key!r}; {advice}"
-    elif first["type"] == "missing":
-        text = f"{where}: {place}: this key is required and is not there; add it"
-    else:
-        found = first["input"]
-        shown = f", found {found!r}" if not isinstance(found, dict | list) else ""
-        message = first["msg"].removeprefix("Value error, ")
-        text = f"{where}: {place or 'study'}: {message[0].lower()}{message[1:]}{shown}"
-    more = len(problems) - 1
-    return text + (f" (and {more} more)" if more else "")
-
-
-def _readable(loc: tuple[int | str, ...]) -> list[int | str]:
-    """A location without the branches of unions, which pydantic names and a reader cannot know."""
-    location = list(loc)
-    if "settings" in location:
-        return location[: location.index("settings") + 2]
-    if "output_tokens" in location:
-        del location[location.index("output_tokens") + 1 : location.index("output_tokens") + 2]
-    return location
-
-
-def _section_at(location: list[int | str]) -> type[_Section]:
-    section: type[_Section] = Study
-    for part in location:
-        if isinstance(part, int):
-            continue
-        found = _sections_in(section.model_fields[part].annotation)
-        section = found[0] if found else section
-    return section
-
-
-def _sections_in(annotation: Any) -> list[type[_Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, _Section):
-        return [annotation]
-    if get_origin(annotation) is None and not isinstance(annotation, UnionType):
-        return []
-    return [found for argument in get_args(annotation) for found in _sections_in(argument)]
+        raise UserError(study_mistakes.describe(error, where, Study)) from None

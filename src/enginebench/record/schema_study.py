@@ -136,7 +136,9 @@ class StudyFile(Struct, frozen=True, kw_only=True):
     ready_timeout_s: float = 600.0
     request_timeout_s: float = 600.0
     calibration_s: float = 1.0
+    noise_probe_s: Annotated[float, Meta(description="schema 3")] = 4.0
     judge_client: bool = True
+    judge_machine: Annotated[bool, Meta(description="schema 3")] = True
     scrape_interval_s: float = 1.0
     sample_interval_s: float = 0.1
     port: int | None = None
@@ -201,6 +203,7 @@ class PromptFile(Struct, frozen=True, kw_only=True):
     path: str
     sha256: Identifier
     count: Count
+    left_out: Annotated[Count, Meta(description="entries of the file without a prompt")] = 0
 
 
 class Model(Struct, frozen=True, kw_only=True):

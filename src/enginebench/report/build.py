@@ -8,9 +8,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from enginebench.base.errors import UserError
+from enginebench.base.text import one_line
 from enginebench.check.findings import CHECKS
 from enginebench.metrics import cost
 from enginebench.metrics.agreement import NEAR_TIE_NATS
@@ -18,6 +20,8 @@ from enginebench.report import (
     check_tables,
     client_tables,
     data_files,
+    escaping,
+    machine_report,
     memory_report,
     narrative,
     other_tools_report,
@@ -109,6 +113,7 @@ def _values(summary: Summary, directory: Path) -> dict[str, Any]:
         "suspect": summary.suspect,
         "parity": check_tables.parity(summary),
         "hardware": narrative.hardware(summary),
+        "machine": machine_report.sentences(summary),
         "plausibility": check_tables.plausibility(summary),
         "plausibility_headings": check_tables.PLAUSIBILITY_HEADINGS,
         "answer_rows": check_tables.agreement_rows(summary),
@@ -155,14 +160,23 @@ def _memory_values(summary: Summary) -> dict[str, Any]:
 
 
 def _render(name: str, values: Mapping[str, Any]) -> str:
+    is_html = name.endswith(".html")
     environment = Environment(
         loader=PackageLoader("enginebench"),
-        autoescape=name.endswith(".html"),
+        autoescape=is_html,
+        finalize=escaping.html if is_html else escaping.markdown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["gib"] = lambda value: f"{value / GIB:.1f} GiB"
+    environment.filters |= {
+        "gib": lambda value: f"{value / GIB:.1f} GiB",
+        "assignments": lambda values: "".join(f"{key}={value} " for key, value in values.items()),
+        "raw": escaping.Raw,
+        "cells": escaping.cells,
+        "code": escaping.code,
+        "fenced": escaping.fenced,
+    }
     return environment.get_template(f"{name}.jinja").render(values)
 
 
@@ -171,7 +185,7 @@ def print_table(summary: Summary, console: Console) -> None:
     for made in tables.tables(summary):
         workload = made["workload"]
         table = Table(
-            title=f"{workload['name']}: {workload['prompt_tokens']} tokens in, "
+            title=f"{_plain(workload['name'])}: {workload['prompt_tokens']} tokens in, "
             f"{output_text(workload)} out",
             title_justify="left",
             box=box.SIMPLE_HEAD,
@@ -183,12 +197,19 @@ def print_table(summary: Summary, console: Console) -> None:
         table.add_column("valid", justify="right")
         for row in made["rows"]:
             style = None if row["is_valid"] else "red"
-            table.add_row(*(row["cells"][i] for i in shown), row["verdict"], style=style)
+            table.add_row(*(_plain(row["cells"][i]) for i in shown), row["verdict"], style=style)
         console.print(table)
     for cell in (*summary.invalid, *summary.suspect):
         console.print(
-            f"{cell.verdict}: {cell.label} {cell.workload}, {cell.load_text}, "
-            f"trial {cell.trial}: " + "; ".join(cell.problems),
+            one_line(
+                f"{cell.verdict}: {cell.label} {cell.workload}, {cell.load_text}, "
+                f"trial {cell.trial}: " + "; ".join(cell.problems)
+            ),
             markup=False,
             soft_wrap=True,
         )
+
+
+def _plain(text: str) -> str:
+    """Text from a record, without escapes of a terminal and without Rich's markup."""
+    return escape(one_line(text))

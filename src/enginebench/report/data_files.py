@@ -11,6 +11,7 @@ import pandas as pd
 from enginebench.base.estimator import Comparison, Interval
 from enginebench.metrics import agreement
 from enginebench.metrics.memory import Sample
+from enginebench.report.escaping import spreadsheet
 from enginebench.summarize.cells import CellRow
 from enginebench.summarize.study_summary import COMPARED, RATE, Group, Summary
 
@@ -109,9 +110,9 @@ def _comparison_data(found: Comparison) -> dict[str, Any]:
 
 def _csv_row(summary: Summary, group: Group) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "engine": group.engine,
-        "variant": group.variant,
-        "workload": group.workload,
+        "engine": spreadsheet(group.engine),
+        "variant": spreadsheet(group.variant),
+        "workload": spreadsheet(group.workload),
         "concurrency": group.concurrency,
         "rate": group.rate,
         "trials_valid": group.trials_valid,

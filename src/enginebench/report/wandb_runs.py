@@ -25,6 +25,7 @@ from enginebench.summarize.study_summary import FIGURES, Summary
 PROJECT = "enginebench"
 MOST_ROWS = 10_000  # of a table of requests
 MOST_POINTS = 1000  # of a time series
+LONGEST_TAG, LONGEST_NAME = 64, 128  # characters that W&B takes
 TIME = "time_s"
 REQUEST_COLUMNS = (
     "request", "planned_s", "sent_s", "ttft_s", "tpot_s", "e2e_s", "prompt_tokens",
@@ -78,9 +79,12 @@ def log(summary: Summary, directory: Path, how: str, say: Callable[[str], object
         for item in launches:
             _log_run(wandb, summary, directory, item, how)
             say(f"{item['label']}, trial {item['trial']}: logged {how}")
-    except wandb.Error as error:
+    except (UserError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # the package's own, pydantic's, those of the network and the disk
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"W&B: could not log ({str(error).splitlines()[0]}); the record is untouched: check "
+            f"W&B: could not log ({reason}); the record is untouched: check "
             "WANDB_API_KEY and the network, or run: WANDB_MODE=offline make wandb"
         ) from None
     finally:
@@ -103,10 +107,10 @@ def _log_run(
     run = wandb.init(
         project=project(os.environ),
         id=name,
-        name=f"{item['label']} trial {item['trial']}",
-        group=directory.resolve().name,
+        name=f"{item['label']} trial {item['trial']}"[:LONGEST_NAME],
+        group=directory.resolve().name[:LONGEST_NAME],
         job_type="trial",
-        tags=[item["engine"], summary.study["study"]["name"]],
+        tags=[text[:LONGEST_TAG] for text in (item["engine"], summary.study["study"]["name"])],
         config=redact_values(config(summary, directory, item)),
         dir=str(directory),
         settings=_settings(wandb, how),
@@ -127,7 +131,7 @@ def _log_run(
     run.summary.update(run_summary(mine))
     raw = wandb.Artifact(f"record-{name}", type="raw-record", metadata={"launch": item["id"]})
     for file in sorted([directory / "study.json", *(directory / "raw" / item["id"]).rglob("*")]):
-        if file.is_file() and not file.is_symlink():  # a link may lead anywhere on this machine
+        if file.is_file() and not file.is_symlink():  # a link may lead out of the record
             # Raw files never change: they are read where they lie and not copied.
             name_inside = str(file.relative_to(directory))
             raw.add_file(str(file.resolve()), name=name_inside, policy="immutable")

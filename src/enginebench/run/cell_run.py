@@ -123,7 +123,7 @@ def _attempt(launch: RunningLaunch, cell: Cell, label: str, number: int) -> Atte
     return Attempt(
         number,
         is_invalid=death is not None or short.failed > 0,
-        is_disturbed=disturbance.is_disturbed(seen),
+        is_disturbed=prepared.study.judge_machine and disturbance.is_disturbed(seen),
         disturbance_cores=disturbance.disturbance(seen),
     )
 

@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from enginebench.base.text import clock
+from enginebench.base.text import clock, one_line
 from enginebench.load.spec import LoadProgress as LoadLive
 
 REFRESH_PER_S = 4
@@ -124,7 +124,7 @@ class Display:
 
     def stage(self, text: str) -> None:
         """A new step has begun."""
-        self._stage = text
+        self._stage = text = one_line(text)
         self._cell = None
         self._event("stage", text=text)
         if not self.console.is_terminal:
@@ -177,11 +177,13 @@ class Display:
         self._last_done_s = now_s
 
     def warn(self, text: str, details: Sequence[str] = ()) -> None:
-        self._warning = text
+        self._warning = text = one_line(text)
         self._event("warning", text=text, details=list(details))
         self.console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
         for line in details:
-            self.console.print(f"    {line}", markup=False, highlight=False, soft_wrap=True)
+            self.console.print(
+                f"    {one_line(line)}", markup=False, highlight=False, soft_wrap=True
+            )
 
     def _advance(self, estimate_s: float) -> None:
         self._estimated_done_s += estimate_s
@@ -200,7 +202,7 @@ class Display:
     def _line(self, text: str) -> None:
         elapsed = f"{time.perf_counter() - self._started_s:6.0f} s"
         self.console.print(
-            f"{elapsed}  [{self._cells_done}/{self._cells}] {text}"
+            f"{elapsed}  [{self._cells_done}/{self._cells}] {one_line(text)}"
             f"  (about {clock(self.left_s())} left)",
             markup=False,
             highlight=False,

@@ -21,8 +21,9 @@ from enginebench.launch.docker_daemon import Docker
 from enginebench.launch.measured_ceilings import Probe
 from enginebench.load import calibrate
 from enginebench.load.calibrate import Calibration
-from enginebench.plan import models, plan, prompts
+from enginebench.plan import models, plan, prompt_files, prompts
 from enginebench.plan.plan import Cell, Launch, Plan
+from enginebench.plan.prompt_files import Sources
 from enginebench.plan.study_file import Study
 from enginebench.record.schema import SCHEMA
 from enginebench.run import cell_requests, noise_probe
@@ -50,7 +51,7 @@ class Prepared:
     docker: Docker | None  # None: the engines run as processes
     images: Mapping[str, str] = field(default_factory=dict)  # by engine: of their containers
     probes: tuple[Probe, ...] = ()  # each measures this machine with one engine's libraries
-    noise: Noise
+    noise: Noise | None  # None: the study does not want it measured
     calibration: tuple[Calibration, ...] = ()  # of the client, at this study's levels
     facts: Mapping[str, Any]  # the contents of study.json
 
@@ -122,7 +123,10 @@ def prepare(
     _require_possible(engines, device, docker, chosen_images)
     price = _price(study, device, log)
     source = root / study.prompts.path  # root / an absolute path is that path
-    texts = prompts.read_sources(source, study.prompts.format)
+    sources = prompt_files.read(source, study.prompts.format)
+    if sources.left_out:
+        log(f"{source}: {sources.left_out} entries have no prompt and are left out")
+    texts = list(sources.texts)
     model = models.resolve(study.model, texts, cache / "models", log)
     tokenizer = prompts.load_tokenizer(model.path)
     made = plan.make(study)
@@ -138,8 +142,7 @@ def prepare(
             image_of[name] = images.ensure(engine, device, chosen, docker, cache, log)
         probes = [measured_ceilings.in_container(docker, image) for image in image_of.values()]
     model_paths = _model_paths(engines, model.path, docker)
-    log("measuring how steady this machine is ...")
-    noise = noise_probe.measure(machine.cpus())
+    noise = _noise(study, log)
     log("measuring the load generator against a server whose times are known ...")
     calibration = calibrate.study(made, study.calibration_s)
     facts = {
@@ -149,10 +152,10 @@ def prepare(
         "runner": "process" if docker is None else "container",
         "price": None if price is None else asdict(price),
         "git": machine.git_state(root),
-        "prompts": _prompt_facts(study, source, texts),
+        "prompts": _prompt_facts(study, source, sources),
         "model": _model_facts(model),
         "plan": [_launch_facts(item) for item in made.launches],
-        "noise": asdict(noise),
+        "noise": None if noise is None else asdict(noise),
     } | _machine_facts(device, probes, calibration, log)
     return Prepared(
         study=study, plan=made, engines=engines, model_paths=model_paths, tokenizer=tokenizer,
@@ -190,6 +193,13 @@ def _price(study: Study, device: str, log: Log) -> HourlyPrice | None:
     return None
 
 
+def _noise(study: Study, log: Log) -> Noise | None:
+    if not study.noise_probe_s:
+        return None
+    log("measuring how steady this machine is ...")
+    return noise_probe.measure(machine.cpus(), study.noise_probe_s)
+
+
 def _install_environments(
     engines: Mapping[str, Engine], device: str, cache: Path, log: Log
 ) -> list[Probe]:
@@ -212,7 +222,7 @@ def _model_paths(
 
 def _ceiling(device: str, probes: Sequence[Probe]) -> Ceiling | str:
     gpus = machine.gpus() if device == "cuda" else []
-    return measured_ceilings.here(gpus, probes, len(machine.cpus()))
+    return measured_ceilings.of_machine(gpus, probes, len(machine.cpus()))
 
 
 def _machine_facts(
@@ -235,9 +245,13 @@ def _machine_facts(
     }
 
 
-def _prompt_facts(study: Study, source: Path, texts: Sequence[str]) -> dict[str, Any]:
-    sha256 = prompts.file_sha256(source)
-    return {"path": study.prompts.path, "sha256": sha256, "count": len(texts)}
+def _prompt_facts(study: Study, source: Path, found: Sources) -> dict[str, Any]:
+    return {
+        "path": study.prompts.path,
+        "sha256": prompts.file_sha256(source),
+        "count": len(found.texts),
+        "left_out": found.left_out,
+    }
 
 
 def _model_facts(model: models.Model) -> dict[str, Any]:

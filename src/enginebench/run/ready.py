@@ -6,7 +6,7 @@ from enginebench.base.errors import EngineError
 from enginebench.engines import http_page
 from enginebench.engines.dialect import GenerationRequest
 from enginebench.launch.server import Server
-from enginebench.load import event_loop, request_record
+from enginebench.load import client, request_record
 from enginebench.load.http1 import post
 
 POLL_S = 0.25
@@ -63,5 +63,5 @@ def _first_generation(
     """Generate once, outside everything that is measured."""
     dialect = server.engine.dialect
     content = post(server.address, dialect.generate_path, dialect.body(request), "ready")
-    (answer,) = event_loop.run_closed_loop(server.address, [content], 1, timeout_s)
+    (answer,) = client.run_closed_loop(server.address, [content], 1, timeout_s)
     return request_record.read(answer, dialect, request, phase="warmup", request_id="ready")

@@ -166,13 +166,14 @@ def _attempt_row(
     for found in compared:
         if found.label == planned["label"] and found.is_same_dtype:
             findings += check.answer_findings(found)
+    judged = study["study"].get("judge_machine", True)
     attempt = Attempt(
         about.get("attempt", 1),
         is_invalid=check.verdict(findings) == "invalid",
-        is_disturbed=disturbance.is_disturbed(seen),
+        is_disturbed=judged and disturbance.is_disturbed(seen),
         disturbance_cores=disturbance.disturbance(seen),
     )
-    findings += disturbance.disturbance_findings(seen)
+    findings += disturbance.disturbance_findings(seen) if judged else ()
     load = tuple(machine_load.points(recorded.machine, machine_load.SLIDING_S))
     span = AttemptSpan(attempt, about["started"]["t_s"], about["ended"]["t_s"], load)
     return CellRow(

@@ -1,7 +1,7 @@
-"""Reading the whole machine: CPU time of all and of ours, pressure, frequency, temperature.
+"""Reading the load of the whole machine: CPU time, pressure, frequency, temperature.
 
-Standard library only, from the texts of /proc and /sys (proc_stat(5), the kernel's
-Documentation/accounting/psi.rst and admin-guide/pm/cpufreq.rst). What is not there is None.
+Standard library only, from /proc and /sys (proc_stat(5); the kernel's
+Documentation/accounting/psi.rst and admin-guide/pm/cpufreq.rst). What is missing there is None.
 """
 
 import os
@@ -14,21 +14,21 @@ from enginebench.watch import our_cpu
 from enginebench.watch.our_cpu import TICK_S
 
 INTERVAL_S = 0.5
-#: A frequency is asked of the CPU itself, by an interrupt: not of hundreds, twice a second.
+#: Reading a frequency interrupts that CPU, so not all of a large machine's CPUs are read.
 MOST_FREQUENCIES = 16
-CPUINFO_EVERY_S = 5.0  # the whole text is made anew for each reading, for all CPUs
-#: Drivers of CPU sensors (drivers/hwmon, drivers/thermal); others are of disks and power supplies.
+CPUINFO_EVERY_S = 5.0  # the kernel writes the whole text for each reading
+#: Drivers of CPU sensors (drivers/hwmon, drivers/thermal); others belong to disks and power units.
 CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "x86_pkg_temp")
 
 _BUSY, _IOWAIT, _INTERRUPTS, _STEAL = (0, 1, 2), 4, (5, 6), 7  # columns of /proc/stat
 
 
 class MachineSampler:
-    """Reads the machine whenever it is asked to. Not for several threads at once.
+    """Reads the machine when ``sample`` is called. Not for several threads at once.
 
     A reading costs a few hundred microseconds of CPU time: /proc/stat, three files of pressure, and
-    a file for each process of ours. New processes are looked for only where the kernel says that
-    any were started since.
+    a file for each process of this study. It looks for new processes only if the kernel has started
+    any since the last reading.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class MachineSampler:
     ) -> None:
         """
         Args:
-            engine_pids: first processes of engines, on this machine; () where none runs; None where
-                the engine's processes cannot be seen, so that nobody knows whose CPU time is whose.
-            cpus: that the study may use; default: this process's.
+            engine_pids: the first process of each engine on this machine; () if none runs; None if
+                the engine's processes cannot be seen, so that ``ours_s`` is unknown.
+            cpus: that the study may use; default: those of this process.
             harness_pid: default: this process.
         """
         self._proc, self._sys = proc, sys
@@ -65,7 +65,7 @@ class MachineSampler:
         self._temperature_files = _temperature_files(sys)
 
     def sample(self) -> MachineRow:
-        """One reading, all of it now."""
+        """One reading of everything, now."""
         t_s = time.perf_counter()
         ticks, forks = read_stat(self._proc)
         total = ticks.get("cpu")
@@ -101,7 +101,7 @@ class MachineSampler:
             self._forks = forks
         in_groups = [our_cpu.read_cgroup_s(file) for file in self._groups]
         if None in in_groups:
-            return None  # its container has ended
+            return None  # the container has ended
         return round(self._trees.cpu_s() + sum(value or 0.0 for value in in_groups), 6)
 
     def _frequencies(self, now_s: float) -> tuple[float, ...]:
@@ -114,7 +114,7 @@ class MachineSampler:
 
 
 def read_stat(proc: Path) -> tuple[dict[str, list[int]], int | None]:
-    """Ticks by ``cpu``, ``cpu0``, ..., and how many processes and threads were ever started."""
+    """Ticks by ``cpu``, ``cpu0``, ..., and the processes and threads started since boot."""
     ticks: dict[str, list[int]] = {}
     forks = None
     try:
@@ -130,20 +130,20 @@ def read_stat(proc: Path) -> tuple[dict[str, list[int]], int | None]:
 
 
 def read_pressure(proc: Path, resource: str) -> dict[str, float]:
-    """``some`` and ``full`` in seconds since boot; empty where the kernel does not keep it."""
-    found = {}
+    """``some`` and ``full`` in seconds since boot; empty if the kernel does not keep them."""
+    pressure = {}
     try:
         for line in (proc / "pressure" / resource).read_text().splitlines():
             name, *parts = line.split()
             values = dict(part.split("=", 1) for part in parts)
-            found[name] = int(values["total"]) * 1e-6
+            pressure[name] = int(values["total"]) * 1e-6
     except (OSError, ValueError, KeyError):
         return {}
-    return found
+    return pressure
 
 
 def read_cpuinfo(proc: Path) -> tuple[float, ...]:
-    """The frequencies that /proc/cpuinfo states, in Hz. In a guest, often a constant."""
+    """The frequencies in /proc/cpuinfo, in Hz. In a virtual machine often constant."""
     try:
         lines = (proc / "cpuinfo").read_text(errors="replace").splitlines()
         return tuple(
@@ -158,17 +158,17 @@ def _seconds(ticks: Sequence[int], *columns: int) -> float:
 
 
 def _numbers(files: Sequence[Path], unit: float) -> tuple[float, ...]:
-    found = []
+    values = []
     for file in files:
         try:
-            found.append(int(file.read_text()) * unit)
+            values.append(int(file.read_text()) * unit)
         except (OSError, ValueError):
             continue
-    return tuple(found)
+    return tuple(values)
 
 
 def _frequency_files(sys: Path, cpus: Sequence[int]) -> list[Path]:
-    """Of MOST_FREQUENCIES of the CPUs, spread over all of them."""
+    """The files of at most MOST_FREQUENCIES CPUs, spread over all of them."""
     base = sys / "devices" / "system" / "cpu"
     files = [base / f"cpu{cpu}" / "cpufreq" / "scaling_cur_freq" for cpu in cpus]
     files = [file for file in files if file.exists()]
@@ -176,19 +176,19 @@ def _frequency_files(sys: Path, cpus: Sequence[int]) -> list[Path]:
 
 
 def _temperature_files(sys: Path) -> list[Path]:
-    """The CPU's sensors by hwmon, else by the thermal zones."""
+    """The CPU's sensors in hwmon, else in the thermal zones."""
     for pattern, label, readings in (
         ("class/hwmon/hwmon*", "name", "temp*_input"),
         ("class/thermal/thermal_zone*", "type", "temp"),
     ):
-        found: list[Path] = []
-        for place in sorted(sys.glob(pattern)):
+        files: list[Path] = []
+        for sensor in sorted(sys.glob(pattern)):
             try:
-                name = (place / label).read_text().strip()
+                name = (sensor / label).read_text().strip()
             except OSError:
                 continue
             if name in CPU_SENSORS or name.startswith("cpu"):
-                found += sorted(place.glob(readings))
-        if found:
-            return found
+                files += sorted(sensor.glob(readings))
+        if files:
+            return files
     return []

@@ -1,8 +1,8 @@
-"""CPU time of this study's own processes, whole trees of them, from /proc. Standard library only.
+"""CPU time of this study's own process trees, from /proc. Standard library only.
 
-A process counts with the children that it has waited for (``cutime`` and ``cstime`` of
-proc_pid_stat(5)), so that a short-lived child is counted without ever having been seen. An engine
-in a container is counted by its control group, which also has what no process holds any longer.
+The CPU time of a process includes the children that it has waited for (``cutime`` and ``cstime`` of
+proc_pid_stat(5)), so a short-lived child counts even if no reading saw it. An engine in a container
+is counted by its control group, which includes all processes that have ended.
 """
 
 import contextlib
@@ -17,19 +17,19 @@ _NS, _US = 1e-9, 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What is needed of ``/proc/<pid>/stat``."""
+    """The needed fields of ``/proc/<pid>/stat``."""
 
     parent: int
     session: int
-    cpu_s: float  # with waited-for children
-    started_ticks: int  # after boot: tells a process from a later one of the same number
+    cpu_s: float  # including children that it has waited for
+    started_ticks: int  # after boot; a later process with the same pid has another value
 
 
 def read_stat(proc: Path, pid: int) -> Stat | None:
-    """None where the process is gone, or hidden from us."""
+    """The fields; None if the process has ended or is hidden from this user."""
     try:
         text = (proc / str(pid) / "stat").read_text(errors="replace")
-        # The name may hold anything, blanks and brackets too; what follows its last bracket cannot.
+        # The name may contain blanks and brackets; the fields after its last bracket cannot.
         values = text.rpartition(")")[2].split()
         ticks = sum(int(value) for value in values[11:15])
         return Stat(int(values[1]), int(values[3]), ticks * TICK_S, int(values[19]))
@@ -38,7 +38,7 @@ def read_stat(proc: Path, pid: int) -> Stat | None:
 
 
 class ProcessTrees:
-    """The CPU time of some processes and of everything that they have started.
+    """The CPU time of some processes and of all that they have started.
 
     A process is ours if its parent is, or if its session was opened by a root (an engine's workers
     may have lost their parent). Once ours, it stays ours.
@@ -47,12 +47,12 @@ class ProcessTrees:
     def __init__(self, proc: Path, roots: Sequence[int]) -> None:
         self._proc = proc
         self._roots = frozenset(roots)
-        self._known: set[int] = set()  # every process that was looked at, ours or not
+        self._known: set[int] = set()  # every process that was read, ours or not
         self._ours: dict[int, Stat] = {}
-        self._orphans_s = 0.0  # of processes that ended with nobody of ours to wait for them
+        self._orphans_s = 0.0  # of ended processes whose parent is not ours
 
     def refresh(self) -> None:
-        """Look for processes that are new since the last time: only they are read."""
+        """Find the processes that are new since the last call; reads only those."""
         with contextlib.suppress(OSError), os.scandir(self._proc) as entries:
             listed = {int(entry.name) for entry in entries if entry.name.isdecimal()}
             self._add_new(listed)
@@ -64,15 +64,15 @@ class ProcessTrees:
             if (stat := read_stat(self._proc, pid)) is not None:
                 new[pid] = stat
         self._known |= new.keys()
-        while found := {pid: stat for pid, stat in new.items() if self._is_ours(pid, stat)}:
-            self._ours |= found
-            new = {pid: stat for pid, stat in new.items() if pid not in found}
+        while ours := {pid: stat for pid, stat in new.items() if self._is_ours(pid, stat)}:
+            self._ours |= ours
+            new = {pid: stat for pid, stat in new.items() if pid not in ours}
 
     def _is_ours(self, pid: int, stat: Stat) -> bool:
         return pid in self._roots or stat.parent in self._ours or stat.session in self._roots
 
     def cpu_s(self) -> float:
-        """CPU seconds so far, of the living and of those that have ended."""
+        """CPU seconds so far, of running processes and of those that have ended."""
         ended = []
         for pid, before in self._ours.items():
             now = read_stat(self._proc, pid)
@@ -84,7 +84,7 @@ class ProcessTrees:
             self._known.discard(pid)
             before = self._ours.pop(pid)
             if before.parent not in self._ours and before.parent not in ended:
-                self._orphans_s += before.cpu_s  # otherwise its parent's time has grown by it
+                self._orphans_s += before.cpu_s  # else its parent's time includes it
         return self._orphans_s + sum(stat.cpu_s for stat in self._ours.values())
 
 
@@ -95,12 +95,12 @@ def cgroup_file(proc: Path, cgroups: Path, pid: int, harness: int) -> Path | Non
         proc, cgroups: ``/proc`` and ``/sys/fs/cgroup``.
 
     Returns:
-        ``cpu.stat`` (version 2) or ``cpuacct.usage`` (version 1); None where the process is in the
-        harness's own group, or the file is not readable.
+        ``cpu.stat`` (cgroup v2) or ``cpuacct.usage`` (v1); None if the process is in the harness's
+        own group, or the file is not readable.
     """
-    theirs, own = _groups(proc, pid), _groups(proc, harness)
-    for controller, path in theirs.items():
-        if path == "/" or ".." in path or path == own.get(controller):
+    groups, harness_groups = _groups(proc, pid), _groups(proc, harness)
+    for controller, path in groups.items():
+        if path == "/" or ".." in path or path == harness_groups.get(controller):
             continue
         if controller == "":
             file = cgroups / path.lstrip("/") / "cpu.stat"
@@ -114,7 +114,7 @@ def cgroup_file(proc: Path, cgroups: Path, pid: int, harness: int) -> Path | Non
 
 
 def _groups(proc: Path, pid: int) -> dict[str, str]:
-    """Controllers -> path, of ``/proc/<pid>/cgroup``; the empty name is version 2."""
+    """Controllers -> path, from ``/proc/<pid>/cgroup``; v2 has an empty name."""
     try:
         lines = (proc / str(pid) / "cgroup").read_text().splitlines()
     except OSError:
@@ -124,7 +124,7 @@ def _groups(proc: Path, pid: int) -> dict[str, str]:
 
 
 def read_cgroup_s(file: Path) -> float | None:
-    """CPU seconds of a control group; None where it is gone."""
+    """CPU seconds of a control group; None if it is gone."""
     with contextlib.suppress(OSError, ValueError):
         text = file.read_text()
         if file.name == "cpuacct.usage":

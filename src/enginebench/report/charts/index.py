@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from enginebench.base import stats
-from enginebench.report import memory_report
+from enginebench.report import machine_report, memory_report
 from enginebench.report.charts import latency as latency_plots
-from enginebench.report.charts import style, svg, timeline
+from enginebench.report.charts import machine, style, svg, timeline
 from enginebench.report.charts.style import Drawing
 from enginebench.summarize import distributions, ranking
 from enginebench.summarize.study_summary import Summary
@@ -59,6 +59,7 @@ def write(summary: Summary, directory: Path) -> dict[str, list[Kept]]:
         "spread": (found for w in workloads for found in _spreads(summary, w)),
         "pareto": (found for w in workloads for found in _paretos(summary, w)),
         "memory": _memory(summary),
+        "machine": _machine(summary),
     }
     return {
         section: [_keep(drawing, directory / stem, caption) for stem, drawing, caption in drawn]
@@ -144,6 +145,15 @@ def _memory(summary: Summary) -> Iterator[tuple[str, Drawing, str]]:
         if curves:
             drawn = style.length_plot(curves, summary.labels, title, unit, over)
             yield stem, drawn, f"{title} against its length"
+
+
+def _machine(summary: Summary) -> Iterator[tuple[str, Drawing, str]]:
+    """What others did on the machine, above the cells that were run meanwhile."""
+    title = "The machine during the study"
+    cpus = summary.study["machine"]["cpus"]
+    drawn = machine.machine_plot(machine_report.spans(summary), summary.labels, cpus, title)
+    if drawn is not None:
+        yield "machine", drawn, "CPU time of other processes, steal and frequency, above the cells"
 
 
 def _keep(drawing: Drawing, path: Path, caption: str) -> Kept:

@@ -1,0 +1,52 @@
+"""Memory and CPU time of an engine's processes."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all its descendants; empty if it is gone."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def process_sample(processes: Sequence[psutil.Process], *, with_pss: bool) -> dict[str, Any]:
+    """Memory and CPU time of these processes, summed.
+
+    In PSS a page shared by k processes counts 1/k in each, so that the sum counts it once; in RSS
+    it counts in each of them.
+
+    Returns:
+        ``t_s`` (CLOCK_MONOTONIC), ``pss_bytes``, ``rss_bytes``, ``cpu_s``, ``pids``. The sums are
+        None if no process is left or one may not be read; ``pss_bytes`` also without
+        ``with_pss``.
+    """
+    pss = rss = 0
+    cpu = 0.0
+    alive, hidden = [], []
+    for process in processes:
+        try:
+            pss += process.memory_full_info().pss if with_pss else 0
+            rss += process.memory_info().rss
+            times = process.cpu_times()
+        except psutil.AccessDenied:  # another user's, in a container
+            hidden.append(process.pid)
+            continue
+        except psutil.Error:  # it ended between being listed and being read
+            continue
+        cpu += times.user + times.system
+        alive.append(process.pid)
+    is_complete = bool(alive) and not hidden
+    return {
+        "t_s": time.perf_counter(),
+        "pss_bytes": pss if is_complete and with_pss else None,
+        "rss_bytes": rss if is_complete else None,
+        "cpu_s": cpu if is_complete else None,
+        "pids": alive + hidden,
+    }
