@@ -157,7 +157,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_recorded(project, cache):
     done = run_study(project, cache, first, preexec_fn=limit)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
-    assert "cannot write" in line and "kept and readable" in line
+    assert "cannot write" in line and "kept and readable" in line, line
     kept = list((result(project) / "raw").glob("*/alone-c1/requests.jsonl"))
     assert len(kept) == 1 and len(rows_of(kept[0])) == 3
     assert engines_left(project) == []

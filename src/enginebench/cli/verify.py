@@ -31,7 +31,7 @@ def verify(
 
     Each is compared with its checksum, and the signature is checked if there is one.
 
-    Exit code 1: a file is missing, cut or altered, or some have no checksum.
+    Exit code 1: a file is missing, cut, altered or without a checksum, or the signature is wrong.
     """
     from enginebench.record.reading import latest
     from enginebench.summarize import documents
