@@ -179,6 +179,8 @@ def small_study(*engines):
         "engines": list(engines),
         "settings": {"MAX_MODEL_LEN": 256, "DTYPE": "bfloat16"},
         "workloads": [workload, workload | {"name": "again"}],
+        "noise_probe_s": 0,
+        "judge_machine": False,  # a busy machine must not fail a test
     }
 
 
@@ -222,7 +224,7 @@ def test_a_copy_of_vllm_under_another_name_with_another_flag_is_an_engine(tmp_pa
     assert_one_model(directory)
     # 2 · 16 layers · 4 KV heads · 64 · 4 bytes a token; a pool of 1 GiB.
     assert found[0]["kv_bytes_per_token"] == found[0]["kv_bytes_per_token_measured"] == 32768
-    assert found[0]["kv_capacity_tokens"] == 32768
+    assert found[0]["kv_capacity_tokens"] == 32768 - 128  # less the block that vLLM keeps
 
 
 def assert_one_model(directory):
