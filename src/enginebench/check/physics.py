@@ -1,10 +1,10 @@
 """Whether what was measured in a cell is possible: clocks, Little's law, hardware, energy. Pure."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from enginebench.check.findings import Finding
+from enginebench.record.schema import Clocks, Meters
 
 CLOCK_SLACK_S = 0.05  # plus a thousandth: what two clocks may differ over a cell
 CLOCK_SLACK_RATIO = 1e-3
@@ -24,14 +24,10 @@ class Shares:
     is_measured: bool = False  # the ceiling was measured, so it is itself off
 
 
-def clock_findings(
-    started: Mapping[str, float] | None, ended: Mapping[str, float] | None
-) -> Iterator[Finding]:
-    """The monotonic and the wall clock, both read at the two ends of the cell (t_s, wall_s)."""
-    if not started or not ended:
-        return
-    monotonic_s = ended["t_s"] - started["t_s"]
-    wall_s = ended["wall_s"] - started["wall_s"]
+def clock_findings(started: Clocks, ended: Clocks) -> Iterator[Finding]:
+    """The monotonic and the wall clock, both read at the two ends of the cell."""
+    monotonic_s = ended.t_s - started.t_s
+    wall_s = ended.wall_s - started.wall_s
     if abs(wall_s - monotonic_s) > CLOCK_SLACK_S + CLOCK_SLACK_RATIO * monotonic_s:
         text = f"by one clock the cell took {monotonic_s:.3f} s, by the other {wall_s:.3f} s"
         yield Finding("clock", "suspect", text, None, "measure again; a clock was set or jumped")
@@ -90,33 +86,33 @@ def kv_findings(
         yield Finding("kv", "suspect", text, None, "does it drop or compress keys and values?")
 
 
-def energy_used_j(
-    started: Mapping[str, Any], ended: Mapping[str, Any], indices: Collection[int] = ()
-) -> float | None:
+def energy_used_j(started: Meters, ended: Meters, indices: Collection[int] = ()) -> float | None:
     """What GPUs drew between two readings of their meters; None without such meters.
 
     Args:
         indices: of the GPUs that count; none: all.
     """
-    used = 0.0
-    read = zip(started.get("gpus") or (), ended.get("gpus") or (), strict=True)
-    pairs = [
-        pair for k, pair in enumerate(read) if not indices or pair[0].get("index", k) in indices
-    ]
-    for before, after in pairs:
-        if before["energy_j"] is None or after["energy_j"] is None:
+    numbers = [gpu.index for gpu in started.gpus]
+    if len(set(numbers)) < len(numbers):
+        numbers = list(range(len(numbers)))  # schema 1 has one GPU a position
+    used_j, is_metered = 0.0, False
+    for number, before, after in zip(numbers, started.gpus, ended.gpus, strict=True):
+        if indices and number not in indices:
+            continue
+        if before.energy_j is None or after.energy_j is None:
             return None
-        used += after["energy_j"] - before["energy_j"]
-    return used if pairs else None
+        used_j += after.energy_j - before.energy_j
+        is_metered = True
+    return used_j if is_metered else None
 
 
-def energy_findings(started: Mapping[str, Any], ended: Mapping[str, Any]) -> Iterator[Finding]:
+def energy_findings(started: Meters, ended: Meters) -> Iterator[Finding]:
     """GPUs draw no more than their enforced power limit over a whole cell."""
     used_j = energy_used_j(started, ended)
-    limits_w = [gpu["power_limit_w"] for gpu in ended.get("gpus") or ()]
-    if used_j is None or None in limits_w:
+    limits_w = [gpu.power_limit_w for gpu in ended.gpus if gpu.power_limit_w is not None]
+    if used_j is None or len(limits_w) < len(ended.gpus):
         return
-    most_j = sum(limits_w) * (ended["t_s"] - started["t_s"])
+    most_j = sum(limits_w) * (ended.t_s - started.t_s)
     if used_j > most_j * POWER_SLACK or used_j < 0:
         text = f"the GPUs' meters say {used_j:,.0f} J, their power limits allow {most_j:,.0f} J"
         advice = "measure again; a meter was reset or a limit changed in between"

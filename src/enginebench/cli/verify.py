@@ -38,8 +38,9 @@ def verify(
 
     target = directory or latest(results, terminal.skipped)
     read = documents.read(target)
-    listed = {path for facts in (read.finished or {}, *read.launches.values())
-              for path in facts.get("files", {})}  # fmt: skip
+    listed = {path for launch in read.launches.values() for path in launch.files}
+    if read.finished is not None:
+        listed |= read.finished.files.keys()
     gaps = [f"{path}: has no checksum" for path in _unlisted(target, listed)]
     if read.finished is None:
         gaps.append("finished.json: not there, so the study was cut off; launch.json is unchecked")

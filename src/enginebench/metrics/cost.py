@@ -1,9 +1,7 @@
 """What tokens cost. Pure."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from enginebench.hardware.prices import HourlyPrice
+from enginebench.record.schema_study import Study
 
 SECONDS_PER_HOUR = 3600
 
@@ -19,19 +17,24 @@ def usd_per_million_output_tokens(price_usd_per_hour: float, output_tokens_per_s
     return price_usd_per_hour / (output_tokens_per_s * SECONDS_PER_HOUR) * 1e6
 
 
-def recorded_price(study: Mapping[str, Any]) -> HourlyPrice | None:
-    """What an hour of a study costs, from its study.json; None: the study states no price.
+def recorded_price(study: Study) -> HourlyPrice | None:
+    """What an hour of a study costs; None: the study states no price.
 
-    Records without `price` are of a time when the study file always had the price of a machine.
+    Before schema 3 the study file itself had the price, always of a machine.
     """
-    if "price" in study:
-        return HourlyPrice(**study["price"]) if study["price"] else None
-    stated = study["study"].get("price")
-    if not stated or stated.get("usd_per_hour") is None:
+    if price := study.price:
+        return HourlyPrice(
+            usd_per_hour=price.usd_per_hour,
+            is_per_gpu=price.is_per_gpu,
+            source=price.source,
+            is_stand_in=price.is_stand_in,
+        )
+    stated = study.study.price
+    if study.schema >= 3 or stated is None or stated.usd_per_hour is None:
         return None
     return HourlyPrice(
-        usd_per_hour=stated["usd_per_hour"],
+        usd_per_hour=stated.usd_per_hour,
         is_per_gpu=False,
-        source=stated["source"],
-        is_stand_in=stated["is_stand_in"] or study["device"] == "cpu",
+        source=stated.source,
+        is_stand_in=stated.is_stand_in or study.device == "cpu",
     )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from enginebench.record.schema_samples import GpuSample
 
@@ -10,30 +10,36 @@ from enginebench.record.schema_samples import GpuSample
 ORDINARY = ("gpu_idle", "application_clocks")
 
 
-def figures(rows: Sequence[GpuSample], pids: Collection[int]) -> dict[str, Any]:
-    """Memory, power, load and throttling of the GPUs that the engine uses; None is "not measured".
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFigures:
+    """The GPUs that the engine uses, over one cell; None is "not measured"."""
+
+    gpu_memory_peak_bytes: float | None  # sum over its GPUs
+    power_w_mean: float | None  # sum over its GPUs
+    gpu_utilisation_mean: float | None  # 0 to 1, their mean
+    throttled: dict[str, float] | None  # share of samples by reason
+    gpu_errors: dict[str, int]  # samples by failure, of all GPUs
+
+
+def figures(rows: Sequence[GpuSample], pids: Collection[int]) -> GpuFigures:
+    """Memory, power, load and throttling of the GPUs that the engine uses.
 
     Args:
         rows: samples of all GPUs of the machine over one cell.
         pids: the engine's processes. Its GPUs are those that name one of them; all, if none does.
-
-    Returns:
-        ``gpu_memory_peak_bytes`` and ``power_w_mean``, sums over its GPUs;
-        ``gpu_utilisation_mean``, 0 to 1, their mean; ``throttled``, the share of samples by
-        reason; ``gpu_errors``, the number of samples by failure, of all GPUs.
     """
     used = of_engine(rows, pids)
     power = _means(used, "power_w")
     load = _means(used, "utilisation")
-    return {
-        "gpu_memory_peak_bytes": max(
+    return GpuFigures(
+        gpu_memory_peak_bytes=max(
             (total for _, total in over_time(used, "memory_used_bytes")), default=None
         ),
-        "power_w_mean": sum(power) if power else None,
-        "gpu_utilisation_mean": sum(load) / len(load) if load else None,
-        "throttled": _throttled(used),
-        "gpu_errors": dict(Counter(f"GPU {r.index}: {r.error}" for r in rows if r.error)),
-    }
+        power_w_mean=sum(power) if power else None,
+        gpu_utilisation_mean=sum(load) / len(load) if load else None,
+        throttled=_throttled(used),
+        gpu_errors=dict(Counter(f"GPU {r.index}: {r.error}" for r in rows if r.error)),
+    )
 
 
 def of_engine(rows: Sequence[GpuSample], pids: Collection[int]) -> list[GpuSample]:

@@ -7,13 +7,13 @@ import math
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from enginebench.base import stats
 from enginebench.base.percentiles import percentile, tail
 from enginebench.metrics import lockstep
+from enginebench.metrics.figures import Figures
 from enginebench.metrics.request_table import Columns, Times, as_numbers, gather
 from enginebench.record.schema import Request
 
@@ -70,12 +70,20 @@ def _in_flight_mean(e2e_s: Times, window_s: float | None) -> float | None:
     return math.fsum(e2e_s) / window_s if window_s and len(e2e_s) else None
 
 
-def cell_figures(rows: Iterable[Request], streams: int | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """The figures of a cell's requests, and the quantiles of each latency in seconds."""
+
+    figures: Figures
+    quantiles: dict[str, tuple[float, ...]]  # those that were measured, QUANTILES steps each
+
+
+def cell_figures(rows: Iterable[Request], streams: int | None = None) -> Figures:
     """The figures of a cell's measured requests, from their rows."""
-    return figures(gather(rows), streams)
+    return latencies(gather(rows), streams).figures
 
 
-def figures(found: Columns, streams: int | None = None) -> dict[str, Any]:
+def latencies(found: Columns, streams: int | None = None) -> Latencies:
     """The figures of a cell's measured requests; None is "not measured".
 
     The window of all rates is from the first request sent to the last token received: ramp-up and
@@ -93,21 +101,21 @@ def figures(found: Columns, streams: int | None = None) -> dict[str, Any]:
         "e2e_s": _known(times.e2e_s),
         "e2e_planned_s": _known(times.e2e_planned_s),
     }
-    made = _rates(found, samples["e2e_s"])
-    made |= {"ttft_s_min": _least(samples["ttft_s"]), "tpot_s_min": _least(samples["tpot_s"])}
+    figures = _rates(found, samples["e2e_s"])
+    figures |= {"ttft_s_min": _least(samples["ttft_s"]), "tpot_s_min": _least(samples["tpot_s"])}
     for name, values in samples.items():
-        made |= _percentiles(name, values)
-    made |= _gap_figures(gaps, len(found))
-    made |= _in_step(found, times.ttft_s, streams)
-    made["quantiles"] = {
+        figures |= _percentiles(name, values)
+    figures |= _gap_figures(gaps, len(found))
+    figures |= _in_step(found, times.ttft_s, streams)
+    quantiles = {
         name: stats.quantiles(values, QUANTILES, may_reorder=True)
         for name, values in (samples | {"itl_s": gaps}).items()
         if len(values)
     }
-    return made
+    return Latencies(figures, quantiles)
 
 
-def _rates(found: Columns, e2e_s: Times) -> dict[str, Any]:
+def _rates(found: Columns, e2e_s: Times) -> dict[str, float | None]:
     """Counts, and rates over the window."""
     sent, last, planned = (_known(x) for x in (found.sent_s, found.last_s, found.planned_s))
     window_s = float(last.max() - sent.min()) if len(sent) and len(last) else None

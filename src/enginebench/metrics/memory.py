@@ -11,7 +11,6 @@ the pages of a reserved pool that nobody has touched yet.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,9 @@ from enginebench.metrics.request_table import Columns
 #: Fewer samples than these have likely missed the peaks of a cell.
 LEAST_SAMPLES = 10
 
-Page = Mapping[str, Any]  # our metrics from one scrape, by the names of dialect.METRIC_NAMES
+Page = Mapping[
+    str, float | None
+]  # our metrics from one scrape, by the names of dialect.METRIC_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def samples(
     times_s: Sequence[float], pages: Sequence[Page], requests: Columns
 ) -> tuple[Sample, ...]:
     """One sample a scrape, the client's account read at the same moment."""
-    block = next((int(p["kv_block_tokens"]) for p in pages if p.get("kv_block_tokens")), 1)
+    block = next((int(tokens) for p in pages if (tokens := p.get("kv_block_tokens"))), 1)
     held = kv_in_flight.at(times_s, requests)
     in_blocks = kv_in_flight.at(times_s, requests, block)
     return tuple(
@@ -60,8 +61,8 @@ def samples(
 
 def used_tokens(page: Page) -> float | None:
     """Tokens in use, stated as such or as a share of the capacity."""
-    if page.get("kv_used_tokens") is not None:
-        return float(page["kv_used_tokens"])
+    if (stated := page.get("kv_used_tokens")) is not None:
+        return float(stated)
     ratio, capacity = page.get("kv_used_ratio"), capacity_tokens(page)
     return None if ratio is None or capacity is None else float(ratio * capacity)
 
@@ -106,7 +107,7 @@ def _capacity(pages: Sequence[Page]) -> float | None:
 
 
 def _peak(pages: Sequence[Page], name: str) -> float | None:
-    values = [float(page[name]) for page in pages if page.get(name) is not None]
+    values = [float(value) for page in pages if (value := page.get(name)) is not None]
     return max(values, default=None)
 
 

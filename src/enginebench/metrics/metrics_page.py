@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from enginebench.engines.dialect import SAME, SHARE
+from enginebench.metrics.figures import Figures
 
 Metrics = dict[str, float | None]  # our name -> value
 
@@ -42,7 +43,7 @@ def _parse_json(text: str) -> list[Sample]:
         return []
 
 
-def _flat(fields: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, float]]:
+def _flat(fields: Mapping[str, object], outer: str = "") -> Iterator[tuple[str, float]]:
     for name, value in fields.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{outer}{name}.")
@@ -163,7 +164,7 @@ def _number(text: str | None) -> float:
         return math.nan
 
 
-def difference(first: Mapping[str, Any], last: Mapping[str, Any], name: str) -> float | None:
+def difference(first: Figures, last: Figures, name: str) -> float | None:
     """How much a counter grew; None if it is absent or was reset in between."""
     start, end = first.get(name), last.get(name)
     if start is None or end is None or end < start:

@@ -120,12 +120,12 @@ def gather(rows: Iterable[Request]) -> Columns:
         else:
             counts["event_tokens"].extend(event_tokens)  # type: ignore[arg-type]
         starts.append(len(times["event_s"]))
-    made: dict[str, Any] = {name: as_numbers(values) for name, values in times.items()}
-    made |= {name: np.frombuffer(values, dtype=np.int32) for name, values in counts.items()}
+    columns: dict[str, NDArray[Any]] = {name: as_numbers(row) for name, row in times.items()}
+    columns |= {name: np.frombuffer(row, dtype=np.int32) for name, row in counts.items()}
     return Columns(
         is_failed=np.frombuffer(failed, dtype=np.bool_),
         starts=np.frombuffer(starts, dtype=np.int64),
-        **made,
+        **columns,
     )
 
 

@@ -7,9 +7,7 @@ files of the whole study: whoever trusts ``finished.json`` (by a signature, say)
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
-
-import msgspec
+from typing import IO
 
 from enginebench.record import reading
 from enginebench.record.schema import Checksum
@@ -50,7 +48,7 @@ def checksum(path: Path) -> Checksum:
     return Checksum(bytes=size, sha256=sha256.hexdigest())
 
 
-def damages(directory: Path, files: Mapping[str, Any]) -> dict[str, str]:
+def damages(directory: Path, files: Mapping[str, Checksum]) -> dict[str, str]:
     """What is wrong with listed files: a text by path; empty where all are as they were.
 
     Args:
@@ -58,7 +56,7 @@ def damages(directory: Path, files: Mapping[str, Any]) -> dict[str, str]:
             ``directory``.
     """
     found = {}
-    for path, wanted in msgspec.convert(files, dict[str, Checksum]).items():
+    for path, wanted in files.items():
         try:
             now = checksum(_below(directory, path))
         except reading.RecordError as error:

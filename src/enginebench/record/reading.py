@@ -43,12 +43,16 @@ class RecordError(UserError):
         self.path, self.reason, self.line = path, reason, line
 
 
+def ignore_bytes(_: int) -> None:
+    """Progress that nobody follows."""
+
+
 def _ignore(_: object) -> None:
     """Nobody is interested."""
 
 
 def read_rows(
-    path: Path, kind: type[T], progress: Callable[[int], object] = _ignore
+    path: Path, kind: type[T], progress: Callable[[int], object] = ignore_bytes
 ) -> Iterator[T]:
     """The rows of a JSON-lines file, plain or gzip, one by one.
 
@@ -260,12 +264,6 @@ def read_study(directory: Path) -> Study:
     Raises:
         UserError: not there, damaged, or written by a newer version.
     """
-    return msgspec.convert(read_study_json(directory), Study, str_keys=True)
-
-
-def read_study_json(directory: Path) -> dict[str, Any]:
-    """A study's ``study.json`` as plain data, with the fields that the schema does not know; it is
-    checked and raises like ``read_study``."""
     file = directory / "study.json"
     if not os.path.lexists(file):
         raise UserError(
@@ -278,8 +276,7 @@ def read_study_json(directory: Path) -> dict[str, Any]:
             f"{file}: expected schema {SCHEMA}, found {found!r}; read it with the version of "
             "enginebench that wrote it"
         )
-    plain: dict[str, Any] = read_json(file, Study)
-    return plain
+    return read_document(file, Study)
 
 
 def latest(results: Path, warn: Callable[[str], object] = _ignore) -> Path:

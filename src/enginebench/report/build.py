@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich import box
@@ -16,6 +15,7 @@ from enginebench.base.text import one_line
 from enginebench.check.findings import CHECKS
 from enginebench.metrics import cost
 from enginebench.metrics.agreement import NEAR_TIE_NATS
+from enginebench.record.reading import ignore_bytes
 from enginebench.report import (
     check_tables,
     client_tables,
@@ -40,13 +40,13 @@ SHOWN = (
 )  # fmt: skip
 
 
-def build(directory: Path, told: Callable[[int], object] = int) -> Summary:
+def build(directory: Path, on_bytes: Callable[[int], object] = ignore_bytes) -> Summary:
     """Write every derived file of a study below ``directory/derived``; return the summary.
 
     Args:
-        told: is given the bytes of the record as they are read.
+        on_bytes: is called with the bytes of the record as they are read.
     """
-    summary = summarize(directory, told)
+    summary = summarize(directory, on_bytes)
     derived, part = directory / "derived", directory / "derived.part"
     try:
         _remove(part)  # of a report that was cut off
@@ -90,11 +90,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _values(summary: Summary, directory: Path) -> dict[str, Any]:
+def _values(summary: Summary, directory: Path) -> dict[str, object]:
     return {
         "summary": summary,
         "facts": summary.study,
-        "study": summary.study["study"],
+        "study": summary.study.study,
         "directory": directory.name,
         "headline": narrative.headline(summary),
         "ranking": tables.ranking_table(summary),
@@ -119,7 +119,7 @@ def _values(summary: Summary, directory: Path) -> dict[str, Any]:
         "answer_rows": check_tables.agreement_rows(summary),
         "answer_headings": check_tables.ANSWER_HEADINGS,
         "near_ties": NEAR_TIE_NATS,
-        "compared_on": summary.study["study"].get("agreement"),
+        "compared_on": summary.study.study.agreement,
         "price": cost.recorded_price(summary.study),
         "checks": CHECKS,
         "least_requests": distributions.LEAST_REQUESTS,
@@ -129,27 +129,27 @@ def _values(summary: Summary, directory: Path) -> dict[str, Any]:
     }
 
 
-def _client(summary: Summary) -> dict[str, Any]:
+def _client(summary: Summary) -> dict[str, object]:
     """What the report says of the load generator itself."""
     cells = [
-        (f"{cell.label} {cell.workload}, {cell.load_text}", cell.figures["client"])
+        (f"{cell.label} {cell.workload}, {cell.load_text}", cell.client)
         for cell in summary.cells
-        if cell.figures.get("client")
+        if cell.client is not None
     ]
-    calibration = summary.study.get("calibration") or []
+    calibration = summary.study.calibration
     return {
         "calibration_headings": client_tables.CALIBRATION_HEADINGS,
-        "calibration": client_tables.calibration_table(summary.study),
-        "shares_core": any(not found["has_own_core"] for found in calibration),
+        "calibration": client_tables.calibration_table(calibration),
+        "shares_core": any(not found.has_own_core for found in calibration),
         "client_headings": client_tables.CELL_HEADINGS,
         "clients": client_tables.cell_table(cells),
     }
 
 
-def _memory_values(summary: Summary) -> dict[str, Any]:
+def _memory_values(summary: Summary) -> dict[str, object]:
     made = (memory_report.accounts, memory_report.capacities, memory_report.growths)
     return {
-        "memory_tables": [table for make in made if (table := make(summary))["rows"]],
+        "memory_tables": [table for make in made if (table := make(summary)).rows],
         "memory_sentences": memory_report.sentences(summary),
         "not_followed": [
             cell.label
@@ -159,7 +159,7 @@ def _memory_values(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _render(name: str, values: Mapping[str, Any]) -> str:
+def _render(name: str, values: Mapping[str, object]) -> str:
     is_html = name.endswith(".html")
     environment = Environment(
         loader=PackageLoader("enginebench"),
@@ -183,21 +183,21 @@ def _render(name: str, values: Mapping[str, Any]) -> str:
 def print_table(summary: Summary, console: Console) -> None:
     """The result on a terminal: the columns that fit, and what is invalid."""
     for made in tables.tables(summary):
-        workload = made["workload"]
+        workload = made.workload
         table = Table(
-            title=f"{_plain(workload['name'])}: {workload['prompt_tokens']} tokens in, "
+            title=f"{_plain(workload.name)}: {workload.prompt_tokens} tokens in, "
             f"{output_text(workload)} out",
             title_justify="left",
             box=box.SIMPLE_HEAD,
         )
-        shown = [i for i, heading in enumerate(made["headings"]) if heading in SHOWN]
+        shown = [i for i, heading in enumerate(made.headings) if heading in SHOWN]
         for index in shown:
-            heading = made["headings"][index]
+            heading = made.headings[index]
             table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=not index)
         table.add_column("valid", justify="right")
-        for row in made["rows"]:
-            style = None if row["is_valid"] else "red"
-            table.add_row(*(_plain(row["cells"][i]) for i in shown), row["verdict"], style=style)
+        for row in made.rows:
+            style = None if row.is_valid else "red"
+            table.add_row(*(_plain(row.cells[i]) for i in shown), row.verdict, style=style)
         console.print(table)
     for cell in (*summary.invalid, *summary.suspect):
         console.print(

@@ -1,24 +1,25 @@
 """What supports the results of a report: parity, plausibility, answers, claims. Pure."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from enginebench.check.findings import CHECKS
-from enginebench.hardware import data_sheets
+from enginebench.record.schema_study import Model
 from enginebench.report import formats
 from enginebench.report.formats import NOT_MEASURED, number
 from enginebench.summarize import claims
+from enginebench.summarize.cells import CellRow
 from enginebench.summarize.study_summary import Summary
 
 #: Checks that cannot be made without a figure, which not every engine or machine gives.
-NEEDED_FOR = {
-    "physics": "ceiling_share",
-    "counters": "counters_checked",
-    "kv": "kv_capacity_tokens",
-    "energy": "energy_j",
-    "client": "client_judged",
-    "machine": "machine",
-    "cache": "cache_checked",
+NEEDED_FOR: Mapping[str, Callable[[CellRow], object]] = {
+    "physics": lambda cell: cell.figures.get("ceiling_share"),
+    "counters": lambda cell: cell.figures.get("counters_checked"),
+    "kv": lambda cell: cell.figures.get("kv_capacity_tokens"),
+    "energy": lambda cell: cell.figures.get("energy_j"),
+    "client": lambda cell: cell.figures.get("client_judged"),
+    "machine": lambda cell: cell.machine,
+    "cache": lambda cell: cell.figures.get("cache_checked"),
 }
 
 ANSWER_HEADINGS = (
@@ -34,7 +35,15 @@ ANSWER_HEADINGS = (
 )
 
 
-def parity(summary: Summary) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class ParityRow:
+    """One variant: by check, how many requests (or cells) failed it; None: it was not checked."""
+
+    label: str
+    checks: Mapping[str, int | None]
+
+
+def parity(summary: Summary) -> list[ParityRow]:
     """Variant × check: how many requests (or cells) failed it; None where it was not checked."""
     rows = []
     for label in summary.labels:
@@ -43,12 +52,12 @@ def parity(summary: Summary) -> list[dict[str, Any]]:
         for check in CHECKS:
             found = [f for cell in cells for f in cell.findings if f.check == check]
             row[check] = sum(1 if f.failed is None else f.failed for f in found)
-        for check, figure in NEEDED_FOR.items():
-            if not any(cell.figures.get(figure) for cell in cells):
+        for check, needed in NEEDED_FOR.items():
+            if not any(needed(cell) for cell in cells):
                 row[check] = None
         same = [c for c in summary.agreement if c.label == label and c.is_same_dtype]
         row["answers"] = len(same[0].clear) + same[0].unanswered if same else None
-        rows.append({"label": label, "checks": row})
+        rows.append(ParityRow(label, row))
     return rows
 
 
@@ -70,10 +79,10 @@ def plausibility(summary: Summary) -> list[list[str]]:
     for label in summary.labels:
         figures = [c.figures for c in summary.cells if c.label == label and c.figures]
         closed = [c for c in summary.cells if c.label == label and c.figures and c.rate is None]
-        held = [
-            f["kv_tokens_in_flight_peak"] / f["kv_capacity_tokens"]
+        kv_shares = [
+            held / capacity
             for f in figures
-            if f["kv_tokens_in_flight_peak"] and f["kv_capacity_tokens"]
+            if (held := f["kv_tokens_in_flight_peak"]) and (capacity := f["kv_capacity_tokens"])
         ]
         loads = [
             mean / cell.concurrency for cell in closed if (mean := cell.figures["in_flight_mean"])
@@ -91,7 +100,7 @@ def plausibility(summary: Summary) -> list[list[str]]:
         rows.append(
             [
                 label,
-                *(number(max(v, default=None), 0, 100) for v in (*shares, held, loads)),
+                *(number(max(v, default=None), 0, 100) for v in (*shares, kv_shares, loads)),
                 f"{counted} of {len(figures)} cells",
             ]
         )
@@ -132,30 +141,37 @@ CLAIM_HEADINGS = (
 )
 
 
-def _model_text(model: Mapping[str, Any]) -> str:
+def _model_text(model: Model) -> str:
     """Name and size."""
-    count = model.get("parameters")
-    return f"{model['name']} ({count / 1e6:,.0f} M parameters)" if count else str(model["name"])
+    count = model.parameters
+    return f"{model.name} ({count / 1e6:,.0f} M parameters)" if count else model.name
 
 
-def claim_rows(summary: Summary) -> list[dict[str, Any]]:
-    """One row a claim of the literature, under CLAIM_HEADINGS, and where it was made."""
-    facts = summary.study
-    device = ", ".join(gpu["name"] for gpu in facts["machine"]["gpus"]) or facts["machine"]["cpu"]
+@dataclass(frozen=True, slots=True)
+class ClaimRow:
+    """A claim of the literature, and where it was made."""
+
+    cells: list[str]  # under CLAIM_HEADINGS
+    url: str
+    is_covered: bool
+
+
+def claim_rows(summary: Summary) -> list[ClaimRow]:
+    """One row a claim of the literature."""
+    study = summary.study
+    device = ", ".join(gpu.name or "" for gpu in study.machine.gpus) or study.machine.cpu
     rows = []
-    for found in claims.tested(summary, data_sheets.table("claims.yaml")):
+    for found in claims.tested(summary, claims.published()):
         claim = found.claim
         cells = [
-            claim["name"],
+            claim.name,
             found.verdict,
-            f"{claim['times']:g}× ({claim['range']})",
+            f"{claim.times:g}× ({claim.range})",
             formats.ratio(found.ratio),
             found.reason or "nothing",
-            f"{claim['model']}; {claim['gpu']}; {claim['workload']}",
-            f"{_model_text(facts['model'])}; {device}; {found.here}"
-            if found.here
-            else NOT_MEASURED,
-            claim["source"],
+            f"{claim.model}; {claim.gpu}; {claim.workload}",
+            f"{_model_text(study.model)}; {device}; {found.here}" if found.here else NOT_MEASURED,
+            claim.source,
         ]
-        rows.append({"cells": cells, "url": claim["url"], "is_covered": bool(found.here)})
+        rows.append(ClaimRow(cells, claim.url, is_covered=bool(found.here)))
     return rows

@@ -1,9 +1,10 @@
 """The report's tables of the load generator's own error. Pure."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from enginebench.check.client_error import time_error_s
+from enginebench.record.schema import ClientStats
+from enginebench.record.schema_study import Calibration
 
 
 def milliseconds(value: float | None) -> str:
@@ -42,47 +43,48 @@ CELL_HEADINGS = (
 )
 
 
-def calibration_table(study: Mapping[str, Any]) -> list[list[str]]:
+def calibration_table(calibration: Sequence[Calibration]) -> list[list[str]]:
     """One row a level that was calibrated before the study."""
     return [
         [
-            f"{found['streams']}",
-            f"{found['tokens_per_s']:,.0f}",
-            milliseconds(found["ttft_error_s_p50"]),
-            milliseconds(found["ttft_error_s_p99"]),
-            milliseconds(found["itl_error_s_p99"]),
-            milliseconds(found["token_delay_s_p99"]),
-            milliseconds(found["server_late_s_p99"]),
-            percent(found["busy_ratio"]),
-            f"{found['cpu_per_token_s'] * 1e6:.0f}",
+            f"{found.streams}",
+            f"{found.tokens_per_s:,.0f}",
+            milliseconds(found.ttft_error_s_p50),
+            milliseconds(found.ttft_error_s_p99),
+            milliseconds(found.itl_error_s_p99),
+            milliseconds(found.token_delay_s_p99),
+            milliseconds(found.server_late_s_p99),
+            percent(found.busy_ratio),
+            f"{found.cpu_per_token_s * 1e6:.0f}",
         ]
-        for found in study.get("calibration") or []
+        for found in calibration
     ]
 
 
-def cell_table(clients: Sequence[tuple[str, Mapping[str, Any]]]) -> list[list[str]]:
+def cell_table(clients: Sequence[tuple[str, ClientStats]]) -> list[list[str]]:
     """One row a variant and level: the worst of its trials in each column."""
     rows = []
     for name in dict.fromkeys(name for name, _ in clients):
-        mine = [client for label, client in clients if label == name]
-
-        def worst(key: str, mine: Sequence[Mapping[str, Any]] = mine) -> float | None:
-            return max((c[key] for c in mine if c[key] is not None), default=None)
-
-        busy = [c["busy_ratio"] for c in mine if c["busy_ratio"] is not None]
-        errors = [error for c in mine if (error := time_error_s(c)) is not None]
+        cell_clients = [client for label, client in clients if label == name]
+        busy = [c.busy_ratio for c in cell_clients if c.busy_ratio is not None]
         rows.append(
             [
                 name,
-                "/".join(sorted({c["stamps"] or "–" for c in mine})),
-                milliseconds(max(errors, default=None)),
-                milliseconds(worst("lag_s_p99")),
-                milliseconds(worst("lag_s_max")),
-                milliseconds(worst("send_late_s_p99")),
-                milliseconds(worst("send_late_s_max")),
-                milliseconds(worst("receive_late_s_p99")),
+                "/".join(sorted({c.stamps or "–" for c in cell_clients})),
+                milliseconds(_worst(cell_clients, time_error_s)),
+                milliseconds(_worst(cell_clients, lambda c: c.lag_s_p99)),
+                milliseconds(_worst(cell_clients, lambda c: c.lag_s_max)),
+                milliseconds(_worst(cell_clients, lambda c: c.send_late_s_p99)),
+                milliseconds(_worst(cell_clients, lambda c: c.send_late_s_max)),
+                milliseconds(_worst(cell_clients, lambda c: c.receive_late_s_p99)),
                 percent(min(busy, default=None)),
-                percent(worst("cpu_ratio")),
+                percent(_worst(cell_clients, lambda c: c.cpu_ratio)),
             ]
         )
     return rows
+
+
+def _worst(
+    clients: Sequence[ClientStats], figure: Callable[[ClientStats], float | None]
+) -> float | None:
+    return max((value for c in clients if (value := figure(c)) is not None), default=None)

@@ -1,11 +1,11 @@
 """The derived figures as files for programs: JSON, and CSV for spreadsheets."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pandas as pd
 
 from enginebench.base.estimator import Comparison, Interval
@@ -15,10 +15,16 @@ from enginebench.report.escaping import spreadsheet
 from enginebench.summarize.cells import CellRow
 from enginebench.summarize.study_summary import COMPARED, RATE, Group, Summary
 
+Row = dict[str, object]  # of a JSON or CSV file
+
+PLAIN_FIELDS = (
+    "launch", "trial", "engine", "variant", "label", "workload", "concurrency", "rate",
+)  # fmt: skip
+
 
 def write(summary: Summary, derived: Path) -> None:
     data = {
-        "study": summary.study["study"]["name"],
+        "study": summary.study.study.name,
         "reference": summary.reference,
         "cells": [_cell_data(cell) for cell in summary.cells],
         "agreement": [_agreement_data(found) for found in summary.agreement],
@@ -40,22 +46,41 @@ def write(summary: Summary, derived: Path) -> None:
     pd.DataFrame(rows).to_csv(derived / "metrics_summary.csv", index=False)
 
 
-def _cell_data(cell: CellRow) -> dict[str, Any]:
+def _cell_data(cell: CellRow) -> Row:
     verdict = {"verdict": cell.verdict, "is_valid": cell.counts, "problems": cell.problems}
-    # The load is in machine.jsonl, the samples are in kv_cache_data.json, the quantiles in
-    # latency_data.json, what other tools would print in other_tools_data.json.
-    figures = {name: value for name, value in cell.figures.items() if name != "quantiles"}
-    bare = replace(
-        cell, figures=figures, samples=(), resident=(), power=(), elsewhere={}, attempts=()
-    )
     attempts = [
         asdict(span.attempt) | {"start_s": span.start_s, "end_s": span.end_s}
         for span in cell.attempts
     ]
-    return asdict(bare) | verdict | {"attempts": attempts}
+    # The load is in machine.jsonl, the samples are in kv_cache_data.json, the quantiles in
+    # latency_data.json, what other tools would print in other_tools_data.json.
+    bare = {name: getattr(cell, name) for name in PLAIN_FIELDS}
+    return (
+        bare
+        | {
+            "findings": [asdict(finding) for finding in cell.findings],
+            "log_tail": cell.log_tail,
+            "figures": dict(_figures(cell)),
+        }
+        | {"samples": (), "resident": (), "power": (), "elsewhere": {}, "attempts": attempts}
+        | verdict
+    )
 
 
-def _series_text(summary: Summary, series: Callable[[CellRow], Any]) -> str:
+def _figures(cell: CellRow) -> Iterator[tuple[str, object]]:
+    """All figures of a cell, with those that are no numbers where readers of the file know them."""
+    for name, value in cell.figures.items():
+        yield name, value
+        if name == "gpu_utilisation_mean":
+            yield "throttled", cell.throttled
+            yield "gpu_errors", cell.gpu_errors
+        if name == "kv_tokens_in_flight_peak":
+            yield "client", msgspec.to_builtins(cell.client)
+    if cell.figures:
+        yield "machine", asdict(cell.machine) if cell.machine else None
+
+
+def _series_text(summary: Summary, series: Callable[[CellRow], Row]) -> str:
     """A series of every cell, one cell a line: readable by people and by programs."""
     rows = [
         {name: getattr(c, name) for name in ("label", "trial", "workload", "concurrency", "rate")}
@@ -65,14 +90,14 @@ def _series_text(summary: Summary, series: Callable[[CellRow], Any]) -> str:
     return "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
 
 
-def _kv_series(cell: CellRow) -> dict[str, Any]:
+def _kv_series(cell: CellRow) -> Row:
     names = ("kv_capacity_tokens", "kv_block_tokens", "kv_reserved_bytes", "kv_bytes_per_token")
     facts = {name: cell.figures.get(name) for name in names}
     columns = [field.name for field in fields(Sample)]
     return facts | {name: [getattr(s, name) for s in cell.samples] for name in columns}
 
 
-def _memory_series(cell: CellRow) -> dict[str, Any]:
+def _memory_series(cell: CellRow) -> Row:
     return {
         "memory_t_s": [time_s for time_s, _ in cell.resident],
         "memory_bytes": [value for _, value in cell.resident],
@@ -81,12 +106,12 @@ def _memory_series(cell: CellRow) -> dict[str, Any]:
     }
 
 
-def _latency_series(cell: CellRow) -> dict[str, Any]:
-    found = cell.figures.get("quantiles", {})
+def _latency_series(cell: CellRow) -> Row:
+    found = cell.quantiles
     return {name: [round(value, 7) for value in row] for name, row in found.items()}
 
 
-def _agreement_data(found: agreement.Comparison) -> dict[str, Any]:
+def _agreement_data(found: agreement.Comparison) -> Row:
     return asdict(found) | {
         "identical": found.identical,
         "clear": len(found.clear),
@@ -96,7 +121,7 @@ def _agreement_data(found: agreement.Comparison) -> dict[str, Any]:
     }
 
 
-def _comparison_data(found: Comparison) -> dict[str, Any]:
+def _comparison_data(found: Comparison) -> Row:
     """One comparison; its pairs, which are keys of a mapping, as rows."""
     return {
         "order": found.order,
@@ -108,8 +133,8 @@ def _comparison_data(found: Comparison) -> dict[str, Any]:
     }
 
 
-def _csv_row(summary: Summary, group: Group) -> dict[str, Any]:
-    row: dict[str, Any] = {
+def _csv_row(summary: Summary, group: Group) -> Row:
+    row: Row = {
         "engine": spreadsheet(group.engine),
         "variant": spreadsheet(group.variant),
         "workload": spreadsheet(group.workload),

@@ -1,8 +1,6 @@
 """What the machine did during a study: noise before it, others in each cell, reruns. Pure."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from enginebench.record.schema_study import Noise
 from enginebench.report.charts.machine import CellSpan
 from enginebench.summarize.study_summary import Summary
 
@@ -29,20 +27,20 @@ def spans(summary: Summary) -> list[CellSpan]:
 
 def sentences(summary: Summary) -> list[str]:
     """How steady the machine was, who else used it, and which cells were run again."""
-    watched = [cell.figures["machine"] for cell in summary.cells if cell.figures.get("machine")]
+    watched = [cell.machine for cell in summary.cells if cell.machine is not None]
     if not watched:
         return [NOT_WATCHED]
-    found = [*_noise(summary.study.get("noise"))]
-    others = [m["others_cores_mean"] for m in watched if m["others_cores_mean"] is not None]
+    found = [*_noise(summary.study.noise)]
+    others = [m.others_cores_mean for m in watched if m.others_cores_mean is not None]
     if others:
-        cpus = max(m["cpus"] or 0 for m in watched)
+        cpus = max(m.cpus or 0 for m in watched)
         found.append(
             f"Other processes used {max(others):.2f} of {cpus} cores on average in the most "
             f"disturbed of {len(others)} cells that count, {sum(others) / len(others):.2f} in all."
         )
     else:
         found.append("What other processes used is not known: the engine's own are hidden.")
-    steal = [m["steal_share"] for m in watched if m["steal_share"]]
+    steal = [m.steal_share for m in watched if m.steal_share]
     if steal:
         found.append(f"The hypervisor took up to {max(steal):.1%} of the CPU time asked for.")
     again = [cell for cell in summary.cells if cell.attempts_text]
@@ -53,10 +51,10 @@ def sentences(summary: Summary) -> list[str]:
     return found
 
 
-def _noise(noise: Mapping[str, Any] | None) -> list[str]:
-    if not noise or noise.get("sd_log") is None:
+def _noise(noise: Noise | None) -> list[str]:
+    if noise is None or noise.sd_log is None:
         return []
     return [
-        f"Before the study the speed of equal work varied by {noise['sd_log']:.1%} (standard "
-        f"deviation over {noise['seconds']:g} s), a lower bound for the spread of engine starts."
+        f"Before the study the speed of equal work varied by {noise.sd_log:.1%} (standard "
+        f"deviation over {noise.seconds:g} s), a lower bound for the spread of engine starts."
     ]

@@ -1,12 +1,13 @@
 """The part of a report that says where the memory goes. Pure: tables and sentences of a summary."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from enginebench.hardware.capacity import requests_that_fit
 from enginebench.metrics.memory import LEAST_SAMPLES
+from enginebench.record.schema_study import OutputRange
 from enginebench.summarize import growth
 from enginebench.summarize.cells import CellRow
 from enginebench.summarize.study_summary import Group, Summary, workload_of
@@ -14,7 +15,13 @@ from enginebench.summarize.study_summary import Group, Summary, workload_of
 GIB = 1 << 30
 NOT_MEASURED = "–"
 
-Table = Mapping[str, Sequence[Any]]  # headings, rows of text
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text under their headings."""
+
+    headings: list[str]
+    rows: list[list[str]]
 
 
 def fullest_cells(summary: Summary) -> list[CellRow]:
@@ -41,7 +48,7 @@ def is_followed(cell: CellRow) -> bool:
 
 def _fullness(cell: CellRow) -> float:
     peak = cell.figures["kv_used_tokens_peak"] or cell.figures["kv_tokens_in_flight_peak"]
-    return float(peak)
+    return float(peak or 0.0)
 
 
 def accounts(summary: Summary) -> Table:
@@ -74,7 +81,7 @@ def accounts(summary: Summary) -> Table:
         "KV capacity, tokens", "used at most", "held by requests at most",
         "bytes a token, computed / measured", "used but not needed", "engine's curve off ours by",
     ]  # fmt: skip
-    return {"headings": headings, "rows": rows}
+    return Table(headings, rows)
 
 
 def capacities(summary: Summary) -> Table:
@@ -106,14 +113,14 @@ def capacities(summary: Summary) -> Table:
         "engine/variant", "workload", "in flight", "tokens a request, at most", "requests that fit",
         "foretold", "running at most", "waited for room at most", "preempted", "as foretold",
     ]  # fmt: skip
-    return {"headings": headings, "rows": rows}
+    return Table(headings, rows)
 
 
 def request_tokens(summary: Summary, workload: str) -> int:
     """Prompt and longest output of a request of a workload."""
     found = workload_of(summary, workload)
-    output = found["output_tokens"]
-    return int(found["prompt_tokens"]) + int(output["max"] if isinstance(output, dict) else output)
+    output = found.output_tokens
+    return found.prompt_tokens + (output.max if isinstance(output, OutputRange) else output)
 
 
 def _block(summary: Summary, group: Group) -> int:
@@ -152,9 +159,9 @@ def curves(summary: Summary) -> dict[str, dict[str, list[tuple[float, float]]]]:
         for group in summary.groups
         if group.concurrency == 1
         and group.rate is None
-        and isinstance(workload_of(summary, group.workload)["output_tokens"], int)
+        and isinstance(workload_of(summary, group.workload).output_tokens, int)
     ]
-    prompts = Counter(workload_of(summary, group.workload)["prompt_tokens"] for group in alone)
+    prompts = Counter(workload_of(summary, group.workload).prompt_tokens for group in alone)
     if not prompts:
         return {}
     prompt = prompts.most_common(1)[0][0]
@@ -163,10 +170,7 @@ def curves(summary: Summary) -> dict[str, dict[str, list[tuple[float, float]]]]:
         variants: dict[str, list[tuple[float, float]]] = {}
         for group in alone:
             value = group.figures[figure]
-            if (
-                value is not None
-                and workload_of(summary, group.workload)["prompt_tokens"] == prompt
-            ):
+            if value is not None and workload_of(summary, group.workload).prompt_tokens == prompt:
                 tokens = request_tokens(summary, group.workload)
                 length = tokens - (prompt if over == "output" else 0)
                 variants.setdefault(group.label, []).append((float(length), value.mean))
@@ -200,7 +204,7 @@ def growths(summary: Summary) -> Table:
     headings = [
         "engine/variant", "what grows", "tokens", "exponent", "between the two longest",
     ]  # fmt: skip
-    return {"headings": headings, "rows": rows}
+    return Table(headings, rows)
 
 
 def sentences(summary: Summary) -> list[str]:

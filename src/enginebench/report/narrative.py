@@ -11,7 +11,7 @@ from enginebench.report import formats
 from enginebench.summarize import engine_configs
 from enginebench.summarize.cheapest import Cheapest, cheapest
 from enginebench.summarize.ranking import WAIT, Place, Ranking, groups_at, pareto, ranking
-from enginebench.summarize.study_summary import COST, RATE, Group, Summary
+from enginebench.summarize.study_summary import COST, RATE, Group, Summary, levels
 
 NOTHING = "No cell of this study is valid, so it says nothing about the engines."
 NO_PRICE = (
@@ -31,7 +31,7 @@ def headline(summary: Summary) -> str:
         return NOTHING
     first = found.places[0]
     label = first.group.label
-    where = f"{found.workload['name']}: {found.outputs_text}, {found.load_text}"
+    where = f"{found.workload.name}: {found.outputs_text}, {found.load_text}"
     if len(found.places) == 1:
         alone = f"{label} {_made(first, found, summary)} ({where})"
         return f"{alone}; no other variant was measured there."
@@ -73,15 +73,15 @@ def _made(place: Place, found: Ranking, summary: Summary) -> str:
 def answers(summary: Summary) -> list[str]:
     """What the study found, a paragraph for each workload at its highest level."""
     found = []
-    for workload in summary.study["study"]["workloads"]:
-        level = max(workload["concurrency"] or workload["rate"])
-        figure = RATE if workload["concurrency"] else WAIT
-        comparison = summary.comparisons.get((workload["name"], level, figure))
+    for workload in summary.study.study.workloads:
+        level = max(levels(workload))
+        figure = RATE if workload.concurrency else WAIT
+        comparison = summary.comparisons.get((workload.name, level, figure))
         if comparison is None or not comparison.order:
             continue
-        groups = groups_at(summary, workload["name"], level)
-        said = _answer if workload["concurrency"] else _open_answer
-        found.append(" ".join(said(summary, workload["name"], comparison, groups)))
+        groups = groups_at(summary, workload.name, level)
+        said = _answer if workload.concurrency else _open_answer
+        found.append(" ".join(said(summary, workload.name, comparison, groups)))
     return found or [NOTHING]
 
 
@@ -161,14 +161,14 @@ def _between_waits(comparison: Comparison) -> str:
 
 def hardware(summary: Summary) -> str:
     """What the machine can do at most, and what of it was reached where that was measured apart."""
-    found = summary.study["ceiling"]
+    found = summary.ceiling
     text = "What this hardware can do at most is not known here, so nothing is held to it."
-    if why := summary.study.get("ceiling_unknown"):
+    if why := summary.study.ceiling_unknown:
         text = f"{text[:-1]}: {why}."
     if found is not None:
         text = f"{found.name}, {found.source}: {_rates(found, None)}."
-    if reached := summary.study.get("gpu_reached"):
-        text += f" Measured in this study: {_rates(roofline.Ceiling(**reached), found)}."
+    if reached := summary.gpu_reached:
+        text += f" Measured in this study: {_rates(reached, found)}."
     return text
 
 
@@ -190,18 +190,18 @@ def _rates(found: roofline.Ceiling, whole: roofline.Ceiling | None) -> str:
 def trades(summary: Summary) -> list[str]:
     """What a longer wait buys: the points that no other beats in latency and throughput."""
     said = []
-    for workload in summary.study["study"]["workloads"]:
+    for workload in summary.study.study.workloads:
         found = pareto(summary, workload)
         if found is None:
             continue
-        unit = "in flight" if workload["concurrency"] else "requests/s"
+        unit = "in flight" if workload.concurrency else "requests/s"
         parts = [
             f"{label} with {level:g} {unit} ({found.rates[label, level].mean:.0f} output tokens/s, "
             f"{found.latency[label, level]:.3g} s)"
             for label, level in found.front
         ]
         beaten = len(found.latency) - len(parts)
-        of = f"Of {len(found.latency)} points of workload {workload['name']}, "
+        of = f"Of {len(found.latency)} points of workload {workload.name}, "
         said.append(
             f"{of}{beaten or 'none'} {'is' if beaten < 2 else 'are'} beaten by another in "
             f"throughput and latency both; by the means these are not: {', '.join(parts)}."
@@ -218,11 +218,11 @@ def costs(summary: Summary) -> list[str]:
     if cost.recorded_price(summary.study) is None:
         return [NO_PRICE]
     said = []
-    workloads = summary.study["study"]["workloads"]
+    workloads = summary.study.study.workloads
     for workload in workloads:
-        if not workload["concurrency"]:
+        if not workload.concurrency:
             continue
-        name, level = workload["name"], max(workload["concurrency"])
+        name, level = workload.name, max(workload.concurrency)
         comparison = summary.comparisons.get((name, level, COST))
         if comparison is None or not comparison.order:
             continue
@@ -232,7 +232,7 @@ def costs(summary: Summary) -> list[str]:
             f"{', '.join(texts)}."
         )
         said += [_cheapest_text(summary, name, found) for found in cheapest(summary, workload)]
-    open_loops = any(not workload["concurrency"] for workload in workloads)
+    open_loops = any(not workload.concurrency for workload in workloads)
     return said + ([OPEN_LOOP_COST] if open_loops else [])
 
 

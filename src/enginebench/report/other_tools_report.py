@@ -1,11 +1,10 @@
 """What other load generators would have printed, beside our figures: the report's table."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from enginebench.metrics.other_tools import MS, TOOLS
 from enginebench.summarize.cells import CellRow
-from enginebench.summarize.study_summary import Summary
+from enginebench.summarize.study_summary import Summary, levels
 
 HEADINGS = ("engine/variant", "load", "word", "here", *TOOLS)
 NOT_PRINTED = "–"
@@ -46,13 +45,13 @@ def rows(summary: Summary) -> list[list[str]]:
     """Under HEADINGS: every variant at the highest level of each workload, means over its valid
     trials; empty where no cell is valid."""
     made = []
-    for workload in summary.study["study"]["workloads"]:
-        level = max(workload["concurrency"] or workload["rate"])
+    for workload in summary.study.study.workloads:
+        level = max(levels(workload))
         for label in summary.labels:
             cells = [
                 cell
                 for cell in summary.cells
-                if (cell.label, cell.workload, cell.level) == (label, workload["name"], level)
+                if (cell.label, cell.workload, cell.level) == (label, workload.name, level)
                 if cell.counts and cell.elsewhere
             ]
             if cells:
@@ -76,6 +75,6 @@ def _rows(cells: Sequence[CellRow]) -> list[list[str]]:
     ]
 
 
-def _mean(values: Sequence[Any], factor: float, digits: int) -> str:
+def _mean(values: Sequence[float | None], factor: float, digits: int) -> str:
     known = [value for value in values if value is not None]
     return f"{sum(known) / len(known) * factor:,.{digits}f}" if known else NOT_PRINTED

@@ -1,13 +1,14 @@
 """The ranking and the results of a report as rows of text. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from enginebench.base import stats
 from enginebench.base.estimator import Comparison
 from enginebench.base.percentiles import least_samples
 from enginebench.base.verdicts import MARGIN, meanings
 from enginebench.metrics import lockstep
+from enginebench.record.schema_study import Workload
 from enginebench.report import formats
 from enginebench.report.formats import GIB, NOT_MEASURED, number
 from enginebench.summarize import ranking
@@ -17,6 +18,7 @@ from enginebench.summarize.study_summary import (
     Group,
     Summary,
     cells_of,
+    levels,
     output_text,
 )
 
@@ -70,7 +72,16 @@ RANKING_HEADINGS = (
 )
 
 
-def ranking_table(summary: Summary) -> dict[str, Any] | None:
+@dataclass(frozen=True, slots=True)
+class RankingTable:
+    """The ranking as rows of text."""
+
+    headings: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+
+
+def ranking_table(summary: Summary) -> RankingTable | None:
     """The variants at one level of load, the best estimate first, and what the words mean."""
     found = ranking.ranking(summary)
     if found is None:
@@ -101,12 +112,12 @@ def ranking_table(summary: Summary) -> dict[str, Any] | None:
     headings = [*RANKING_HEADINGS, *(heading for heading, *_ in columns), "valid trials"]
     if not is_closed:
         headings[4] = "TTFT × the next’s"
-    return {"found": found, "headings": headings, "rows": rows, "notes": _ranking_notes(found)}
+    return RankingTable(headings, rows, _ranking_notes(found))
 
 
 def _ranking_notes(found: ranking.Ranking) -> list[str]:
     """Where the ranking is from, and what limits it."""
-    text = f"Workload {found.workload['name']}, {found.load_text}, {found.outputs_text}"
+    text = f"Workload {found.workload.name}, {found.load_text}, {found.outputs_text}"
     if found.figure != RATE:
         choice = "."
     elif found.has_varied_outputs:
@@ -144,26 +155,46 @@ def _reference_text(group: Group, reference: str) -> str:
     return "1" if group.label == reference else formats.verdict(group.ratio)
 
 
-def tables(summary: Summary) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class WorkloadRow:
+    """One variant at one level."""
+
+    cells: list[str]
+    verdict: str  # how many of its trials are valid
+    is_valid: bool  # all of them
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadTable:
+    """The results of one workload as rows of text."""
+
+    workload: Workload
+    output: str  # the length of its outputs
+    headings: list[str]
+    rows: list[WorkloadRow]
+    notes: list[str]
+
+
+def tables(summary: Summary) -> list[WorkloadTable]:
     """One table a workload: headings, a row a (level, variant), and notes."""
     answers = {c.label: f"{c.identical} of {c.prompts}" for c in reversed(summary.agreement)}
     made = []
-    for workload in summary.study["study"]["workloads"]:
-        groups = [group for group in summary.groups if group.workload == workload["name"]]
-        is_open = not workload["concurrency"]
+    for workload in summary.study.study.workloads:
+        groups = [group for group in summary.groups if group.workload == workload.name]
+        is_open = not workload.concurrency
         columns = _columns(summary, groups, is_open)
         level = "requests/s offered" if is_open else "in flight"
         headings = ["engine/variant", level, "requests", "output tokens/s", "× reference"]
         headings += [heading for heading, *_ in columns]
         headings += ["ITL gaps", *(["same answers"] if answers else []), "valid trials"]
         made.append(
-            {
-                "workload": workload,
-                "output": output_text(workload),
-                "headings": headings,
-                "rows": [_row(summary, group, columns, answers) for group in groups],
-                "notes": list(_notes(summary, workload)),
-            }
+            WorkloadTable(
+                workload=workload,
+                output=output_text(workload),
+                headings=headings,
+                rows=[_row(summary, group, columns, answers) for group in groups],
+                notes=list(_notes(summary, workload)),
+            )
         )
     return made
 
@@ -173,7 +204,7 @@ def _columns(summary: Summary, groups: Sequence[Group], is_open: bool) -> list[C
     columns = [_from_due(column) for column in COLUMNS] if is_open else list(COLUMNS)
     if any(_has_burst(group) for group in groups):
         columns[1:1] = BURST_COLUMNS
-    if summary.study["device"] == "cuda":
+    if summary.study.device == "cuda":
         columns += GPU_COLUMNS
     return [
         column
@@ -201,14 +232,14 @@ def _has_burst(group: Group) -> bool:
 
 def _row(
     summary: Summary, group: Group, columns: Sequence[Column], answers: Mapping[str, str]
-) -> dict[str, Any]:
+) -> WorkloadRow:
     figures = [
         number(found.mean if (found := group.figures[name]) else None, digits, factor)
         for _, name, factor, digits in columns
     ]
-    gaps = [cell.figures["itl_gaps"] for cell in cells_of(summary, group) if cell.counts]
-    return {
-        "cells": [
+    gaps = [int(cell.figures["itl_gaps"] or 0) for cell in cells_of(summary, group) if cell.counts]
+    return WorkloadRow(
+        cells=[
             group.label,
             f"{group.level:g}",
             str(group.requests),
@@ -218,22 +249,22 @@ def _row(
             f"{sum(gaps):,}",
             *([answers.get(group.label, NOT_MEASURED)] if answers else []),
         ],
-        "verdict": f"{group.trials_valid} of {group.trials_planned}",
-        "is_valid": group.trials_valid == group.trials_planned,
-    }
+        verdict=f"{group.trials_valid} of {group.trials_planned}",
+        is_valid=group.trials_valid == group.trials_planned,
+    )
 
 
-def _notes(summary: Summary, workload: Mapping[str, Any]) -> Iterator[str]:
+def _notes(summary: Summary, workload: Workload) -> Iterator[str]:
     """What the intervals of each level rest on, and which variants moved in step there."""
-    for level in workload["concurrency"] or workload["rate"]:
-        comparison = summary.comparisons.get((workload["name"], level, RATE))
-        unit = "in flight" if workload["concurrency"] else "requests/s"
+    for level in levels(workload):
+        comparison = summary.comparisons.get((workload.name, level, RATE))
+        unit = "in flight" if workload.concurrency else "requests/s"
         if comparison is not None and (notes := _comparison_notes(comparison)):
             yield f"{level:g} {unit}: {' '.join(notes)}"
     in_step: dict[str, list[str]] = {}
     for group in summary.groups:
         share = group.figures["in_step_share"]
-        if group.workload == workload["name"] and share and share.mean >= lockstep.IN_STEP:
+        if group.workload == workload.name and share and share.mean >= lockstep.IN_STEP:
             in_step.setdefault(group.label, []).append(f"{group.level:g}")
     if in_step:
         texts = [f"{label} at {formats.listed(levels)}" for label, levels in in_step.items()]

@@ -1,11 +1,11 @@
 """What a reader must know before quoting a study's numbers: only what is true of this one. Pure."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from enginebench.base.load_level import load_text
 from enginebench.metrics import cost
 from enginebench.metrics.agreement import Comparison
+from enginebench.record.schema_study import Study
 from enginebench.report import formats
 from enginebench.summarize import engine_configs
 from enginebench.summarize.ranking import is_varied, ranking
@@ -18,7 +18,7 @@ MOVED_CEILING = 0.1  # so is a change of the machine's own speed between the stu
 
 def threats(summary: Summary) -> list[str]:
     """What a reader must know before quoting these numbers: only what is true of this study."""
-    facts = summary.study
+    study = summary.study
     found = []
     if not summary.finished:
         found.append("The study did not reach its end: cells not run are listed as invalid.")
@@ -32,13 +32,13 @@ def threats(summary: Summary) -> list[str]:
             f"{len(summary.invalid)} of {len(summary.cells)} cells are invalid; no figure here "
             "includes them."
         )
-    if facts["model"]["has_random_weights"]:
+    if study.model.has_random_weights:
         found.append(
-            f"The model ({facts['model']['name']}) has random weights, so its text is gibberish. "
+            f"The model ({study.model.name}) has random weights, so its text is gibberish. "
             "Speed does not depend on what the weights say; its size and shape are real"
-            + (", but small." if (facts["model"]["parameters"] or 0) < SMALL else ".")
+            + (", but small." if (study.model.parameters or 0) < SMALL else ".")
         )
-    price = cost.recorded_price(facts)
+    price = cost.recorded_price(study)
     if price is not None and price.is_stand_in:
         found.append(
             f"The price ({price.usd_per_hour} USD per hour, "
@@ -48,12 +48,12 @@ def threats(summary: Summary) -> list[str]:
     single = sorted({g.label for g in summary.groups if g.trials_planned == 1})
     if single:
         found.append(f"One trial only, so no interval over fresh starts: {', '.join(single)}.")
-    if facts["device"] == "cpu":
+    if study.device == "cpu":
         found.append(
             "Engines, load generator and sampler share the same CPU cores: all engines lose time "
             "to them in the same way, not by the same amount."
         )
-    fewest = min((c.figures["requests"] for c in summary.cells if c.figures), default=0)
+    fewest = min((int(c.figures["requests"] or 0) for c in summary.cells if c.figures), default=0)
     if fewest < 30:
         found.append(
             f"The smallest cell has {fewest} requests: even its medians are close to single "
@@ -63,7 +63,7 @@ def threats(summary: Summary) -> list[str]:
     if len(dtypes) > 1:
         found.append(
             f"Variants ran in different dtypes ({', '.join(dtypes)}). Which is fast depends on "
-            f"the CPU or GPU{_bfloat16_text(facts)}: compare engines within one dtype, or each "
+            f"the CPU or GPU{_bfloat16_text(study)}: compare engines within one dtype, or each "
             "engine's best."
         )
     found += [_answers_text(c) for c in summary.agreement if c.is_same_dtype and c.differences]
@@ -75,9 +75,9 @@ def _spread_of_trials(summary: Summary) -> list[str]:
     found, wide = [], []
     for group in summary.groups:
         rates = [
-            cell.figures[RATE]
+            rate
             for cell in cells_of(summary, group)
-            if cell.counts and cell.figures[RATE]
+            if cell.counts and (rate := cell.figures[RATE])
         ]
         if len(rates) > 1 and max(rates) > WIDE_TRIALS * min(rates):
             wide.append((max(rates) / min(rates), group))
@@ -107,12 +107,12 @@ def _spread_of_trials(summary: Summary) -> list[str]:
 
 def _equal_outputs(summary: Summary) -> list[str]:
     """Which workloads have outputs of one length, and whether the headline is from one of them."""
-    workloads = [w for w in summary.study["study"]["workloads"] if max(w["concurrency"] or [2]) > 1]
-    equal = [w["name"] for w in workloads if not is_varied(w)]
+    workloads = [w for w in summary.study.study.workloads if max(w.concurrency or [2]) > 1]
+    equal = [w.name for w in workloads if not is_varied(w)]
     if not equal:
         return []
     ranked = ranking(summary)
-    of_headline = " (the headline’s)" if ranked and ranked.workload["name"] in equal else ""
+    of_headline = " (the headline’s)" if ranked and ranked.workload.name in equal else ""
     return [
         f"All outputs of {formats.listed(equal)}{of_headline} are equally long, which favours "
         "engines that wait for the longest answer of a batch; with mixed lengths they would do "
@@ -123,7 +123,7 @@ def _equal_outputs(summary: Summary) -> list[str]:
 def _of_the_machine(summary: Summary) -> list[str]:
     """What the machine and its environment did beside the study."""
     found = []
-    before, after = summary.study.get("ceilings") or (None, None)
+    before, after = summary.ceiling_before, summary.ceiling_after
     if before and after:
         rates = [
             ("memory bandwidth", before.bandwidth_bytes_per_s, after.bandwidth_bytes_per_s),
@@ -137,12 +137,12 @@ def _of_the_machine(summary: Summary) -> list[str]:
                 "The machine itself was not the same before the first engine and after the last: "
                 f"{', '.join(texts)}. Ratios are paired by trial, so that a drift cancels in part."
             )
-    if not summary.study.get("calibration"):
+    if not summary.study.calibration:
         found.append("The client was not calibrated before the study: its own error is not known.")
     inherited = {
         f"{name}={value}"
-        for facts in summary.launches.values()
-        for name, value in (facts.get("inherited_env") or {}).items()
+        for launch in summary.launches.values()
+        for name, value in launch.inherited_env.items()
         if value
     }
     if inherited:
@@ -150,7 +150,7 @@ def _of_the_machine(summary: Summary) -> list[str]:
             "Engines inherited settings from the caller's environment: "
             f"{', '.join(sorted(inherited))}."
         )
-    if (summary.study.get("git") or {}).get("dirty"):
+    if summary.study.git.dirty:
         found.append(
             "enginebench had changes that are in no commit: the code that ran cannot be had again."
         )
@@ -159,28 +159,28 @@ def _of_the_machine(summary: Summary) -> list[str]:
 
 def _gpu_limits(summary: Summary) -> list[str]:
     """What the GPUs, or the library that watches them, did to these numbers."""
-    machine = summary.study["machine"]
+    machine = summary.study.machine
     found = []
-    if machine.get("nvml_error"):
-        found.append(f"NVML could not be used in full ({machine['nvml_error']}): GPUs were missed.")
-    if summary.study["device"] == "cuda" and any(gpu.get("mig") for gpu in machine["gpus"]):
+    if machine.nvml_error:
+        found.append(f"NVML could not be used in full ({machine.nvml_error}): GPUs were missed.")
+    if summary.study.device == "cuda" and any(gpu.mig for gpu in machine.gpus):
         found.append(
             "A GPU is partitioned (MIG): its memory, utilisation, power and energy are those of "
             "the whole board with all its users, so they are left out."
         )
     measured = [cell for cell in summary.cells if cell.figures]
-    slowed = [cell for cell in measured if cell.figures["throttled"]]
+    slowed = [cell.throttled for cell in measured if cell.throttled]
     if slowed:
         found.append(
             f"A GPU was throttled in {len(slowed)} of {len(measured)} cells "
-            f"({_most(cell.figures['throttled'] for cell in slowed)}): its clock was below what it "
+            f"({_most(slowed)}): its clock was below what it "
             "is capable of. Engines are comparable as far as all met the same."
         )
-    failed = [cell for cell in measured if cell.figures["gpu_errors"]]
+    failed = [cell.gpu_errors for cell in measured if cell.gpu_errors]
     if failed:
         found.append(
             f"A GPU stopped answering in {len(failed)} of {len(measured)} cells "
-            f"({', '.join(sorted({text for c in failed for text in c.figures['gpu_errors']}))}): "
+            f"({', '.join(sorted({text for errors in failed for text in errors}))}): "
             "its figures there are of the samples before, or missing."
         )
     return found
@@ -216,8 +216,8 @@ def _answers_text(found: Comparison) -> str:
     )
 
 
-def _bfloat16_text(facts: Mapping[str, Any]) -> str:
-    if facts["device"] != "cpu":
+def _bfloat16_text(study: Study) -> str:
+    if study.device != "cpu":
         return ""
-    flags = facts["machine"].get("cpu_bfloat16")
+    flags = study.machine.cpu_bfloat16
     return f" (this CPU has {', '.join(flags)})" if flags else " (this one has no bfloat16 unit)"

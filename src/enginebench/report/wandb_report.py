@@ -1,11 +1,11 @@
 """The W&B Report of a study, made by code: run sets by engine, panels, the table of cells."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from enginebench.base.errors import UserError
+from enginebench.record.schema_study import Workload
 from enginebench.report import narrative, wandb_runs
 from enginebench.report.wandb_runs import TIME
 from enginebench.summarize.study_summary import Summary
@@ -66,26 +66,26 @@ def build(summary: Summary, directory: Path, entity: str, project: str) -> Any:
     set an engine; then the table of all cells.
     """
     reports = library()
-    engines = list(dict.fromkeys(item["engine"] for item in summary.study["plan"]))
+    engines = list(dict.fromkeys(planned.engine for planned in summary.study.plan))
     run_sets = [_run_set(reports, engine, directory.resolve().name) for engine in engines]
     blocks: list[Any] = [reports.MarkdownBlock("\n\n".join(narrative.answers(summary)))]
-    for workload in summary.study["study"]["workloads"]:
+    for workload in summary.study.study.workloads:
         prefix = _highest(summary, workload)
         if prefix is None:
             continue
-        blocks.append(reports.H2(f"Workload {workload['name']}, {prefix}"))
+        blocks.append(reports.H2(f"Workload {workload.name}, {prefix}"))
         blocks.append(reports.PanelGrid(runsets=run_sets, panels=_panels(reports, prefix)))
     blocks.append(reports.H2("All cells"))
     blocks.append(reports.WeaveBlockSummaryTable(entity, project, "cells"))
     blocks.append(
         reports.MarkdownBlock(
-            f"Rerun: `{summary.study['rerun']}`. The record of each run is its artifact."
+            f"Rerun: `{summary.study.rerun}`. The record of each run is its artifact."
         )
     )
     return reports.Report(
         project=project,
         entity=entity,
-        title=f"{summary.study['study']['name']}: {directory.resolve().name}"[:128],
+        title=f"{summary.study.study.name}: {directory.resolve().name}"[:128],
         description="Made from the record of a study; figures are defined in docs/method.md.",
         blocks=blocks,
         width="fluid",
@@ -102,9 +102,9 @@ def _run_set(reports: Any, engine: str, study_run: str) -> Any:
     )
 
 
-def _highest(summary: Summary, workload: Mapping[str, Any]) -> str | None:
+def _highest(summary: Summary, workload: Workload) -> str | None:
     """The prefix of a workload's figures at its highest level; None where it was not run."""
-    cells = [cell for cell in summary.cells if cell.workload == workload["name"]]
+    cells = [cell for cell in summary.cells if cell.workload == workload.name]
     return max(cells, key=lambda cell: cell.level).id if cells else None
 
 

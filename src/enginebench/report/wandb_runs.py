@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from enginebench.base.errors import UserError
@@ -19,6 +20,7 @@ from enginebench.base.redaction import redact_values
 from enginebench.metrics import request_table
 from enginebench.metrics.latency import request_times
 from enginebench.record import reading, schema
+from enginebench.record.schema_study import PlannedLaunch
 from enginebench.summarize.cells import CellRow
 from enginebench.summarize.study_summary import FIGURES, Summary
 
@@ -74,11 +76,11 @@ def log(summary: Summary, directory: Path, how: str, say: Callable[[str], object
     """
     wandb = library()
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    launches = [item for item in summary.study["plan"] if item["id"] in summary.launches]
+    launches = [item for item in summary.study.plan if item.id in summary.launches]
     try:
         for item in launches:
             _log_run(wandb, summary, directory, item, how)
-            say(f"{item['label']}, trial {item['trial']}: logged {how}")
+            say(f"{item.label}, trial {item.trial}: logged {how}")
     except (UserError, KeyboardInterrupt):
         raise
     except Exception as error:  # the package's own, pydantic's, those of the network and the disk
@@ -97,20 +99,18 @@ def run_id(directory: Path, launch_id: str) -> str:
     return hashlib.sha256(f"{directory.resolve().name}/{launch_id}".encode()).hexdigest()[:16]
 
 
-def _log_run(
-    wandb: Any, summary: Summary, directory: Path, item: Mapping[str, Any], how: str
-) -> None:
-    mine = [cell for cell in summary.cells if cell.launch == item["id"]]
-    name = run_id(directory, item["id"])
+def _log_run(wandb: Any, summary: Summary, directory: Path, item: PlannedLaunch, how: str) -> None:
+    mine = [cell for cell in summary.cells if cell.launch == item.id]
+    name = run_id(directory, item.id)
     for stale in directory.glob(f"wandb/offline-run-*-{name}"):
         shutil.rmtree(stale)  # it says what this one says
     run = wandb.init(
         project=project(os.environ),
         id=name,
-        name=f"{item['label']} trial {item['trial']}"[:LONGEST_NAME],
+        name=f"{item.label} trial {item.trial}"[:LONGEST_NAME],
         group=directory.resolve().name[:LONGEST_NAME],
         job_type="trial",
-        tags=[text[:LONGEST_TAG] for text in (item["engine"], summary.study["study"]["name"])],
+        tags=[text[:LONGEST_TAG] for text in (item.engine, summary.study.study.name)],
         config=redact_values(config(summary, directory, item)),
         dir=str(directory),
         settings=_settings(wandb, how),
@@ -129,8 +129,8 @@ def _log_run(
     headings, rows = cell_table(mine)
     run.log({"cells": wandb.Table(columns=headings, data=rows)})
     run.summary.update(run_summary(mine))
-    raw = wandb.Artifact(f"record-{name}", type="raw-record", metadata={"launch": item["id"]})
-    for file in sorted([directory / "study.json", *(directory / "raw" / item["id"]).rglob("*")]):
+    raw = wandb.Artifact(f"record-{name}", type="raw-record", metadata={"launch": item.id})
+    for file in sorted([directory / "study.json", *(directory / "raw" / item.id).rglob("*")]):
         if file.is_file() and not file.is_symlink():  # a link may lead out of the record
             # Raw files never change: they are read where they lie and not copied.
             name_inside = str(file.relative_to(directory))
@@ -154,29 +154,29 @@ def _settings(wandb: Any, how: str) -> Any:
     )
 
 
-def config(summary: Summary, directory: Path, item: Mapping[str, Any]) -> dict[str, Any]:
+def config(summary: Summary, directory: Path, item: PlannedLaunch) -> dict[str, object]:
     """What a run was made with: the engine, its settings, the machine, the model, the work."""
-    study, facts = summary.study, summary.launches[item["id"]]
+    study, launch = summary.study, summary.launches[item.id]
     names = ("settings", "command", "env", "dtype", "version", "ready_s", "kv_capacity_tokens")
     return {
         "study_run": directory.resolve().name,
-        "engine": item["engine"],
-        "variant": item["variant"],
-        "label": item["label"],
-        "trial": item["trial"],
-        **{name: facts.get(name) for name in names},
-        "study": study["study"],
-        "machine": study["machine"],
-        "device": study["device"],
-        "git": study["git"],
-        "model": {name: study["model"].get(name) for name in ("name", "sha256", "config")},
-        "prompts": study["prompts"],
+        "engine": item.engine,
+        "variant": item.variant,
+        "label": item.label,
+        "trial": item.trial,
+        **{name: getattr(launch, name) for name in names},
+        "study": msgspec.to_builtins(study.study),
+        "machine": msgspec.to_builtins(study.machine),
+        "device": study.device,
+        "git": msgspec.to_builtins(study.git),
+        "model": {name: getattr(study.model, name) for name in ("name", "sha256", "config")},
+        "prompts": msgspec.to_builtins(study.prompts),
     }
 
 
-def run_summary(mine: list[CellRow]) -> dict[str, Any]:
+def run_summary(mine: list[CellRow]) -> dict[str, object]:
     """``<cell>/<figure>`` for every figure that a report averages, and whether the cell counts."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for cell in mine:
         prefix = cell.id
         found[f"{prefix}/verdict"] = cell.verdict

@@ -99,4 +99,4 @@ def _is_complete(directory: Path, item: Launch) -> bool:
         return False
     if facts.failure is not None or any(cell.engine_death for cell in cells):
         return False
-    return not manifest.damages(directory, msgspec.to_builtins(facts.files))
+    return not manifest.damages(directory, facts.files)

@@ -4,11 +4,10 @@ The least of several means is low by chance alone, so that the levels are compar
 first: over trials, as every start runs all of them.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from enginebench.base.estimator import compare
+from enginebench.record.schema_study import Workload
 from enginebench.summarize.study_summary import COST, Summary
 
 
@@ -21,13 +20,13 @@ class Cheapest:
     measured: int  # levels with a cost
 
 
-def cheapest(summary: Summary, workload: Mapping[str, Any]) -> list[Cheapest]:
+def cheapest(summary: Summary, workload: Workload) -> list[Cheapest]:
     """Every variant of a closed loop with more than one level, the study's order."""
     found = []
     for label in summary.labels:
         costs: dict[str, dict[int, float | None]] = {}
         for cell in summary.cells:
-            if (cell.label, cell.workload, cell.rate) == (label, workload["name"], None):
+            if (cell.label, cell.workload, cell.rate) == (label, workload.name, None):
                 cost = cell.figures.get(COST) if cell.counts else None
                 costs.setdefault(str(cell.concurrency), {})[cell.trial] = cost
         compared = compare(costs, "lower")

@@ -13,13 +13,17 @@ The claims are data (``data/claims.yaml``), the rule is here and in ``docs/metho
 The interval is that of the pair alone: each claim is one question, asked before the study.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
+
+from msgspec import Struct, convert
 
 from enginebench.base.estimator import Interval
 from enginebench.base.load_level import load_text
+from enginebench.hardware import data_sheets
+from enginebench.record.schema_study import OutputRange
 from enginebench.summarize import engine_configs
 from enginebench.summarize.study_summary import (
     RATE,
@@ -35,33 +39,72 @@ Verdict = Literal[
 ]
 
 
+class Side(Struct, frozen=True):
+    """One side of a claimed ratio."""
+
+    engine: str
+    flags: dict[str, str] = {}  # without dashes, that its command must have
+
+
+class Conditions(Struct, frozen=True):
+    """What must match before a claim can be confirmed."""
+
+    gpu: list[str]  # parts of its name, one of which must match
+    model: list[str]
+    outputs: Literal["equal", "varied"]
+    in_flight: tuple[float, float]  # least and most requests
+    output_tokens: tuple[float, float] | None = None
+
+
+class Claim(Struct, frozen=True):
+    """An entry of ``data/claims.yaml``, which says what the fields are."""
+
+    name: str
+    times: float
+    range: str
+    over: tuple[Side, Side]
+    model: str
+    gpu: str
+    workload: str
+    source: str
+    url: str
+    comparable: Conditions
+    outputs: Literal["equal", "varied"] | None = None
+    needs: str | None = None
+
+
+def published() -> list[Claim]:
+    """The claims of ``data/claims.yaml``."""
+    return convert(data_sheets.table("claims.yaml"), list[Claim])
+
+
 @dataclass(frozen=True, slots=True)
 class Tested:
     """One claim and what this study says of it."""
 
-    claim: Mapping[str, Any]  # an entry of claims.yaml
+    claim: Claim
     verdict: Verdict
     reason: str  # why it is no more than that; empty: confirmed
     ratio: Interval | None
     here: str  # the pair, the workload and the level that it was tested on
 
 
-def tested(summary: Summary, claims: Iterable[Mapping[str, Any]]) -> list[Tested]:
-    """Every claim (an entry of ``data/claims.yaml``), those that the study covers first."""
+def tested(summary: Summary, claims: Iterable[Claim]) -> list[Tested]:
+    """Every claim, those that the study covers first."""
     order = get_args(Verdict)
     found = [_test(summary, claim) for claim in claims]
     return sorted(found, key=lambda test: order.index(test.verdict))
 
 
-def _test(summary: Summary, claim: Mapping[str, Any]) -> Tested:
+def _test(summary: Summary, claim: Claim) -> Tested:
     pairs = list(_pairs(summary, claim))
     tested_pairs = [pair for pair in pairs if pair[2].low is not None]
-    if not tested_pairs or "needs" in claim:
+    if not tested_pairs or claim.needs:
         return Tested(claim, "not covered", _gap(summary, claim, pairs), None, "")
     a, b, ratio = max(tested_pairs, key=lambda pair: pair[0].level)
     here = f"{a.label} over {b.label}, {_work_text(summary, a)}"
     assert ratio.low is not None and ratio.high is not None
-    verdict, reason = _judged(ratio.low, ratio.high, claim["times"])
+    verdict, reason = _judged(ratio.low, ratio.high, claim.times)
     against = [reason] if reason else []
     if verdict in ("same shape", "same direction"):
         against += _unlike(summary, claim, a)
@@ -86,76 +129,73 @@ def _judged(low: float, high: float, claimed: float) -> tuple[Verdict, str]:
 
 def _work_text(summary: Summary, group: Group) -> str:
     work, load = workload_of(summary, group.workload), load_text(group.concurrency, group.rate)
-    return f"{work['name']}: {work['prompt_tokens']} tokens in, {output_text(work)} out, {load}"
+    return f"{work.name}: {work.prompt_tokens} tokens in, {output_text(work)} out, {load}"
 
 
-def _gap(summary: Summary, claim: Mapping[str, Any], pairs: Sequence[Pair]) -> str:
+def _gap(summary: Summary, claim: Claim, pairs: Sequence[Pair]) -> str:
     """Why a claim cannot be tested here."""
-    if "needs" in claim:
-        return f"no workload here has {claim['needs']}"
-    absent = [_side_text(side) for side in claim["over"] if not _variants(summary, side)]
+    if claim.needs:
+        return f"no workload here has {claim.needs}"
+    absent = [_side_text(side) for side in claim.over if not _variants(summary, side)]
     if absent:
         return f"{' and '.join(absent)}: not measured here"
     if pairs:
         return "one trial has both, so there is no interval"
-    varied = " with outputs of different lengths" if claim.get("outputs") else ""
+    varied = " with outputs of different lengths" if claim.outputs else ""
     return f"no closed loop{varied} has valid cells of both sides in one dtype"
 
 
-def _pairs(summary: Summary, claim: Mapping[str, Any]) -> Iterator[Pair]:
+def _pairs(summary: Summary, claim: Claim) -> Iterator[Pair]:
     """The groups of both sides at every level, in one dtype, with their ratio."""
-    ours, theirs = (_variants(summary, side) for side in claim["over"])
+    ours, theirs = (_variants(summary, side) for side in claim.over)
     dtypes = engine_configs.dtypes(summary)
     for a, b in product(summary.groups, summary.groups):
         same_level = (a.workload, a.level, a.rate) == (b.workload, b.level, None)
         same_dtype = dtypes.get(a.label) == dtypes.get(b.label) is not None
         outputs = _outputs(summary, a.workload)
         if a.label in ours and b.label in theirs and same_level and same_dtype:
-            if claim.get("outputs", outputs) != outputs:
+            if claim.outputs not in (None, outputs):
                 continue
             ratio = summary.comparisons[a.workload, a.level, RATE].ratio(a.label, b.label)
             if ratio is not None:
                 yield a, b, ratio.alone
 
 
-def _variants(summary: Summary, side: Mapping[str, Any]) -> list[str]:
+def _variants(summary: Summary, side: Side) -> list[str]:
     """The variants that were started with a side's engine and flags."""
-    wanted = side.get("flags", {}).items()
     return [
         label
-        for label, facts in engine_configs.launches(summary).items()
-        if facts["engine"] == side["engine"]
-        and wanted <= engine_configs.flags(facts["command"]).items()
+        for label, launch in engine_configs.launches(summary).items()
+        if launch.engine == side.engine
+        and side.flags.items() <= engine_configs.flags(launch.command).items()
     ]
 
 
-def _side_text(side: Mapping[str, Any]) -> str:
-    flags = [f"--{name}={value}" for name, value in side.get("flags", {}).items()]
-    return " ".join([side["engine"], *flags])
+def _side_text(side: Side) -> str:
+    flags = [f"--{name}={value}" for name, value in side.flags.items()]
+    return " ".join([side.engine, *flags])
 
 
 def _outputs(summary: Summary, workload: str) -> str:
-    output = workload_of(summary, workload)["output_tokens"]
-    return "varied" if isinstance(output, dict) else "equal"
+    output = workload_of(summary, workload).output_tokens
+    return "varied" if isinstance(output, OutputRange) else "equal"
 
 
-def _unlike(summary: Summary, claim: Mapping[str, Any], group: Group) -> list[str]:
+def _unlike(summary: Summary, claim: Claim, group: Group) -> list[str]:
     """What of the claim's conditions does not hold here."""
-    must, facts = claim["comparable"], summary.study
-    names = [gpu["name"] for gpu in facts["machine"]["gpus"]] if facts["device"] == "cuda" else []
+    must, study = claim.comparable, summary.study
+    names = [gpu.name or "" for gpu in study.machine.gpus] if study.device == "cuda" else []
     found = []
-    if not any(part in name.lower() for part in must["gpu"] for name in names):
+    if not any(part in name.lower() for part in must.gpu for name in names):
         found.append("another device")
-    if not any(part in facts["model"]["name"].lower() for part in must["model"]):
+    if not any(part in study.model.name.lower() for part in must.model):
         found.append("another model")
-    if _outputs(summary, group.workload) != must["outputs"]:
-        found.append(f"outputs not {must['outputs']} in length")
-    tokens = workload_of(summary, group.workload)["output_tokens"]
-    if "output_tokens" in must and not (
-        isinstance(tokens, int) and _within(tokens, must["output_tokens"])
-    ):
+    if _outputs(summary, group.workload) != must.outputs:
+        found.append(f"outputs not {must.outputs} in length")
+    tokens = workload_of(summary, group.workload).output_tokens
+    if must.output_tokens and not (isinstance(tokens, int) and _within(tokens, must.output_tokens)):
         found.append("another length of outputs")
-    if not _within(group.level, must["in_flight"]):
+    if not _within(group.level, must.in_flight):
         found.append("another load")
     return found
 

@@ -44,10 +44,10 @@ def spreads(summary: Summary, workload: str, level: float, name: str) -> dict[st
 
 
 def _spread(cells: Sequence[CellRow], name: str) -> Spread | None:
-    rows = [row for cell in cells if (row := cell.figures["quantiles"].get(name))]
+    rows = [row for cell in cells if (row := cell.quantiles.get(name))]
     if not rows:
         return None
     stacked = np.asarray(rows, dtype=np.float64)
     mean, low, high = (f(stacked, axis=0).tolist() for f in (np.mean, np.min, np.max))
-    samples = min(cell.figures["requests"] for cell in cells)
+    samples = min(int(cell.figures["requests"] or 0) for cell in cells)
     return Spread(tuple(mean), tuple(low), tuple(high), len(rows), samples)

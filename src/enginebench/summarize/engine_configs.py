@@ -1,9 +1,10 @@
 """What was started: each variant's version, flags and environment, and where they differ. Pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
 
+from enginebench.record.schema import Launch
 from enginebench.summarize.study_summary import Summary
 
 SET = "set"  # of a flag without a value
@@ -14,48 +15,57 @@ BY_CHANCE = ("--port",)  # another one at every start
 def dtypes(summary: Summary) -> dict[str, str | None]:
     """Variant -> dtype, of every variant that was started."""
     return {
-        f"{facts['engine']}/{facts['variant']}": facts.get("dtype")
-        for facts in summary.launches.values()
+        f"{launch.engine}/{launch.variant}": launch.dtype for launch in summary.launches.values()
     }
 
 
-def engine_facts(summary: Summary) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What ran of a variant, as texts."""
+
+    label: str
+    version: str
+    command: str
+    env: Mapping[str, str]
+    ready: str
+
+
+def engine_facts(summary: Summary) -> list[EngineFacts]:
     """What ran: one entry a variant, from its first start."""
-    made = []
-    for label, facts in launches(summary).items():
+    facts = []
+    for label, launch in launches(summary).items():
         starts = [
-            summary.launches[plan["id"]]
-            for plan in summary.study["plan"]
-            if plan["label"] == label and plan["id"] in summary.launches
+            summary.launches[planned.id]
+            for planned in summary.study.plan
+            if planned.label == label and planned.id in summary.launches
         ]
-        ready = [f"{s['ready_s']:.0f}" for s in starts if s.get("ready_s") is not None]
-        made.append(
-            {
-                "label": label,
-                "version": ", ".join(filter(None, [_version_text(facts), _image_text(facts)])),
-                "settings": facts["settings"],
-                "command": " ".join(map(_portable, facts["command"])),
-                "env": facts["env"],
-                "ready": f"ready after {', '.join(ready)} s" if ready else "never ready",
-            }
+        ready = [f"{start.ready_s:.0f}" for start in starts if start.ready_s is not None]
+        facts.append(
+            EngineFacts(
+                label=label,
+                version=", ".join(filter(None, [_version_text(launch), _image_text(launch)])),
+                command=" ".join(map(_portable, launch.command)),
+                env=launch.env,
+                ready=f"ready after {', '.join(ready)} s" if ready else "never ready",
+            )
         )
-    return made
+    return facts
 
 
-def _version_text(facts: Mapping[str, Any]) -> str:
-    version = facts.get("version")
+def _version_text(launch: Launch) -> str:
+    version = launch.version
     if isinstance(version, dict):
         return ", ".join(f"{name} {value}" for name, value in version.items())
     return "not stated" if version is None else str(version)
 
 
-def _image_text(facts: Mapping[str, Any]) -> str:
+def _image_text(launch: Launch) -> str:
     """A container's image, by its digest if it has one."""
-    found = facts.get("container")
-    if not found:
+    container = launch.container
+    if container is None:
         return ""
-    built_here = f"{found['image']} ({found['image_id'][:19]})"
-    return f"image {next(iter(found['image_digests']), built_here)}"
+    built_here = f"{container.image} ({container.image_id[:19]})"
+    return f"image {next(iter(container.image_digests), built_here)}"
 
 
 def _portable(word: str) -> str:
@@ -76,30 +86,35 @@ def flags(command: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def launches(summary: Summary) -> dict[str, Mapping[str, Any]]:
-    """Variant -> launch.json of its first start, in the order of the study."""
-    first: dict[str, Mapping[str, Any]] = {}
-    for planned in summary.study["plan"]:
-        if planned["id"] in summary.launches:
-            first.setdefault(planned["label"], summary.launches[planned["id"]])
+def launches(summary: Summary) -> dict[str, Launch]:
+    """Variant -> its first start, in the order of the study."""
+    first: dict[str, Launch] = {}
+    for planned in summary.study.plan:
+        if planned.id in summary.launches:
+            first.setdefault(planned.label, summary.launches[planned.id])
     return {label: first[label] for label in summary.labels if label in first}
 
 
-def differences(summary: Summary) -> dict[str, Any]:
-    """Every flag and environment variable that is not the same for all variants that got so far as
-    to have a command.
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Settings by variant, a column each."""
 
-    Returns:
-        ``headings`` and ``rows``, a column a variant, and ``shared``: what they all have in common.
-    """
+    headings: list[str]
+    rows: list[list[str]]
+    shared: list[str]  # what all variants have in common
+
+
+def differences(summary: Summary) -> Differences:
+    """Every flag and environment variable that is not the same for all variants that got so far as
+    to have a command."""
     first = launches(summary)
     columns = {
-        label: {f"--{name}": value for name, value in flags(facts["command"]).items()}
-        | {name: value or "empty" for name, value in facts["env"].items()}
-        | {"dtype, as loaded": facts.get("dtype") or "not stated"}
-        | ({"image": text} if (text := _image_text(facts).removeprefix("image ")) else {})
-        for label, facts in first.items()
-        if facts["command"]
+        label: {f"--{name}": value for name, value in flags(launch.command).items()}
+        | {name: value or "empty" for name, value in launch.env.items()}
+        | {"dtype, as loaded": launch.dtype or "not stated"}
+        | ({"image": text} if (text := _image_text(launch).removeprefix("image ")) else {})
+        for label, launch in first.items()
+        if launch.command
     }
     names = dict.fromkeys(name for column in columns.values() for name in column)
     rows, shared = [], []
@@ -111,4 +126,4 @@ def differences(summary: Summary) -> dict[str, Any]:
             rows.append([name, *values])
         elif len(values) > 1:
             shared.append(name if values[0] == SET else f"{name} {values[0]}")
-    return {"headings": ["setting", *columns], "rows": rows, "shared": shared}
+    return Differences(["setting", *columns], rows, shared)

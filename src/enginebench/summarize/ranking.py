@@ -7,11 +7,11 @@ never contradict each other.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
 
 from enginebench.base.estimator import Comparison, Interval, Ratio
 from enginebench.base.load_level import load_text
-from enginebench.summarize.study_summary import RATE, Group, Summary, output_text
+from enginebench.record.schema_study import OutputRange, Workload
+from enginebench.summarize.study_summary import RATE, Group, Summary, levels, output_text
 
 WAIT = "ttft_planned_s_p50"  # at a given rate of requests engines differ in how long they let wait
 
@@ -30,7 +30,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    workload: Mapping[str, Any]
+    workload: Workload
     level: float
     figure: str
     comparison: Comparison
@@ -50,9 +50,9 @@ class Ranking:
         return is_varied(self.workload)
 
 
-def is_varied(workload: Mapping[str, Any]) -> bool:
+def is_varied(workload: Workload) -> bool:
     """Whether a workload's outputs differ in length, so that streams do not move in step."""
-    return isinstance(workload["output_tokens"], dict)
+    return isinstance(workload.output_tokens, OutputRange)
 
 
 def ranking(summary: Summary) -> Ranking | None:
@@ -62,19 +62,16 @@ def ranking(summary: Summary) -> Ranking | None:
     equal ones move in step; then the highest level, and the study's own order. The first level at
     which at least two variants were measured is taken, or the first with one.
     """
-    workloads = summary.study["study"]["workloads"]
-    closed = [workload for workload in workloads if workload["concurrency"]]
-    levels = [
-        (max(workload["concurrency"] or workload["rate"]), workload)
-        for workload in closed or workloads
-    ]
-    levels.sort(key=lambda pair: (not (is_varied(pair[1]) and pair[0] > 1), -pair[0]))
+    workloads = summary.study.study.workloads
+    closed = [workload for workload in workloads if workload.concurrency]
+    by_level = [(max(levels(workload)), workload) for workload in closed or workloads]
+    by_level.sort(key=lambda pair: (not (is_varied(pair[1]) and pair[0] > 1), -pair[0]))
     figure = RATE if closed else WAIT
     found = [
         Ranking(workload, level, figure, comparison, places)
-        for level, workload in levels
-        if (comparison := summary.comparisons.get((workload["name"], level, figure)))
-        and (places := _places(groups_at(summary, workload["name"], level), comparison))
+        for level, workload in by_level
+        if (comparison := summary.comparisons.get((workload.name, level, figure)))
+        and (places := _places(groups_at(summary, workload.name, level), comparison))
     ]
     return next((one for one in found if len(one.places) > 1), found[0] if found else None)
 
@@ -106,18 +103,18 @@ class Pareto:
     front: tuple[Point, ...]  # what no other point beats in both, in the order of the latency
 
 
-def pareto(summary: Summary, workload: Mapping[str, Any]) -> Pareto | None:
+def pareto(summary: Summary, workload: Workload) -> Pareto | None:
     """Every variant at every level of a workload; None where there is nothing to trade: fewer than
     two points, or one request at a time, whose throughput is its latency over again."""
-    if workload["concurrency"] == [1]:
+    if workload.concurrency == [1]:
         return None
-    is_closed = bool(workload["concurrency"])
+    is_closed = bool(workload.concurrency)
     name = "e2e_s_p50" if is_closed else WAIT
     axis = "seconds a request, p50" if is_closed else "seconds from due to first token, p50"
     latency, rates = {}, {}
     for group in summary.groups:
         wait, rate = group.figures[name], group.figures[RATE]
-        if group.workload == workload["name"] and wait and rate:
+        if group.workload == workload.name and wait and rate:
             latency[group.label, group.level] = wait.mean
             rates[group.label, group.level] = rate
     if len(latency) < 2:

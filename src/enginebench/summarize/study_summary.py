@@ -7,17 +7,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from enginebench.base import estimator
 from enginebench.base.estimator import Better, Comparison, Interval, Ratio
 from enginebench.check import record_damage
 from enginebench.hardware import roofline
 from enginebench.metrics import agreement
-from enginebench.record import reading, schema, schema_study
-from enginebench.summarize import cells, documents
+from enginebench.record import reading, schema
+from enginebench.record.schema_study import Ceiling as RecordedCeiling
+from enginebench.record.schema_study import OutputRange, PlannedLaunch, Study, Workload
+from enginebench.summarize import cell_reader, documents
+from enginebench.summarize.cell_reader import CellSource
 from enginebench.summarize.cells import CellRow
 from enginebench.summarize.documents import Documents
 
@@ -106,8 +106,8 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    study: Mapping[str, Any]  # study.json
-    launches: Mapping[str, Mapping[str, Any]]  # launch.json by launch id; only what was started
+    study: Study  # study.json
+    launches: Mapping[str, schema.Launch]  # launch.json by launch id; only what was started
     finished: bool
     resumed: int  # how often it was resumed
     cells: tuple[CellRow, ...]
@@ -116,6 +116,15 @@ class Summary:
     agreement: tuple[agreement.Comparison, ...]  # empty: answers were not compared
     #: By workload, level and figure of COMPARED.
     comparisons: Mapping[tuple[str, float, str], Comparison] = field(default_factory=dict)
+    ceiling_before: roofline.Ceiling | None = None  # before the first engine; None: not known
+    ceiling_after: roofline.Ceiling | None = None  # after the last; None: not measured then
+    gpu_reached: roofline.Ceiling | None = None  # the rates of a GPU as measured in this study
+
+    @property
+    def ceiling(self) -> roofline.Ceiling | None:
+        """Of the machine's two ceilings the higher, as a busy machine measures too low."""
+        before, after = self.ceiling_before, self.ceiling_after
+        return roofline.higher(before, after) if before else None
 
     @property
     def labels(self) -> list[str]:
@@ -131,42 +140,65 @@ class Summary:
         return tuple(cell for cell in self.cells if cell.verdict == "suspect")
 
 
-def summarize(directory: Path, told: Callable[[int], object] = int) -> Summary:
+def summarize(directory: Path, on_bytes: Callable[[int], object] = reading.ignore_bytes) -> Summary:
     """Read a study's raw files, in its directory below results/, and work out every figure.
 
     Args:
-        told: is given the bytes of the requests' records as they are read; ``size`` has their sum.
+        on_bytes: is called with the bytes of the requests' records as they are read; ``size`` has
+            their sum.
     """
     read = documents.read(directory)
-    study, launches = read.study, read.launches
-    study["ceilings"] = _ceilings(read.finished, study)
-    study["ceiling"] = roofline.higher(*study["ceilings"]) if study["ceilings"] else None
-    reference = study["study"]["reference"] or _labels(study)[0]
-    answers = _agreement(directory, read, reference)
-    rows = []
-    for planned in study["plan"]:
-        facts = launches.get(planned["id"])
-        for cell in planned["cells"]:
-            row = cells.cell_row(directory, study, planned, cell, facts, answers, told)
-            damaged = tuple(record_damage.findings(read.damages, planned["id"], cell["id"]))
-            rows.append(replace(row, findings=damaged + row.findings))
+    study = read.study
+    reference = study.study.reference or _labels(study)[0]
+    started = Summary(
+        study=study,
+        launches=read.launches,
+        finished=read.finished is not None,
+        resumed=read.resumed,
+        cells=(),
+        groups=(),
+        reference=reference,
+        agreement=_agreement(directory, read, reference),
+        ceiling_before=_ceiling(study.ceiling),
+        ceiling_after=_ceiling(read.finished.ceiling if read.finished else None),
+        gpu_reached=_ceiling(study.gpu_reached),
+    )
+    rows = [
+        _row(directory, started, planned, index, read.damages, on_bytes)
+        for planned in study.plan
+        for index in range(len(planned.cells))
+    ]
     groups: list[Group] = []
     comparisons: dict[tuple[str, float, str], Comparison] = {}
     for name, level, members in _levels(study, rows):
         compared = _compared(members)
         comparisons |= {(name, level, figure): found for figure, found in compared.items()}
         groups += [_group(label, members[label], compared, reference) for label in members]
-    return Summary(
-        study,
-        launches,
-        read.finished is not None,
-        read.resumed,
-        tuple(rows),
-        tuple(groups),
-        reference,
-        answers,
-        comparisons,
+    return replace(started, cells=tuple(rows), groups=tuple(groups), comparisons=comparisons)
+
+
+def _row(
+    directory: Path,
+    summary: Summary,
+    planned: PlannedLaunch,
+    index: int,
+    damages: Mapping[str, str],
+    on_bytes: Callable[[int], object],
+) -> CellRow:
+    """One cell of a planned launch, with what is wrong with its files."""
+    cell = planned.cells[index]
+    source = CellSource(
+        directory=directory,
+        study=summary.study,
+        ceiling=summary.ceiling,
+        planned=planned,
+        cell=cell,
+        launch=summary.launches.get(planned.id),
+        comparisons=summary.agreement,
     )
+    row = cell_reader.cell_row(source, on_bytes)
+    damaged = tuple(record_damage.findings(damages, planned.id, cell.id))
+    return replace(row, findings=damaged + row.findings)
 
 
 def size(directory: Path) -> int:
@@ -174,8 +206,8 @@ def size(directory: Path) -> int:
     return sum(file.stat().st_size for file in directory.glob("raw/*/*/requests.jsonl"))
 
 
-def _labels(study: Mapping[str, Any]) -> list[str]:
-    return [f"{v['engine']}/{v['variant']}" for v in study["study"]["engines"]]
+def _labels(study: Study) -> list[str]:
+    return [variant.label for variant in study.study.engines]
 
 
 def _agreement(
@@ -183,54 +215,42 @@ def _agreement(
 ) -> tuple[agreement.Comparison, ...]:
     """The answers of every variant that gave any, beside those it should agree with."""
     answers, dtypes = {}, {}
-    for planned in read.study["plan"]:
-        path = f"raw/{planned['id']}/agreement.jsonl.gz"
-        facts, label = read.launches.get(planned["id"]), planned["label"]
-        if facts is None or not (directory / path).exists():
+    for planned in read.study.plan:
+        path = f"raw/{planned.id}/agreement.jsonl.gz"
+        launch, label = read.launches.get(planned.id), planned.label
+        if launch is None or not (directory / path).exists():
             continue
         try:
             rows = list(reading.read_rows(directory / path, schema.Request))
         except reading.RecordError as error:
             read.damages[path] = error.message
             continue
-        answers[label], dtypes[label] = rows, facts.get("dtype")
+        answers[label], dtypes[label] = rows, launch.dtype
     ordered = {label: answers[label] for label in _labels(read.study) if label in answers}
     return agreement.comparisons(ordered, dtypes, reference)
 
 
-def _ceilings(
-    finished: Mapping[str, Any] | None, study: Mapping[str, Any]
-) -> tuple[roofline.Ceiling, roofline.Ceiling | None] | None:
-    """The machine's ceiling before the first engine and after the last, if it was measured then; of
-    the two the higher counts, as a busy machine measures too low."""
-    if not study.get("ceiling"):
+def _ceiling(recorded: RecordedCeiling | None) -> roofline.Ceiling | None:
+    if recorded is None:
         return None
-    after = (finished or {}).get("ceiling")
-    return _ceiling(study["ceiling"]), _ceiling(after) if after else None
-
-
-def _ceiling(plain: Mapping[str, Any]) -> roofline.Ceiling:
-    found = msgspec.convert(plain, schema_study.Ceiling)
     return roofline.Ceiling(
-        found.name, found.bandwidth_bytes_per_s, found.flops_per_s, found.source
+        recorded.name, recorded.bandwidth_bytes_per_s, recorded.flops_per_s, recorded.source
     )
 
 
 Members = Mapping[str, Sequence[CellRow]]  # the cells of every variant at one level
 
 
-def _levels(
-    study: Mapping[str, Any], rows: Sequence[CellRow]
-) -> Iterator[tuple[str, float, Members]]:
+def _levels(study: Study, rows: Sequence[CellRow]) -> Iterator[tuple[str, float, Members]]:
     """Workload, level and its cells, in the study's own order of workloads, levels, variants."""
     by_place: dict[tuple[str, float, str], list[CellRow]] = {}
     for cell in rows:
         by_place.setdefault((cell.workload, cell.level, cell.label), []).append(cell)
-    for workload in study["study"]["workloads"]:
-        for level in workload["concurrency"] or workload["rate"]:
-            places = ((label, (workload["name"], level, label)) for label in _labels(study))
+    for workload in study.study.workloads:
+        for level in levels(workload):
+            places = ((label, (workload.name, level, label)) for label in _labels(study))
             members = {label: by_place[place] for label, place in places if place in by_place}
-            yield workload["name"], level, members
+            yield workload.name, level, members
 
 
 def _compared(members: Members) -> dict[str, Comparison]:
@@ -261,7 +281,7 @@ def _group(
         first.rate,
         len(valid),
         len(members),
-        sum(cell.figures["requests"] for cell in valid),
+        sum(int(cell.figures["requests"] or 0) for cell in valid),
         # A figure that is 0 somewhere has no estimate: its comparison says so in ``excluded``.
         {
             figure: found.means.get(label) or _plain_mean(valid, figure)
@@ -277,16 +297,21 @@ def _plain_mean(valid: Sequence[CellRow], figure: str) -> Interval | None:
     return Interval(math.fsum(values) / len(values), None, None, len(values)) if values else None
 
 
-def workload_of(summary: Summary, name: str) -> Mapping[str, Any]:
+def workload_of(summary: Summary, name: str) -> Workload:
     """A workload of the study by its name."""
-    (found,) = (w for w in summary.study["study"]["workloads"] if w["name"] == name)
-    return dict(found)
+    (found,) = (w for w in summary.study.study.workloads if w.name == name)
+    return found
 
 
-def output_text(workload: Mapping[str, Any]) -> str:
+def levels(workload: Workload) -> list[int] | list[float]:
+    """Its levels of load: requests in flight, or in an open loop requests/s."""
+    return workload.concurrency or workload.rate
+
+
+def output_text(workload: Workload) -> str:
     """How many tokens its outputs have."""
-    output = workload["output_tokens"]
-    return f"{output['min']} to {output['max']}" if isinstance(output, dict) else f"{output}"
+    output = workload.output_tokens
+    return f"{output.min} to {output.max}" if isinstance(output, OutputRange) else f"{output}"
 
 
 def cells_of(summary: Summary, group: Group) -> list[CellRow]:

@@ -1,16 +1,17 @@
 """The figures of a report, drawn and kept: PNG for slides and Markdown, SVG for the HTML."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from enginebench.base import stats
+from enginebench.record.schema_study import Workload
 from enginebench.report import machine_report, memory_report
 from enginebench.report.charts import latency as latency_plots
 from enginebench.report.charts import machine, style, svg, timeline
 from enginebench.report.charts.style import Drawing
 from enginebench.summarize import distributions, ranking
-from enginebench.summarize.study_summary import Summary
+from enginebench.summarize.study_summary import Summary, levels
 
 #: (file stem, figure, its unit as shown, factor from SI, title, logarithmic)
 FIGURES = (
@@ -42,7 +43,6 @@ LENGTH_FIGURES = (
 )
 
 Kept = dict[str, str]  # png, svg, caption: what a template needs to show a figure
-Workload = Mapping[str, Any]
 
 
 def write(summary: Summary, directory: Path) -> dict[str, list[Kept]]:
@@ -52,7 +52,7 @@ def write(summary: Summary, directory: Path) -> dict[str, list[Kept]]:
     """
     for old in (*directory.glob("*.png"), *directory.glob("*.svg")):
         old.unlink()
-    workloads = summary.study["study"]["workloads"]
+    workloads = summary.study.study.workloads
     made = {
         "load": (found for w in workloads for found in _sweeps(summary, w, FIGURES)),
         "cost": (found for w in workloads for found in _sweeps(summary, w, (COST,))),
@@ -68,7 +68,7 @@ def write(summary: Summary, directory: Path) -> dict[str, list[Kept]]:
 
 
 def _load(workload: Workload) -> str:
-    return "requests in flight" if workload["concurrency"] else "requests/s offered"
+    return "requests in flight" if workload.concurrency else "requests/s offered"
 
 
 def _from_due(figure: str, title: str) -> tuple[str, str]:
@@ -83,12 +83,12 @@ def _sweeps(
     summary: Summary, workload: Workload, wanted: tuple[Any, ...]
 ) -> Iterator[tuple[str, Drawing, str]]:
     """One figure a quantity, for a workload that has more than one level."""
-    if len(workload["concurrency"] or workload["rate"]) < 2:
+    if len(levels(workload)) < 2:
         return
-    name, load = workload["name"], _load(workload)
+    name, load = workload.name, _load(workload)
     groups = [group for group in summary.groups if group.workload == name]
     for stem, figure, unit, factor, title, log in wanted:
-        if not workload["concurrency"]:
+        if not workload.concurrency:
             if stem == "cost":
                 continue  # that of the offered rate, whatever runs
             figure, title = _from_due(figure, title)
@@ -102,23 +102,23 @@ def _sweeps(
 
 def _spreads(summary: Summary, workload: Workload) -> Iterator[tuple[str, Drawing, str]]:
     """How each latency is spread over the requests, at the workload's highest level."""
-    level = max(workload["concurrency"] or workload["rate"])
-    load = f"{level:g} {'in flight' if workload['concurrency'] else 'requests/s offered'}"
+    level = max(levels(workload))
+    load = f"{level:g} {'in flight' if workload.concurrency else 'requests/s offered'}"
     for stem, latency, title, of in SPREADS:
-        if not workload["concurrency"]:
+        if not workload.concurrency:
             latency, title = _from_due(latency, title)
-        found = distributions.spreads(summary, workload["name"], level, latency)
+        found = distributions.spreads(summary, workload.name, level, latency)
         if found:
-            where = f"{workload['name']}, {load}"
+            where = f"{workload.name}, {load}"
             drawn = latency_plots.spread_plot(found, summary.labels, f"{title}, {where}", of)
-            yield f"{workload['name']}-{stem}", drawn, f"{title} by share of {of}: {where}"
+            yield f"{workload.name}-{stem}", drawn, f"{title} by share of {of}: {where}"
 
 
 def _paretos(summary: Summary, workload: Workload) -> Iterator[tuple[str, Drawing, str]]:
     found = ranking.pareto(summary, workload)
     if found is None:
         return
-    name = workload["name"]
+    name = workload.name
     drawn = latency_plots.pareto_plot(found, summary.labels, f"Throughput over latency, {name}")
     yield f"{name}-pareto", drawn, f"Output tokens/s over {found.axis}, workload {name}"
 
@@ -150,7 +150,7 @@ def _memory(summary: Summary) -> Iterator[tuple[str, Drawing, str]]:
 def _machine(summary: Summary) -> Iterator[tuple[str, Drawing, str]]:
     """What others did on the machine, above the cells that were run meanwhile."""
     title = "The machine during the study"
-    cpus = summary.study["machine"]["cpus"]
+    cpus = summary.study.machine.cpus
     drawn = machine.machine_plot(machine_report.spans(summary), summary.labels, cpus, title)
     if drawn is not None:
         yield "machine", drawn, "CPU time of other processes, steal and frequency, above the cells"
