@@ -11,7 +11,8 @@ from enginebench.metrics.memory import Sample
 from enginebench.record.schema_study import OutputRange, Workload
 from enginebench.report import memory_report
 from enginebench.summarize.cells import CellRow
-from enginebench.summarize.study_summary import Group, Summary
+from enginebench.summarize.groups import Group
+from enginebench.summarize.study_summary import Summary
 
 CELL_FIGURES = (
     "total_bytes",

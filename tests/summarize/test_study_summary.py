@@ -8,14 +8,8 @@ import pytest
 
 from enginebench.report import narrative
 from enginebench.summarize.cheapest import cheapest
-from enginebench.summarize.study_summary import (
-    AVERAGED,
-    COMPARED,
-    COST,
-    RATE,
-    summarize,
-    workload_of,
-)
+from enginebench.summarize.groups import AVERAGED, COMPARED, COST, RATE
+from enginebench.summarize.study_summary import summarize, workload_of
 
 FACTORS = {"slow/plain": (2, 2.2, 1.9), "quick/plain": (1, 1.05, 1.1), "quick/tuned": (1.02, 1, 1)}
 

@@ -22,7 +22,8 @@ from enginebench.metrics.latency import request_times
 from enginebench.record import reading, schema
 from enginebench.record.schema_study import PlannedLaunch
 from enginebench.summarize.cells import CellRow
-from enginebench.summarize.study_summary import FIGURES, Summary
+from enginebench.summarize.groups import FIGURES
+from enginebench.summarize.study_summary import Summary
 
 PROJECT = "enginebench"
 MOST_ROWS = 10_000  # of a table of requests
