@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -155,9 +156,9 @@ def test_a_run_has_its_group_and_what_it_was_made_with(read_back):
     assert (run.run_group, run.project) == (directory.name, "enginebench")
     assert run.display_name == "alpha/default trial 1"
     assert (config["engine"], config["variant"], config["trial"]) == ("alpha", "default", 1)
-    facts = reading.read_json(directory / "raw" / "trial1_alpha_default" / "launch.json")
+    facts = reading.read_document(directory / "raw" / "trial1_alpha_default" / "launch.json", Any)
     assert config["command"] == facts["command"] and config["dtype"] == "float32"
-    study = reading.read_json(directory / "study.json")
+    study = reading.read_document(directory / "study.json", Any)
     assert config["machine"] == study["machine"]
     assert config["model"]["sha256"] == study["model"]["sha256"]
 

@@ -57,7 +57,7 @@ class Summary:
         return tuple(cell for cell in self.cells if cell.verdict == "suspect")
 
 
-def summarize(directory: Path, on_bytes: Callable[[int], object] = reading.ignore_bytes) -> Summary:
+def summarize(directory: Path, on_bytes: Callable[[int], object] = reading.ignore) -> Summary:
     """Read a study's raw files, in its directory below results/, and work out every figure.
 
     Args:

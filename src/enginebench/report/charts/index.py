@@ -8,7 +8,7 @@ from enginebench.base import stats
 from enginebench.record.schema_study import Workload
 from enginebench.report import machine_report, memory_report
 from enginebench.report.charts import latency as latency_plots
-from enginebench.report.charts import machine, style, svg, timeline
+from enginebench.report.charts import lines, machine, style, svg, timeline
 from enginebench.report.charts.style import Drawing
 from enginebench.summarize import distributions, ranking
 from enginebench.summarize.study_summary import Summary, levels
@@ -93,7 +93,7 @@ def _sweeps(
                 continue  # that of the offered rate, whatever runs
             figure, title = _from_due(figure, title)
         points = [(g.label, g.level, stats.scaled(g.figures[figure], factor)) for g in groups]
-        drawn = style.line_plot(
+        drawn = lines.line_plot(
             points, summary.labels, f"{title}, workload {name}", unit, load, log=log
         )
         if drawn is not None:
@@ -143,7 +143,7 @@ def _memory(summary: Summary) -> Iterator[tuple[str, Drawing, str]]:
             if (points := [(x, y * factor) for x, y in found if y > 0])  # the axis has no zero
         }
         if curves:
-            drawn = style.length_plot(curves, summary.labels, title, unit, over)
+            drawn = lines.length_plot(curves, summary.labels, title, unit, over)
             yield stem, drawn, f"{title} against its length"
 
 
