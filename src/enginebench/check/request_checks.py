@@ -20,7 +20,7 @@ class Tally:
     rows: int = 0
     failed: int = 0
     first_error: str = ""
-    bad: dict[str, int] = field(default_factory=dict)  # requests by the text of their check
+    bad: "dict[_RequestCheck, int]" = field(default_factory=dict)  # requests that failed each
     text_tokens: int = 0  # of the requests that have both counts
     usage_tokens: int = 0
     unknown: int = 0  # requests with an event of unknown size
@@ -39,7 +39,7 @@ class Tally:
             return
         for check in _CHECKS:
             if check.is_bad(row):
-                self.bad[check.text] = self.bad.get(check.text, 0) + 1
+                self.bad[check] = self.bad.get(check, 0) + 1
         if row.text_tokens is not None and row.output_tokens:
             self.text_tokens += row.text_tokens
             self.usage_tokens += row.output_tokens
@@ -67,7 +67,7 @@ def tally_findings(tally: Tally, asked: int) -> Iterator[Finding]:
         )
     finished = tally.rows - tally.failed
     for check in _CHECKS:
-        if bad := tally.bad.get(check.text):
+        if bad := tally.bad.get(check):
             text = f"{bad} of {finished} requests {check.text}"
             yield Finding(check.name, "invalid", text, bad, check.advice)
     yield from _text_findings(tally, finished)
@@ -113,7 +113,7 @@ class _RequestCheck:
 
     name: str  # a key of CHECKS
     is_bad: Callable[[Request], bool]
-    text: str  # what such requests did; no two checks have the same
+    text: str  # what such requests did
     advice: str
 
 

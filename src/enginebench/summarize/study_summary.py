@@ -13,7 +13,7 @@ from enginebench.hardware import roofline
 from enginebench.metrics import agreement
 from enginebench.record import reading, schema
 from enginebench.record.schema_study import Ceiling as RecordedCeiling
-from enginebench.record.schema_study import OutputRange, PlannedLaunch, Study, Workload
+from enginebench.record.schema_study import OutputRange, PlannedCell, PlannedLaunch, Study, Workload
 from enginebench.summarize import cell_reader, documents
 from enginebench.summarize.cell_reader import CellSource
 from enginebench.summarize.cells import CellRow
@@ -81,9 +81,9 @@ def summarize(directory: Path, on_bytes: Callable[[int], object] = reading.ignor
         gpu_reached=_ceiling(study.gpu_reached),
     )
     rows = [
-        _row(directory, started, planned, index, read.damages, on_bytes)
+        _row(directory, started, planned, cell, read.damages, on_bytes)
         for planned in study.plan
-        for index in range(len(planned.cells))
+        for cell in planned.cells
     ]
     groups: list[Group] = []
     comparisons: dict[tuple[str, float, str], Comparison] = {}
@@ -98,12 +98,11 @@ def _row(
     directory: Path,
     summary: Summary,
     planned: PlannedLaunch,
-    index: int,
+    cell: PlannedCell,
     damages: Mapping[str, str],
     on_bytes: Callable[[int], object],
 ) -> CellRow:
     """One cell of a planned launch, with what is wrong with its files."""
-    cell = planned.cells[index]
     source = CellSource(
         directory=directory,
         study=summary.study,

@@ -1,8 +1,7 @@
 """The figures of a report, drawn and kept: PNG for slides and Markdown, SVG for the HTML."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from enginebench.base import stats
 from enginebench.record.schema_study import Workload
@@ -13,14 +12,23 @@ from enginebench.report.charts.style import Drawing
 from enginebench.summarize import distributions, ranking
 from enginebench.summarize.study_summary import Summary, levels
 
-#: (file stem, figure, its unit as shown, factor from SI, title, logarithmic)
-FIGURES = (
+#: File stem, figure, its unit as shown, factor from SI, title, logarithmic.
+Sweep = tuple[str, str, str, float, str, bool]
+
+FIGURES: tuple[Sweep, ...] = (
     ("throughput", "output_tokens_per_s", "output tokens/s", 1, "Throughput", False),
     ("ttft", "ttft_s_p50", "milliseconds, p50", 1e3, "Time to first token", True),
     ("tpot", "tpot_s_p50", "milliseconds, p50", 1e3, "Time per output token", False),
     ("e2e", "e2e_s_p50", "seconds, p50", 1, "Time of a request", True),
 )
-COST = ("cost", "usd_per_million_output_tokens", "USD per million output tokens", 1, "Cost", True)
+COST: Sweep = (
+    "cost",
+    "usd_per_million_output_tokens",
+    "USD per million output tokens",
+    1,
+    "Cost",
+    True,
+)
 
 #: (file stem, latency, title, of what its shares are) of all requests of a level
 SPREADS = (
@@ -80,7 +88,7 @@ def _from_due(figure: str, title: str) -> tuple[str, str]:
 
 
 def _sweeps(
-    summary: Summary, workload: Workload, wanted: tuple[Any, ...]
+    summary: Summary, workload: Workload, wanted: Sequence[Sweep]
 ) -> Iterator[tuple[str, Drawing, str]]:
     """One figure a quantity, for a workload that has more than one level."""
     if len(levels(workload)) < 2:
