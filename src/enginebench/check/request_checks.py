@@ -10,6 +10,16 @@ EMPTY_TAIL = 3  # tokens of one unfinished character may show nothing; more of t
 TEXT_MORE, TEXT_LESS = 1.5, 0.5  # our count of a cell's text over its usage
 
 
+@dataclass(frozen=True, slots=True)
+class _RequestCheck:
+    """One reason for which a request makes its cell invalid."""
+
+    name: str  # a key of CHECKS
+    is_bad: Callable[[Request], bool]
+    text: str  # what such requests did
+    advice: str
+
+
 @dataclass(slots=True)
 class Tally:
     """What the checks need to know of a cell's measured requests, counted row by row.
@@ -20,7 +30,7 @@ class Tally:
     rows: int = 0
     failed: int = 0
     first_error: str = ""
-    bad: "dict[_RequestCheck, int]" = field(default_factory=dict)  # requests that failed each
+    bad: dict[_RequestCheck, int] = field(default_factory=dict)  # requests that failed each
     text_tokens: int = 0  # of the requests that have both counts
     usage_tokens: int = 0
     unknown: int = 0  # requests with an event of unknown size
@@ -105,16 +115,6 @@ def _is_out_of_order(row: Request) -> bool:
     times = [row.planned_s, row.sent_s, row.headers_s, *row.event_s, row.end_s]
     known = [time_s for time_s in times if time_s is not None]
     return known != sorted(known)
-
-
-@dataclass(frozen=True, slots=True)
-class _RequestCheck:
-    """One reason for which a request makes its cell invalid."""
-
-    name: str  # a key of CHECKS
-    is_bad: Callable[[Request], bool]
-    text: str  # what such requests did
-    advice: str
 
 
 _CHECKS = (
