@@ -2,7 +2,7 @@ import pytest
 from builders import findings_of
 from builders import request_row as row
 
-from enginebench.check import findings
+from enginebench.check import answers, counters, findings, request_checks
 from enginebench.check.findings import Finding
 from enginebench.metrics.agreement import Comparison, Difference
 from enginebench.metrics.request_table import gather
@@ -81,54 +81,54 @@ def test_the_same_prompt_twice_is_invalid_and_the_same_answer_always_is_suspect(
     assert of_requests(row(0, text="alone"))[0] == []
 
 
-def counters(first, last, *rows):
+def of_counters(first, last, *rows):
     rows = rows or (row(0), row(1), row(2))
     return [
-        (f.check, f.verdict, f.text) for f in findings.counter_findings(gather(rows), first, last)
+        (f.check, f.verdict, f.text) for f in counters.counter_findings(gather(rows), first, last)
     ]
 
 
 def test_counters_that_grew_by_what_the_client_saw_are_right():
     first = {"output_tokens_total": 5, "prompt_tokens_total": 7, "prefix_hit_tokens_total": 3}
     last = {"output_tokens_total": 17, "prompt_tokens_total": 307, "prefix_hit_tokens_total": 3}
-    assert counters(first, last) == []
+    assert of_counters(first, last) == []
 
 
 def test_counters_that_grew_otherwise_are_invalid():
-    ((name, verdict, text),) = counters({"output_tokens_total": 5}, {"output_tokens_total": 5})
+    ((name, verdict, text),) = of_counters({"output_tokens_total": 5}, {"output_tokens_total": 5})
     assert (name, verdict) == ("counters", "invalid")
     assert text == "the engine's output_tokens_total grew by 0, the client counted 12"
 
 
 def test_hits_of_a_prefix_cache_are_invalid():
-    hits = counters({"prefix_hit_tokens_total": 3}, {"prefix_hit_tokens_total": 19})
+    hits = of_counters({"prefix_hit_tokens_total": 3}, {"prefix_hit_tokens_total": 19})
     assert [(name, verdict) for name, verdict, _ in hits] == [("cache", "invalid")]
     assert hits[0][2].startswith("16 prompt tokens came from a prefix cache")
 
 
 @pytest.mark.parametrize("values", [(None, 3.0), (3.0, None)])
 def test_a_counter_that_could_not_be_read_is_suspect_not_right(values):
-    ((name, verdict, text),) = counters(*({"output_tokens_total": value} for value in values))
+    ((name, verdict, text),) = of_counters(*({"output_tokens_total": value} for value in values))
     assert (name, verdict) == ("counters", "suspect") and "could not be read" in text
 
 
 def test_a_counter_that_fell_is_suspect():
-    ((name, verdict, text),) = counters({"output_tokens_total": 90}, {"output_tokens_total": 12})
+    ((name, verdict, text),) = of_counters({"output_tokens_total": 90}, {"output_tokens_total": 12})
     assert (name, verdict) == ("counters", "suspect")
     assert text == "the engine's counters fell: output_tokens_total"
 
 
 def test_a_counter_that_the_engine_does_not_have_is_skipped():
-    assert counters({}, {}) == []
+    assert of_counters({}, {}) == []
 
 
 def test_counters_are_not_compared_where_requests_failed():
     first, last = {"output_tokens_total": 0}, {"output_tokens_total": 6}
-    assert counters(first, last, row(0), row(1, error="cut")) == []
+    assert of_counters(first, last, row(0), row(1, error="cut")) == []
 
 
 def test_a_failed_warmup_is_suspect():
-    (finding,) = findings.warmup_findings([row(0), row(1, error="no")])
+    (finding,) = request_checks.warmup_findings([row(0), row(1, error="no")])
     assert (finding.verdict, finding.failed) == ("suspect", 1)
 
 
@@ -139,7 +139,7 @@ def test_a_failed_warmup_is_suspect():
 def test_answers_that_part_where_the_choice_was_clear_are_suspect(margin, unanswered, expected):
     parted = Difference(prompt=3, token=7, margin=margin)
     found = Comparison("a/x", "b/y", ("float32", "float32"), 8, unanswered, (parted,), None)
-    assert [finding.check for finding in findings.answer_findings(found)] == expected
+    assert [finding.check for finding in answers.answer_findings(found)] == expected
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@ import pytest
 
 from enginebench.check import physics
 from enginebench.check.physics import Shares
+from enginebench.record.schema import Clocks, GpuMeter, Meters
 
 
 @pytest.mark.parametrize(
     ("wall_s", "is_suspect"), [(100.0, False), (100.14, False), (100.16, True), (95.0, True)]
 )
 def test_two_clocks_may_differ_by_a_twentieth_and_a_thousandth(wall_s, is_suspect):
-    ends = {"t_s": 0.0, "wall_s": 0.0}, {"t_s": 100.0, "wall_s": wall_s}
+    ends = Clocks(t_s=0.0, wall_s=0.0), Clocks(t_s=100.0, wall_s=wall_s)
     assert [f.verdict for f in physics.clock_findings(*ends)] == ["suspect"] * is_suspect
 
 
@@ -57,7 +58,9 @@ def test_no_more_tokens_are_in_generation_than_the_cache_holds(
 
 
 def meters(t_s, *gpus):
-    return {"t_s": t_s, "gpus": [{"energy_j": e, "power_limit_w": w} for e, w in gpus]}
+    """Of GPUs that the record does not number, as in schema 1: joules and watts of each."""
+    of_gpus = [GpuMeter(energy_j=e, power_limit_w=w) for e, w in gpus]
+    return Meters(t_s=t_s, wall_s=t_s, gpus=of_gpus)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,6 @@ def meters(t_s, *gpus):
         (meters(0, (None, 300)), meters(10, (None, 300)), None, []),
         (meters(0, (0, None)), meters(10, (9000, None)), 9000, []),
         (meters(0), meters(10), None, []),
-        ({}, {}, None, []),  # an earlier record
     ],
 )
 def test_gpus_draw_no_more_than_their_limit_allows(started, ended, used_j, expected):
@@ -80,7 +82,15 @@ def test_gpus_draw_no_more_than_their_limit_allows(started, ended, used_j, expec
 
 
 def test_only_the_engines_own_gpus_count_for_its_energy():
-    before = {"gpus": [{"index": 2, "energy_j": 0.0}, {"index": 5, "energy_j": 10.0}]}
-    after = {"gpus": [{"index": 2, "energy_j": 700.0}, {"index": 5, "energy_j": 60.0}]}
+    def at(t_s, first_j, second_j):
+        gpus = [GpuMeter(index=2, energy_j=first_j), GpuMeter(index=5, energy_j=second_j)]
+        return Meters(t_s=t_s, wall_s=t_s, gpus=gpus)
+
+    before, after = at(0.0, 0.0, 10.0), at(9.0, 700.0, 60.0)
     assert physics.energy_used_j(before, after, {5}) == 50.0
     assert physics.energy_used_j(before, after) == 750.0
+
+
+def test_gpus_without_a_number_are_known_by_their_position():
+    before, after = meters(0, (0, 300), (10, 300)), meters(9, (700, 300), (60, 300))
+    assert physics.energy_used_j(before, after, {1}) == 50

@@ -3,32 +3,33 @@
 import json
 
 import pytest
+from builders import launch, model
 from project import ROOT
 
 from enginebench.hardware.roofline import Dtypes
 from enginebench.hardware.run_options import RunOptions, run_options
-from enginebench.summarize import cells
+from enginebench.summarize.ceiling_shares import model_shape, run_dtypes, weights_bytes
 
-FACTS = {"dtype": "float16"}
+HALF = launch(dtype="float16")
 CONFIGS = json.loads((ROOT / "tests/data/model_configs.json").read_text())
 
 
 def test_quantized_weights_take_what_their_files_hold():
     config = CONFIGS["llama-2-7b-awq"]["config"]
-    model = {"config": config, "parameters": None, "weights_bytes": 34_112}
-    assert cells._weights_bytes(model, FACTS) == 34_112
-    assert cells._weights_bytes({"config": config, "parameters": 14_992}, FACTS) is None
+    assert weights_bytes(model(config, weights_bytes=34_112), HALF) == 34_112
+    assert weights_bytes(model(config, parameters=14_992), HALF) is None
 
 
 def test_other_weights_take_the_dtype_that_they_are_run_in():
-    model = {"config": CONFIGS["llama-3-8b"]["config"], "parameters": 100, "weights_bytes": 200}
-    assert cells._weights_bytes(model, {"dtype": "float32"}) == 400
-    assert cells._weights_bytes(model, {}) is None
-    assert cells._weights_bytes({"config": {}, "parameters": None}, FACTS) is None
+    known = model(CONFIGS["llama-3-8b"]["config"], parameters=100, weights_bytes=200)
+    assert weights_bytes(known, launch(dtype="float32")) == 400
+    assert weights_bytes(known, launch()) is None
+    assert weights_bytes(known, None) is None  # it was never started
+    assert weights_bytes(model({}), HALF) is None
 
 
 def test_a_form_that_is_not_known_has_no_shape():
-    assert cells._shape({"model": {"config": {"model_type": "odd"}}}) is None
+    assert model_shape(model({"model_type": "odd"})) is None
 
 
 @pytest.mark.parametrize(
@@ -50,15 +51,17 @@ def test_options_that_change_the_bound_are_read_from_the_command(command, expect
 
 
 def test_weights_that_the_engine_quantizes_have_no_known_size():
-    model = {"config": CONFIGS["llama-3-8b"]["config"], "parameters": 100}
-    facts = FACTS | {"command": ["serve", "--quantization", "fp8"]}
-    assert cells._weights_bytes(model, facts) is None
+    known = model(CONFIGS["llama-3-8b"]["config"], parameters=100)
+    quantized = launch(dtype="float16", command=["serve", "--quantization", "fp8"])
+    assert weights_bytes(known, quantized) is None
 
 
 def test_keys_and_values_are_of_the_dtype_that_the_engine_was_given():
-    shape = cells._shape({"model": {"config": CONFIGS["llama-3-8b"]["config"]}})
-    assert cells._dtypes(shape, FACTS) == Dtypes("float16", "float16")
-    facts = FACTS | {"command": ["serve", "--kv-cache-dtype=fp8_e4m3"]}
-    assert cells._dtypes(shape, facts) == Dtypes("float16", "fp8")
-    assert cells._dtypes(shape, FACTS | {"command": ["--kv-cache-dtype=odd"]}) is None
-    assert cells._dtypes(shape, {}) is None
+    def dtypes(dtype="float16", command=()):
+        return run_dtypes(shape, launch(dtype=dtype, command=list(command)))
+
+    shape = model_shape(model(CONFIGS["llama-3-8b"]["config"]))
+    assert dtypes() == Dtypes("float16", "float16")
+    assert dtypes(command=["serve", "--kv-cache-dtype=fp8_e4m3"]) == Dtypes("float16", "fp8")
+    assert dtypes(command=["--kv-cache-dtype=odd"]) is None
+    assert dtypes(dtype=None) is None

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import psutil
 import pytest
@@ -148,7 +149,7 @@ def test_a_study_records_its_gpus_and_reports_what_slowed_them(tmp_path, cache, 
         assert (figures["power_w_mean"], figures["gpu_utilisation_mean"]) == (250.5, 0.75)
         assert figures["gpu_errors"] == {}
         assert figures["energy_j"] > 0
-        about = reading.read_json(where / cell_id(cell) / "cell.json")["watching"]
+        about = reading.read_document(where / cell_id(cell) / "cell.json", Any)["watching"]
         # Those at the two ends are not beats of the thread.
         assert about["sampling"]["beats"] == len(rows) - 2
         assert about["sampling"]["interval_s"] == 0.01

@@ -3,6 +3,7 @@
 import re
 
 import made_record
+import msgspec
 import pytest
 
 from enginebench.base.errors import UserError
@@ -10,6 +11,7 @@ from enginebench.hardware import data_sheets, prices
 from enginebench.hardware.prices import HourlyPrice
 from enginebench.metrics import cost
 from enginebench.plan import study_file
+from enginebench.record import reading
 from enginebench.report import build, narrative
 
 DEVICES = [row["name"] for row in data_sheets.table("devices.yaml")]
@@ -161,9 +163,10 @@ def test_two_gpus_double_a_studys_costs(tmp_path):
         assert double == pytest.approx(2 * single)
 
 
-def test_a_record_from_before_prices_had_names_reads_the_same():
+def test_a_record_from_before_prices_had_names_reads_the_same(tmp_path):
     stated = {"usd_per_hour": 2.93, "source": "one NVIDIA L4 on demand", "is_stand_in": False}
+    study = reading.read_study(made_record.write(tmp_path / "made", FACTORS, price=stated))
     for device, is_stand_in in (("cuda", False), ("cpu", True)):
-        price = cost.recorded_price({"device": device, "study": {"price": stated}})
+        price = cost.recorded_price(msgspec.structs.replace(study, device=device))
         assert (price.usd(2), price.is_stand_in) == (2.93, is_stand_in)
         assert price.text == "2.93 USD per hour (one NVIDIA L4 on demand)"

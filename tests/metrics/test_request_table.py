@@ -3,7 +3,7 @@ import tracemalloc
 
 from builders import request
 
-from enginebench.check import findings
+from enginebench.check import request_checks
 from enginebench.metrics import kv_in_flight, latency, other_tools, request_table
 
 
@@ -51,7 +51,7 @@ def test_a_cell_takes_memory_by_its_tokens_and_not_by_its_rows(monkeypatch):
     )  # as few to this cell as a million to
     monkeypatch.setattr(kv_in_flight, "LARGE", 10_000)  # one of a hundred million
     requests, tokens = 3000, 100
-    tally = findings.Tally()
+    tally = request_checks.Tally()
 
     def rows():
         for index in range(requests):
@@ -61,7 +61,7 @@ def test_a_cell_takes_memory_by_its_tokens_and_not_by_its_rows(monkeypatch):
     tracemalloc.start()
     try:
         found = request_table.gather(rows())
-        latency.figures(found)
+        latency.latencies(found)
         other_tools.printed_by_all(found)
         kv_in_flight.tokens_in_flight_peak(found)
         _, peak = tracemalloc.get_traced_memory()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 
+import msgspec
 import pytest
 
 from enginebench.record import manifest, reading, schema, schema_study
@@ -27,8 +28,14 @@ def record(tmp_path):
     return writer.directory
 
 
+class Listing(msgspec.Struct):
+    """The field that both launch.json and finished.json have."""
+
+    files: schema.Files
+
+
 def listed(record, path):
-    return json.loads((record / path).read_text())["files"]
+    return reading.read_document(record / path, Listing).files
 
 
 def test_the_checksums_are_those_of_the_bytes_on_disk(record):
@@ -43,8 +50,8 @@ def test_the_checksums_are_those_of_the_bytes_on_disk(record):
     }
     for path, found in files.items():
         content = (record / path).read_bytes()
-        assert found == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        assert manifest.checksum(record / path) == schema.Checksum(**found)
+        assert (found.bytes, found.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert manifest.checksum(record / path) == found
     assert manifest.damages(record, files) == {}
 
 
@@ -91,7 +98,7 @@ def test_what_became_of_a_file_is_named(record, tmp_path, how, text):
 @pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "raw/../../outside", ""])
 def test_a_path_that_leads_out_of_the_record_is_not_read(record, path):
     (record.parent / "outside").write_text("x")
-    files = {path: {"bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}}
+    files = {path: schema.Checksum(bytes=1, sha256=hashlib.sha256(b"x").hexdigest())}
     assert "leads out of it" in manifest.damages(record, files)[path]
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 from collections import defaultdict
+from types import SimpleNamespace
 
 import pytest
 from builders import GIB
@@ -7,9 +8,11 @@ from builders import GIB
 from enginebench.base.stats import Interval
 from enginebench.check.findings import Finding
 from enginebench.metrics.memory import Sample
+from enginebench.record.schema_study import OutputRange, Workload
 from enginebench.report import memory_report
 from enginebench.summarize.cells import CellRow
-from enginebench.summarize.study_summary import Group, Summary
+from enginebench.summarize.groups import Group
+from enginebench.summarize.study_summary import Summary
 
 CELL_FIGURES = (
     "total_bytes",
@@ -27,7 +30,7 @@ CELL_FIGURES = (
 
 
 def workload(name, prompt, output):
-    return {"name": name, "prompt_tokens": prompt, "output_tokens": output}
+    return Workload(name=name, prompt_tokens=prompt, output_tokens=output)
 
 
 def group(label, of, concurrency=1, **figures):
@@ -47,19 +50,19 @@ def cell(label, of, concurrency=1, trial=1, samples=10, **figures):
 
 
 def summary(workloads, groups=(), cells=(), reference="base/naive"):
-    study = {"study": {"workloads": workloads}}
+    study = SimpleNamespace(study=SimpleNamespace(workloads=workloads))
     return Summary(study, {}, True, 0, tuple(cells), tuple(groups), reference, ())
 
 
 def rows(table):
-    return [dict(zip(table["headings"], row, strict=True)) for row in table["rows"]]
+    return [dict(zip(table.headings, row, strict=True)) for row in table.rows]
 
 
 def test_an_engine_is_foretold_to_queue_beyond_the_requests_that_fit_in_whole_blocks():
     # 16,384 tokens in blocks of 128; 400 + 110 tokens take 4 blocks = 512: 32 requests fit.
     figures = {"kv_capacity_tokens": 16384, "preemptions": 0}
     made = summary(
-        [workload("long", 400, {"min": 10, "max": 110})],
+        [workload("long", 400, OutputRange(min=10, max=110))],
         [
             group("fast/a", "long", 32, waiting_for_room_peak=0, **figures),
             group("fast/a", "long", 33, waiting_for_room_peak=1, **figures),
@@ -120,7 +123,7 @@ def test_two_lengths_or_several_requests_at_once_give_no_growth():
     workloads = [workload(f"len-{n}", 50, n) for n in (50, 150, 350)]
     two = lengths("base/naive", {50: 1.0, 150: 2.0})
     many = [group("base/off", f"len-{n}", 4, e2e_s_p50=1.0) for n in (50, 150, 350)]
-    assert memory_report.growths(summary(workloads, [*two, *many]))["rows"] == []
+    assert memory_report.growths(summary(workloads, [*two, *many])).rows == []
 
 
 def test_the_fullest_cell_of_the_first_trial_is_accounted_for():
@@ -140,7 +143,7 @@ def test_the_fullest_cell_of_the_first_trial_is_accounted_for():
         cell("fast/a", "w", 9, 2, kv_used_tokens_peak=99.0, kv_tokens_in_flight_peak=98, **figures),
     ]
     made = summary([workload("w", 5, 5)], cells=cells)
-    (row,) = memory_report.accounts(made)["rows"]
+    (row,) = memory_report.accounts(made).rows
     assert row == [
         "fast/a", "w, 8 in flight", "3.00", "0.50", "1.00", "1.50", "1,000", "80 (8%)", "70",
         "16,384 / 16,384", "12%", "–",
@@ -160,7 +163,7 @@ def test_a_length_that_only_one_of_them_has_is_not_compared():
 def test_an_invalid_cell_accounts_for_nothing():
     bad = cell("fast/a", "w", 8, kv_tokens_in_flight_peak=70)
     bad = dataclasses.replace(bad, findings=(Finding("complete", "invalid", "died"),))
-    assert memory_report.accounts(summary([workload("w", 5, 5)], cells=[bad]))["rows"] == []
+    assert memory_report.accounts(summary([workload("w", 5, 5)], cells=[bad])).rows == []
 
 
 def test_too_few_samples_say_nothing_of_peaks():

@@ -7,9 +7,11 @@ import re
 import statistics
 
 import made_record
+import msgspec
 import pytest
 
 from enginebench.hardware.roofline import Ceiling
+from enginebench.record import schema_study
 from enginebench.report import build, check_tables, narrative, threats
 from enginebench.report.charts import style, svg
 from enginebench.summarize import claims, engine_configs, ranking
@@ -22,10 +24,15 @@ FACTORS = {
     "quick/tuned": (1.02, 1.0, 1.13),
 }
 CLAIM = {
+    **dict.fromkeys(("name", "range", "model", "gpu", "workload", "source", "url"), "stated"),
     "times": 2,
     "over": [{"engine": "quick", "flags": {"mode": "plain"}}, {"engine": "slow"}],
     "comparable": {"gpu": ["l4"], "model": ["embedded"], "outputs": "equal", "in_flight": [4, 8]},
 }
+
+
+def claim(changes=()):
+    return msgspec.convert(CLAIM | dict(changes), claims.Claim)
 
 
 def made(tmp_path, factors=FACTORS, **changes):
@@ -136,11 +143,11 @@ def test_the_words_are_explained_where_they_are_first_used(tmp_path):
 
 def test_cached_tokens_that_no_engine_states_were_not_checked(tmp_path):
     directory = made(tmp_path)
-    assert {row["checks"]["cache"] for row in check_tables.parity(summarize(directory))} == {0}
+    assert {row.checks["cache"] for row in check_tables.parity(summarize(directory))} == {0}
     for where in directory.glob("raw/*/*/requests.jsonl"):
         rows = made_record.read_rows(where.parent)
         made_record.save_rows(where.parent, [row | {"cached_tokens": None} for row in rows])
-    assert {row["checks"]["cache"] for row in check_tables.parity(summarize(directory))} == {None}
+    assert {row.checks["cache"] for row in check_tables.parity(summarize(directory))} == {None}
 
 
 def test_the_places_and_words_are_in_the_files_for_programs(tmp_path):
@@ -299,12 +306,12 @@ def test_a_last_token_that_comes_later_changes_the_rate_and_what_depends_on_it(t
 @pytest.mark.parametrize(
     ("changes", "gpus", "verdict", "reason"),
     [
-        ({}, [{"name": "NVIDIA L4"}], "confirmed here", ""),
+        ({}, ["NVIDIA L4"], "confirmed here", ""),
         ({}, [], "same shape", "another device"),
-        ({"times": 24}, [{"name": "NVIDIA L4"}], "same direction", "outside the interval"),
+        ({"times": 24}, ["NVIDIA L4"], "same direction", "outside the interval"),
         (
             {"comparable": CLAIM["comparable"] | {"output_tokens": [512, 2048]}},
-            [{"name": "NVIDIA L4"}],
+            ["NVIDIA L4"],
             "same shape",
             "another length of outputs",
         ),
@@ -318,15 +325,18 @@ def test_a_claim_is_confirmed_only_in_its_own_interval_and_conditions(
     tmp_path, changes, gpus, verdict, reason
 ):
     summary = summarize(made(tmp_path))
-    facts = {"device": "cuda", "machine": summary.study["machine"] | {"gpus": gpus}}
-    summary = dataclasses.replace(summary, study={**summary.study, **facts})
-    (found,) = claims.tested(summary, [CLAIM | changes])
+    machine = msgspec.structs.replace(
+        summary.study.machine, gpus=[schema_study.Gpu(name=name) for name in gpus]
+    )
+    study = msgspec.structs.replace(summary.study, device="cuda", machine=machine)
+    summary = dataclasses.replace(summary, study=study)
+    (found,) = claims.tested(summary, [claim(changes)])
     assert (found.verdict, reason in found.reason) == (verdict, True)
 
 
 def test_one_trial_confirms_no_claim(tmp_path):
     factors = {"slow/plain": (2,), "quick/plain": (1,)}
-    (found,) = claims.tested(summarize(made(tmp_path, factors)), [CLAIM])
+    (found,) = claims.tested(summarize(made(tmp_path, factors)), [claim()])
     assert (found.verdict, found.ratio) == ("not covered", None)
     assert "one trial" in found.reason
 
@@ -340,14 +350,14 @@ def test_one_trial_confirms_no_claim(tmp_path):
 )
 def test_a_ratio_around_one_rules_a_claim_out_or_cannot_tell(tmp_path, times, verdict, reason):
     over = [{"engine": "quick", "flags": {"mode": mode}} for mode in ("tuned", "plain")]
-    (found,) = claims.tested(summarize(made(tmp_path)), [CLAIM | {"over": over, "times": times}])
+    (found,) = claims.tested(summarize(made(tmp_path)), [claim({"over": over, "times": times})])
     assert (found.verdict, found.reason) == (verdict, reason)
 
 
 def test_only_settings_that_differ_are_listed_and_ports_never(tmp_path):
     found = engine_configs.differences(summarize(made(tmp_path)))
-    assert found["rows"] == [["--mode", "plain", "plain", "tuned"]]
-    assert found["shared"] == ["dtype, as loaded float32"]
+    assert found.rows == [["--mode", "plain", "plain", "tuned"]]
+    assert found.shared == ["dtype, as loaded float32"]
     assert engine_configs.flags(["x", "--a=1", "--b", "2", "--c", "--d", "/some/where/m"]) == {
         "a": "1",
         "b": "2",
@@ -361,7 +371,7 @@ def test_an_engine_that_was_stopped_before_it_had_a_command_differs_in_nothing(t
     file = directory / "raw" / "trial1_quick_tuned" / "launch.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"command": []}))
     assert "report.html" in derived(directory)
-    assert engine_configs.differences(summarize(directory))["headings"] == [
+    assert engine_configs.differences(summarize(directory)).headings == [
         "setting",
         "slow/plain",
         "quick/plain",
@@ -433,14 +443,10 @@ def test_what_the_hardware_can_do_is_said_with_where_it_is_from(tmp_path):
     summary = summarize(made(tmp_path))
     assert "not known here" in narrative.hardware(summary)
     sheet = Ceiling("NVIDIA H200", 4.8e12, {"float16": 9.9e14}, "data sheet")
-    reached = {
-        "name": "GPU",
-        "bandwidth_bytes_per_s": 4.08e12,
-        "flops_per_s": {"float16": 6.93e14, "float32": 5e13},
-        "source": "measured before the first engine",
-    }
-    facts = summary.study | {"ceiling": sheet, "gpu_reached": reached}
-    said = narrative.hardware(dataclasses.replace(summary, study=facts))
+    rates = {"float16": 6.93e14, "float32": 5e13}
+    reached = Ceiling("GPU", 4.08e12, rates, "measured before the first engine")
+    known = dataclasses.replace(summary, ceiling_before=sheet, gpu_reached=reached)
+    said = narrative.hardware(known)
     assert said == (
         "NVIDIA H200, data sheet: memory 4,800 GB/s, float16 products 990 TFLOP/s. Measured in "
         "this study: memory 4,080 GB/s (85% of that), float16 products 693 TFLOP/s (70% of that), "

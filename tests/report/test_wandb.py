@@ -1,12 +1,15 @@
 """W&B, offline: what was written is read back with W&B's own messages. Nothing is sent anywhere."""
 
+import dataclasses
 import json
 import os
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import wandb_stub
 from builders import request, rows_of
@@ -153,9 +156,9 @@ def test_a_run_has_its_group_and_what_it_was_made_with(read_back):
     assert (run.run_group, run.project) == (directory.name, "enginebench")
     assert run.display_name == "alpha/default trial 1"
     assert (config["engine"], config["variant"], config["trial"]) == ("alpha", "default", 1)
-    facts = reading.read_json(directory / "raw" / "trial1_alpha_default" / "launch.json")
+    facts = reading.read_document(directory / "raw" / "trial1_alpha_default" / "launch.json", Any)
     assert config["command"] == facts["command"] and config["dtype"] == "float32"
-    study = reading.read_study_json(directory)
+    study = reading.read_document(directory / "study.json", Any)
     assert config["machine"] == study["machine"]
     assert config["model"]["sha256"] == study["model"]["sha256"]
 
@@ -350,7 +353,9 @@ def test_tags_and_names_are_no_longer_than_wandb_takes(measured, monkeypatch):
     refusing = Refusing(ValueError("seen"))
     monkeypatch.setattr(wandb_runs, "library", lambda: refusing)
     summary = summarize(directory)
-    summary.study["study"]["name"] = "a" * 70
+    named = msgspec.structs.replace(summary.study.study, name="a" * 70)
+    study = msgspec.structs.replace(summary.study, study=named)
+    summary = dataclasses.replace(summary, study=study)
     with pytest.raises(UserError):
         wandb_runs.log(summary, directory, "offline", print)
     assert all(1 <= len(tag) <= 64 for tag in refusing.given["tags"])

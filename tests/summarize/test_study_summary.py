@@ -8,7 +8,8 @@ import pytest
 
 from enginebench.report import narrative
 from enginebench.summarize.cheapest import cheapest
-from enginebench.summarize.study_summary import AVERAGED, COMPARED, COST, RATE, summarize
+from enginebench.summarize.groups import AVERAGED, COMPARED, COST, RATE
+from enginebench.summarize.study_summary import summarize, workload_of
 
 FACTORS = {"slow/plain": (2, 2.2, 1.9), "quick/plain": (1, 1.05, 1.1), "quick/tuned": (1.02, 1, 1)}
 
@@ -97,7 +98,7 @@ def with_costs(summary, costs):
     ],
 )
 def test_a_level_is_the_cheapest_only_where_it_is_apart_from_the_others(summary, costs, levels):
-    (workload,) = summary.study["study"]["workloads"]
+    (workload,) = summary.study.study.workloads
     found = cheapest(with_costs(summary, costs), workload)
     assert [one.label for one in found] == list(FACTORS)
     assert {frozenset(one.levels) for one in found} == {frozenset(levels)}
@@ -110,7 +111,7 @@ def test_a_level_is_the_cheapest_only_where_it_is_apart_from_the_others(summary,
 def test_a_study_of_one_level_has_no_cheapest_level(tmp_path):
     one = {"name": "many", "prompt_tokens": 8, "output_tokens": 5, "concurrency": [4]}
     summary = summarize(made_record.write(tmp_path / "made", FACTORS, workloads=[one]))
-    assert cheapest(summary, one) == []
+    assert cheapest(summary, workload_of(summary, "many")) == []
 
 
 def test_a_variant_with_one_start_is_ranked_by_the_spread_of_the_others(tmp_path):

@@ -4,14 +4,16 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from enginebench.check import findings
+from enginebench.check import request_checks
+from enginebench.check.findings import Finding
 from enginebench.engines.dialect import Dialect, GenerationRequest
 from enginebench.load import request_record
 from enginebench.load.exchange import Exchange
 from enginebench.load.request_record import RequestRecord
 from enginebench.record import reading
-from enginebench.record.schema import Request
+from enginebench.record.schema import Launch, Request
 from enginebench.record.schema_samples import GpuSample
+from enginebench.record.schema_study import Model
 
 GIB = 1 << 30
 
@@ -63,6 +65,18 @@ def gpu_sample(**changes):
     return GpuSample(**({"t_s": 0.0, "index": 0} | changes))
 
 
+def launch(**changes):
+    """A launch.json of an engine that was given nothing."""
+    empty = {"engine": "a", "variant": "b", "trial": 1, "settings": {}, "command": [], "env": {}}
+    return Launch(**(empty | changes))
+
+
+def model(config, **changes):
+    """What study.json says of a model."""
+    known = {"name": "m", "sha256": "0", "hashed": "every file", "has_random_weights": False}
+    return Model(**(known | {"config": config} | changes))
+
+
 def rows_of(path):
     """The rows of a JSON-lines file of a record as plain data."""
     return list(reading.read_rows(path, Any))
@@ -95,12 +109,12 @@ def request_row(index: int = 0, **changes: Any) -> Request:
     return request(**(good | changes))
 
 
-def findings_of(rows: Iterable[Request], asked: int) -> list[findings.Finding]:
+def findings_of(rows: Iterable[Request], asked: int) -> list[Finding]:
     """What a cell's measured requests say by themselves, of so many that were planned."""
-    tally = findings.Tally()
+    tally = request_checks.Tally()
     for row in rows:
         tally.add(row)
-    return list(findings.tally_findings(tally, asked))
+    return list(request_checks.tally_findings(tally, asked))
 
 
 def kv_row(event_s: list[float], event_tokens: list[int | None], prompt: int = 10) -> Request:

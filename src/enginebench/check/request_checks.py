@@ -10,6 +10,16 @@ EMPTY_TAIL = 3  # tokens of one unfinished character may show nothing; more of t
 TEXT_MORE, TEXT_LESS = 1.5, 0.5  # our count of a cell's text over its usage
 
 
+@dataclass(frozen=True, slots=True)
+class _RequestCheck:
+    """One reason for which a request makes its cell invalid."""
+
+    name: str  # a key of CHECKS
+    is_bad: Callable[[Request], bool]
+    text: str  # what such requests did
+    advice: str
+
+
 @dataclass(slots=True)
 class Tally:
     """What the checks need to know of a cell's measured requests, counted row by row.
@@ -20,7 +30,7 @@ class Tally:
     rows: int = 0
     failed: int = 0
     first_error: str = ""
-    bad: dict[str, int] = field(default_factory=dict)  # requests by the text of their check
+    bad: dict[_RequestCheck, int] = field(default_factory=dict)  # requests that failed each
     text_tokens: int = 0  # of the requests that have both counts
     usage_tokens: int = 0
     unknown: int = 0  # requests with an event of unknown size
@@ -39,7 +49,7 @@ class Tally:
             return
         for check in _CHECKS:
             if check.is_bad(row):
-                self.bad[check.text] = self.bad.get(check.text, 0) + 1
+                self.bad[check] = self.bad.get(check, 0) + 1
         if row.text_tokens is not None and row.output_tokens:
             self.text_tokens += row.text_tokens
             self.usage_tokens += row.output_tokens
@@ -67,7 +77,7 @@ def tally_findings(tally: Tally, asked: int) -> Iterator[Finding]:
         )
     finished = tally.rows - tally.failed
     for check in _CHECKS:
-        if bad := tally.bad.get(check.text):
+        if bad := tally.bad.get(check):
             text = f"{bad} of {finished} requests {check.text}"
             yield Finding(check.name, "invalid", text, bad, check.advice)
     yield from _text_findings(tally, finished)
@@ -105,16 +115,6 @@ def _is_out_of_order(row: Request) -> bool:
     times = [row.planned_s, row.sent_s, row.headers_s, *row.event_s, row.end_s]
     known = [time_s for time_s in times if time_s is not None]
     return known != sorted(known)
-
-
-@dataclass(frozen=True, slots=True)
-class _RequestCheck:
-    """One reason for which a request makes its cell invalid."""
-
-    name: str  # a key of CHECKS
-    is_bad: Callable[[Request], bool]
-    text: str  # what such requests did; no two checks have the same
-    advice: str
 
 
 _CHECKS = (

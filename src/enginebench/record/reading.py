@@ -43,17 +43,11 @@ class RecordError(UserError):
         self.path, self.reason, self.line = path, reason, line
 
 
-def ignore_bytes(_: int) -> None:
-    """Progress that nobody follows."""
+def ignore(_: object) -> None:
+    """Progress, or a warning, that nobody follows."""
 
 
-def _ignore(_: object) -> None:
-    """Nobody is interested."""
-
-
-def read_rows(
-    path: Path, kind: type[T], progress: Callable[[int], object] = ignore_bytes
-) -> Iterator[T]:
+def read_rows(path: Path, kind: type[T], progress: Callable[[int], object] = ignore) -> Iterator[T]:
     """The rows of a JSON-lines file, plain or gzip, one by one.
 
     Args:
@@ -98,14 +92,6 @@ def read_document(path: Path, kind: type[T]) -> T:
     except (ValueError, RecursionError) as error:
         document = _decoded_slowly(path, content, kind, error)
     return document
-
-
-def read_json(path: Path, kind: Any = Any) -> Any:
-    """The content of a JSON file as plain data, checked for its type all the same."""
-    plain = read_document(path, Any)
-    if kind is not Any:
-        read_document(path, kind)
-    return plain
 
 
 @functools.cache
@@ -279,7 +265,7 @@ def read_study(directory: Path) -> Study:
     return read_document(file, Study)
 
 
-def latest(results: Path, warn: Callable[[str], object] = _ignore) -> Path:
+def latest(results: Path, warn: Callable[[str], object] = ignore) -> Path:
     """The study directory that was started last.
 
     Args:
@@ -297,9 +283,7 @@ def latest(results: Path, warn: Callable[[str], object] = _ignore) -> Path:
 
 
 def last(
-    results: Path,
-    name: str | None = None,
-    warn: Callable[[str], object] = _ignore,
+    results: Path, name: str | None = None, warn: Callable[[str], object] = ignore
 ) -> Path | None:
     """The study directory that was started last (of that name, if given); None: there is none."""
     found = []

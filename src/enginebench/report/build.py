@@ -15,7 +15,7 @@ from enginebench.base.text import one_line
 from enginebench.check.findings import CHECKS
 from enginebench.metrics import cost
 from enginebench.metrics.agreement import NEAR_TIE_NATS
-from enginebench.record.reading import ignore_bytes
+from enginebench.record import reading
 from enginebench.report import (
     check_tables,
     client_tables,
@@ -40,7 +40,7 @@ SHOWN = (
 )  # fmt: skip
 
 
-def build(directory: Path, on_bytes: Callable[[int], object] = ignore_bytes) -> Summary:
+def build(directory: Path, on_bytes: Callable[[int], object] = reading.ignore) -> Summary:
     """Write every derived file of a study below ``directory/derived``; return the summary.
 
     Args:

@@ -13,7 +13,8 @@ from enginebench.metrics import agreement
 from enginebench.metrics.memory import Sample
 from enginebench.report.escaping import spreadsheet
 from enginebench.summarize.cells import CellRow
-from enginebench.summarize.study_summary import COMPARED, RATE, Group, Summary
+from enginebench.summarize.groups import COMPARED, RATE, Group
+from enginebench.summarize.study_summary import Summary
 
 Row = dict[str, object]  # of a JSON or CSV file
 

@@ -5,7 +5,6 @@ Every value that the Markdown template prints is escaped unless it is ``Raw``.
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from enginebench.base.text import one_line, printable
 
@@ -19,7 +18,7 @@ class Raw(str):
     __slots__ = ()
 
 
-def markdown(value: Any) -> Raw:
+def markdown(value: object) -> Raw:
     """A value as text of one line: no tag, no new cell or row of a table, no link."""
     if isinstance(value, Raw):
         return value
@@ -29,7 +28,7 @@ def markdown(value: Any) -> Raw:
     return Raw(_TAG.sub("&lt;", text))
 
 
-def cells(row: Iterable[Any]) -> Raw:
+def cells(row: Iterable[object]) -> Raw:
     """The cells of a table's row, without the bars at its ends."""
     return Raw(" | ".join(markdown(cell) for cell in row))
 
@@ -61,6 +60,6 @@ def spreadsheet(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def html(value: Any) -> Any:
+def html(value: object) -> object:
     """A value for a template that escapes tags itself: without control characters."""
     return printable(value) if type(value) is str else value

@@ -10,7 +10,8 @@ from enginebench.metrics.memory import LEAST_SAMPLES
 from enginebench.record.schema_study import OutputRange
 from enginebench.summarize import growth
 from enginebench.summarize.cells import CellRow
-from enginebench.summarize.study_summary import Group, Summary, workload_of
+from enginebench.summarize.groups import Group
+from enginebench.summarize.study_summary import Summary, workload_of
 
 GIB = 1 << 30
 NOT_MEASURED = "–"

@@ -10,8 +10,9 @@ from enginebench.metrics import cost
 from enginebench.report import formats
 from enginebench.summarize import engine_configs
 from enginebench.summarize.cheapest import Cheapest, cheapest
+from enginebench.summarize.groups import COST, RATE, Group
 from enginebench.summarize.ranking import WAIT, Place, Ranking, groups_at, pareto, ranking
-from enginebench.summarize.study_summary import COST, RATE, Group, Summary, levels
+from enginebench.summarize.study_summary import Summary, levels
 
 NOTHING = "No cell of this study is valid, so it says nothing about the engines."
 NO_PRICE = (

@@ -12,15 +12,8 @@ from enginebench.record.schema_study import Workload
 from enginebench.report import formats
 from enginebench.report.formats import GIB, NOT_MEASURED, number
 from enginebench.summarize import ranking
-from enginebench.summarize.study_summary import (
-    COST,
-    RATE,
-    Group,
-    Summary,
-    cells_of,
-    levels,
-    output_text,
-)
+from enginebench.summarize.groups import COST, RATE, Group
+from enginebench.summarize.study_summary import Summary, cells_of, levels, output_text
 
 Column = tuple[str, str, float, int]  # heading, figure, factor from SI, digits after the point
 

@@ -8,8 +8,9 @@ from enginebench.metrics.agreement import Comparison
 from enginebench.record.schema_study import Study
 from enginebench.report import formats
 from enginebench.summarize import engine_configs
+from enginebench.summarize.groups import RATE
 from enginebench.summarize.ranking import is_varied, ranking
-from enginebench.summarize.study_summary import RATE, Summary, cells_of
+from enginebench.summarize.study_summary import Summary, cells_of
 
 WIDE_TRIALS = 1.5  # starts of one variant that are further apart are worth a word
 SMALL = 1e9  # parameters: less than what people serve

@@ -8,9 +8,9 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,7 +22,10 @@ from enginebench.metrics.latency import request_times
 from enginebench.record import reading, schema
 from enginebench.record.schema_study import PlannedLaunch
 from enginebench.summarize.cells import CellRow
-from enginebench.summarize.study_summary import FIGURES, Summary
+from enginebench.summarize.groups import FIGURES
+from enginebench.summarize.study_summary import Summary
+
+T = TypeVar("T")
 
 PROJECT = "enginebench"
 MOST_ROWS = 10_000  # of a table of requests
@@ -187,7 +190,7 @@ def run_summary(mine: list[CellRow]) -> dict[str, object]:
     return found
 
 
-def cell_table(mine: list[CellRow]) -> tuple[list[str], list[list[Any]]]:
+def cell_table(mine: list[CellRow]) -> tuple[list[str], list[list[object]]]:
     """One row a cell: what was run, what it gave, whether it counts."""
     rows = [
         [cell.label, cell.trial, cell.workload, cell.load_text, cell.verdict]
@@ -226,7 +229,7 @@ def series(cell: CellRow, found: request_table.Columns | None) -> Iterator[dict[
             yield {TIME: t_s - start_s} | known
 
 
-def _thinned(points: Any) -> Any:
+def _thinned(points: Sequence[T]) -> Sequence[T]:
     return points[:: max(-(-len(points) // MOST_POINTS), 1)]
 
 
@@ -249,7 +252,7 @@ def tokens_per_s(found: request_table.Columns) -> list[tuple[float, float]]:
     return [(start_s + (k + 1) * step_s, count / step_s) for k, count in enumerate(made.tolist())]
 
 
-def request_rows(found: request_table.Columns) -> list[list[Any]]:
+def request_rows(found: request_table.Columns) -> list[list[object]]:
     """The first MOST_ROWS requests under REQUEST_COLUMNS, seconds from the first one sent."""
     times = request_times(found)
     start_s = np.nanmin(found.sent_s) if np.isfinite(found.sent_s).any() else math.nan

@@ -137,7 +137,9 @@ def _watcher(launch: RunningLaunch, gpus: "tuple[nvml.Gpu, ...]") -> Watcher:
         study.scrape_interval_s,
         study.sample_interval_s,
         gpus,
-        lambda scrape: launch.show.engine(metrics_page.gauges(scrape, shown)),
+        lambda scrape: launch.show.engine(
+            metrics_page.gauges(scrape["status"], scrape["text"], shown)
+        ),
     )
 
 

@@ -52,9 +52,7 @@ class CellSource:
     comparisons: Sequence[Comparison]  # of the answers of all variants
 
 
-def cell_row(
-    source: CellSource, on_bytes: Callable[[int], object] = reading.ignore_bytes
-) -> CellRow:
+def cell_row(source: CellSource, on_bytes: Callable[[int], object] = reading.ignore) -> CellRow:
     """The row of one cell of the plan, run or not; files that cannot be used make it invalid.
 
     Args:

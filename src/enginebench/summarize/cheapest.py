@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from enginebench.base.estimator import compare
 from enginebench.record.schema_study import Workload
-from enginebench.summarize.study_summary import COST, Summary
+from enginebench.summarize.groups import COST
+from enginebench.summarize.study_summary import Summary
 
 
 @dataclass(frozen=True, slots=True)

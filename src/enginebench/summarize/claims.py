@@ -25,13 +25,8 @@ from enginebench.base.load_level import load_text
 from enginebench.hardware import data_sheets
 from enginebench.record.schema_study import OutputRange
 from enginebench.summarize import engine_configs
-from enginebench.summarize.study_summary import (
-    RATE,
-    Group,
-    Summary,
-    output_text,
-    workload_of,
-)
+from enginebench.summarize.groups import RATE, Group
+from enginebench.summarize.study_summary import Summary, output_text, workload_of
 
 Pair = tuple[Group, Group, Interval]  # the two sides at one level, and the ratio of the first
 Verdict = Literal[

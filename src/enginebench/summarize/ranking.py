@@ -11,7 +11,8 @@ from itertools import zip_longest
 from enginebench.base.estimator import Comparison, Interval, Ratio
 from enginebench.base.load_level import load_text
 from enginebench.record.schema_study import OutputRange, Workload
-from enginebench.summarize.study_summary import RATE, Group, Summary, levels, output_text
+from enginebench.summarize.groups import RATE, Group
+from enginebench.summarize.study_summary import Summary, levels, output_text
 
 WAIT = "ttft_planned_s_p50"  # at a given rate of requests engines differ in how long they let wait
 

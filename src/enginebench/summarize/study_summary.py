@@ -3,105 +3,22 @@
 A pure function of the record: the same raw files give the same summary, anywhere, any time.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from enginebench.base import estimator
-from enginebench.base.estimator import Better, Comparison, Interval, Ratio
+from enginebench.base.estimator import Comparison
 from enginebench.check import record_damage
 from enginebench.hardware import roofline
 from enginebench.metrics import agreement
 from enginebench.record import reading, schema
 from enginebench.record.schema_study import Ceiling as RecordedCeiling
-from enginebench.record.schema_study import OutputRange, PlannedLaunch, Study, Workload
+from enginebench.record.schema_study import OutputRange, PlannedCell, PlannedLaunch, Study, Workload
 from enginebench.summarize import cell_reader, documents
 from enginebench.summarize.cell_reader import CellSource
 from enginebench.summarize.cells import CellRow
 from enginebench.summarize.documents import Documents
-
-RATE = "output_tokens_per_s"
-COST = "usd_per_million_output_tokens"
-
-#: Figures that are compared on the log scale: they are positive wherever they are measured.
-COMPARED: Mapping[str, Better] = {
-    RATE: "higher",
-    "requests_per_s": "higher",
-    "requests_offered_per_s": "higher",
-    COST: "lower",  # a constant over the rate, so that it has the rate's interval
-    "ttft_s_p50": "lower",
-    "ttft_s_p90": "lower",
-    "ttft_s_p95": "lower",
-    "ttft_s_p99": "lower",
-    "ttft_planned_s_p50": "lower",
-    "ttft_planned_s_p90": "lower",
-    "ttft_planned_s_p95": "lower",
-    "ttft_planned_s_p99": "lower",
-    "ttft_burst_s_p50": "lower",
-    "ttft_steady_s_p50": "lower",
-    "tpot_s_p50": "lower",
-    "itl_s_p50": "lower",
-    "itl_s_p95": "lower",
-    "itl_s_p99": "lower",
-    "itl_s_max": "lower",
-    "e2e_s_p50": "lower",
-    "e2e_s_p90": "lower",
-    "e2e_s_p95": "lower",
-    "e2e_s_p99": "lower",
-    "e2e_planned_s_p50": "lower",
-    "e2e_planned_s_p90": "lower",
-    "e2e_planned_s_p95": "lower",
-    "e2e_planned_s_p99": "lower",
-    "memory_peak_bytes": "lower",
-    "gpu_memory_peak_bytes": "lower",
-    "power_w_mean": "lower",
-    "ceiling_share": "higher",
-}
-
-#: Figures that may be 0 or below, or are the same in every start: a plain mean, no interval.
-AVERAGED = (
-    "itl_gaps",
-    "in_step_share",
-    "gpu_utilisation_mean",
-    "weights_bytes",
-    "kv_reserved_bytes",
-    "other_bytes",
-    "kv_capacity_tokens",
-    "kv_used_tokens_peak",
-    "kv_tokens_in_flight_peak",
-    "kv_bytes_per_token",
-    "kv_bytes_per_token_measured",
-    "kv_waste",
-    "kv_follow_error",
-    "requests_running_peak",
-    "requests_waiting_peak",
-    "preemptions",
-    "waiting_for_room_peak",
-)
-
-FIGURES = (*COMPARED, *AVERAGED)
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One variant at one workload and level, over its valid trials."""
-
-    label: str
-    engine: str
-    variant: str
-    workload: str
-    concurrency: int
-    rate: float | None
-    trials_valid: int
-    trials_planned: int
-    requests: int  # measured, over the valid trials
-    figures: Mapping[str, Interval | None]  # None: not measured
-    ratio: Ratio | None  # output tokens/s over the reference's; None: no trial links them
-
-    @property
-    def level(self) -> float:
-        return self.concurrency if self.rate is None else self.rate
+from enginebench.summarize.groups import Group, Members, compared, group
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +57,7 @@ class Summary:
         return tuple(cell for cell in self.cells if cell.verdict == "suspect")
 
 
-def summarize(directory: Path, on_bytes: Callable[[int], object] = reading.ignore_bytes) -> Summary:
+def summarize(directory: Path, on_bytes: Callable[[int], object] = reading.ignore) -> Summary:
     """Read a study's raw files, in its directory below results/, and work out every figure.
 
     Args:
@@ -164,16 +81,16 @@ def summarize(directory: Path, on_bytes: Callable[[int], object] = reading.ignor
         gpu_reached=_ceiling(study.gpu_reached),
     )
     rows = [
-        _row(directory, started, planned, index, read.damages, on_bytes)
+        _row(directory, started, planned, cell, read.damages, on_bytes)
         for planned in study.plan
-        for index in range(len(planned.cells))
+        for cell in planned.cells
     ]
     groups: list[Group] = []
     comparisons: dict[tuple[str, float, str], Comparison] = {}
     for name, level, members in _levels(study, rows):
-        compared = _compared(members)
-        comparisons |= {(name, level, figure): found for figure, found in compared.items()}
-        groups += [_group(label, members[label], compared, reference) for label in members]
+        at_level = compared(members)
+        comparisons |= {(name, level, figure): found for figure, found in at_level.items()}
+        groups += [group(label, cells, at_level, reference) for label, cells in members.items()]
     return replace(started, cells=tuple(rows), groups=tuple(groups), comparisons=comparisons)
 
 
@@ -181,12 +98,11 @@ def _row(
     directory: Path,
     summary: Summary,
     planned: PlannedLaunch,
-    index: int,
+    cell: PlannedCell,
     damages: Mapping[str, str],
     on_bytes: Callable[[int], object],
 ) -> CellRow:
     """One cell of a planned launch, with what is wrong with its files."""
-    cell = planned.cells[index]
     source = CellSource(
         directory=directory,
         study=summary.study,
@@ -238,9 +154,6 @@ def _ceiling(recorded: RecordedCeiling | None) -> roofline.Ceiling | None:
     )
 
 
-Members = Mapping[str, Sequence[CellRow]]  # the cells of every variant at one level
-
-
 def _levels(study: Study, rows: Sequence[CellRow]) -> Iterator[tuple[str, float, Members]]:
     """Workload, level and its cells, in the study's own order of workloads, levels, variants."""
     by_place: dict[tuple[str, float, str], list[CellRow]] = {}
@@ -251,50 +164,6 @@ def _levels(study: Study, rows: Sequence[CellRow]) -> Iterator[tuple[str, float,
             places = ((label, (workload.name, level, label)) for label in _labels(study))
             members = {label: by_place[place] for label, place in places if place in by_place}
             yield workload.name, level, members
-
-
-def _compared(members: Members) -> dict[str, Comparison]:
-    """Every figure of COMPARED at one level; an invalid cell is a missing one."""
-    return {
-        figure: estimator.compare(
-            {
-                label: {c.trial: c.figures.get(figure) if c.counts else None for c in own}
-                for label, own in members.items()
-            },
-            better,
-        )
-        for figure, better in COMPARED.items()
-    }
-
-
-def _group(
-    label: str, members: Sequence[CellRow], compared: Mapping[str, Comparison], reference: str
-) -> Group:
-    valid = [cell for cell in members if cell.counts]
-    first = members[0]
-    return Group(
-        label,
-        first.engine,
-        first.variant,
-        first.workload,
-        first.concurrency,
-        first.rate,
-        len(valid),
-        len(members),
-        sum(int(cell.figures["requests"] or 0) for cell in valid),
-        # A figure that is 0 somewhere has no estimate: its comparison says so in ``excluded``.
-        {
-            figure: found.means.get(label) or _plain_mean(valid, figure)
-            for figure, found in compared.items()
-        }
-        | {figure: _plain_mean(valid, figure) for figure in AVERAGED},
-        compared[RATE].ratio(label, reference),
-    )
-
-
-def _plain_mean(valid: Sequence[CellRow], figure: str) -> Interval | None:
-    values = [value for cell in valid if (value := cell.figures.get(figure)) is not None]
-    return Interval(math.fsum(values) / len(values), None, None, len(values)) if values else None
 
 
 def workload_of(summary: Summary, name: str) -> Workload:

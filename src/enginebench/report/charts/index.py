@@ -1,26 +1,34 @@
 """The figures of a report, drawn and kept: PNG for slides and Markdown, SVG for the HTML."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from enginebench.base import stats
 from enginebench.record.schema_study import Workload
 from enginebench.report import machine_report, memory_report
 from enginebench.report.charts import latency as latency_plots
-from enginebench.report.charts import machine, style, svg, timeline
+from enginebench.report.charts import lines, machine, style, svg, timeline
 from enginebench.report.charts.style import Drawing
 from enginebench.summarize import distributions, ranking
 from enginebench.summarize.study_summary import Summary, levels
 
-#: (file stem, figure, its unit as shown, factor from SI, title, logarithmic)
-FIGURES = (
+#: File stem, figure, its unit as shown, factor from SI, title, logarithmic.
+Sweep = tuple[str, str, str, float, str, bool]
+
+FIGURES: tuple[Sweep, ...] = (
     ("throughput", "output_tokens_per_s", "output tokens/s", 1, "Throughput", False),
     ("ttft", "ttft_s_p50", "milliseconds, p50", 1e3, "Time to first token", True),
     ("tpot", "tpot_s_p50", "milliseconds, p50", 1e3, "Time per output token", False),
     ("e2e", "e2e_s_p50", "seconds, p50", 1, "Time of a request", True),
 )
-COST = ("cost", "usd_per_million_output_tokens", "USD per million output tokens", 1, "Cost", True)
+COST: Sweep = (
+    "cost",
+    "usd_per_million_output_tokens",
+    "USD per million output tokens",
+    1,
+    "Cost",
+    True,
+)
 
 #: (file stem, latency, title, of what its shares are) of all requests of a level
 SPREADS = (
@@ -80,7 +88,7 @@ def _from_due(figure: str, title: str) -> tuple[str, str]:
 
 
 def _sweeps(
-    summary: Summary, workload: Workload, wanted: tuple[Any, ...]
+    summary: Summary, workload: Workload, wanted: Sequence[Sweep]
 ) -> Iterator[tuple[str, Drawing, str]]:
     """One figure a quantity, for a workload that has more than one level."""
     if len(levels(workload)) < 2:
@@ -93,7 +101,7 @@ def _sweeps(
                 continue  # that of the offered rate, whatever runs
             figure, title = _from_due(figure, title)
         points = [(g.label, g.level, stats.scaled(g.figures[figure], factor)) for g in groups]
-        drawn = style.line_plot(
+        drawn = lines.line_plot(
             points, summary.labels, f"{title}, workload {name}", unit, load, log=log
         )
         if drawn is not None:
@@ -143,7 +151,7 @@ def _memory(summary: Summary) -> Iterator[tuple[str, Drawing, str]]:
             if (points := [(x, y * factor) for x, y in found if y > 0])  # the axis has no zero
         }
         if curves:
-            drawn = style.length_plot(curves, summary.labels, title, unit, over)
+            drawn = lines.length_plot(curves, summary.labels, title, unit, over)
             yield stem, drawn, f"{title} against its length"
 
 
