@@ -64,7 +64,7 @@ def _drive(sent: Any, tokens: int, processes: int) -> dict[str, Any]:
     return {
         "ttft_s": [r.event_s[0] - (r.sent_s or 0.0) for r in good],
         "itl_s": inter_token_s(request_table.gather(good)).tolist(),
-        "client": stats,
+        "client": asdict(stats),
         "memory_bytes": after - before,
         "parsed_tokens_per_s": sum(len(r.event_s) for r in records) / parse_s,
         "records": [asdict(r) for r in records],

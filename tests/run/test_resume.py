@@ -163,7 +163,7 @@ def test_a_launch_with_a_damaged_file_is_run_again(tmp_path, is_damaged):
     writer = Writer.create(tmp_path, "one")
     facts = {"engine": "a", "variant": "b", "trial": 1, "settings": {}, "command": [], "env": {}}
     writer.write_lines("raw/trial1_a_b/w-c1/requests.jsonl", [{"index": 0}])
-    writer.write_launch("trial1_a_b", facts | {"failure": None})
+    writer.write_launch("trial1_a_b", schema.Launch(**facts, failure=None))
     if is_damaged:
         (writer.directory / "raw/trial1_a_b/w-c1/requests.jsonl").write_text("")
     item = SimpleNamespace(id="trial1_a_b", cells=())

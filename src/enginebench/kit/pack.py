@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from enginebench.base import yaml_file
 from enginebench.base.errors import UserError
 from enginebench.engines.directory import Engine
 from enginebench.hardware import machine
+from enginebench.hardware.machine import GitState
 from enginebench.kit import packages
 from enginebench.kit.packages import Target
 from enginebench.kit.parts import write_parts
@@ -90,7 +91,7 @@ def pack(
         kit.mkdir()
         packing.wheels.mkdir(parents=True)
         _copy_study(packing, study, file, model_path)
-        (packing.tree / machine.PACKED_FROM).write_text(json.dumps(git) + "\n")
+        (packing.tree / machine.PACKED_FROM).write_text(json.dumps(asdict(git)) + "\n")
         for engine in engines.values():
             _pack_engine(packing, engine, lists.get(engine.name))
         _pack_harness(packing)
@@ -106,7 +107,7 @@ def pack(
     return manifest
 
 
-def _manifest(study: Study, file: Path, target: Target, git: Mapping[str, Any]) -> dict[str, Any]:
+def _manifest(study: Study, file: Path, target: Target, git: GitState) -> dict[str, Any]:
     """The keys of ``kit.json`` that say what the kit is."""
     return {
         "format": FORMAT,
@@ -115,7 +116,7 @@ def _manifest(study: Study, file: Path, target: Target, git: Mapping[str, Any]) 
         "device": target.device,
         "python": target.python,
         "machine": platform.machine(),
-        "git": git,
+        "git": asdict(git),
     }
 
 

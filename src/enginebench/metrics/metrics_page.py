@@ -50,18 +50,17 @@ def _flat(fields: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, flo
             yield f"{outer}{name}", float(value)
 
 
-def gauges(scrape: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Metrics:
+def gauges(status: int | None, text: str | None, names: Mapping[str, Sequence[str]]) -> Metrics:
     """``read``, of the lines that bear one of the names only: a hundredth of the work.
 
     For a look while an engine is being measured; a report reads whole pages.
     """
-    text = scrape["text"]
     if text and not text.lstrip().startswith("["):
         terms = (term for theirs in names.values() for name in theirs for term in name.split("*"))
         wanted = tuple(term.partition("[")[0] for term in terms)
         lines = [line for line in text.splitlines() if line.startswith(wanted)]
         text = "\n".join(lines) + "\n"
-    return read(scrape["status"], text, names)
+    return read(status, text, names)
 
 
 def read(

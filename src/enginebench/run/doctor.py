@@ -3,12 +3,12 @@
 import os
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from enginebench.hardware import machine, nvml
+from enginebench.hardware.nvml import GpuFacts
 from enginebench.launch import compose, docker_daemon
 from enginebench.launch.docker_daemon import Docker
 from enginebench.launch.server import HOST
@@ -62,13 +62,13 @@ def _compose() -> Finding:
     return Finding("compose", f"{plugin.version} ({' '.join(plugin.argv)})", True)
 
 
-def _gpus(gpus: Sequence[Mapping[str, Any]]) -> Finding:
+def _gpus(gpus: Sequence[GpuFacts]) -> Finding:
     if gpus:
         names = ", ".join(
-            f"{gpu['name']}" + (f" {size / GIB:.0f} GiB" if (size := gpu["memory_bytes"]) else "")
+            f"{gpu.name}" + (f" {size / GIB:.0f} GiB" if (size := gpu.memory_bytes) else "")
             for gpu in gpus
         )
-        return Finding("GPU", f"{names}; driver {gpus[0]['driver']}", True)
+        return Finding("GPU", f"{names}; driver {gpus[0].driver}", True)
     error = nvml.error()
     if error:
         return Finding("GPU", f"NVML fails: {error}", False, "repair the driver (nvidia-smi)")

@@ -7,10 +7,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from enginebench.base.machine_row import MachineRow
 from enginebench.base.sample_size import Spread, trials_needed
@@ -183,18 +182,3 @@ def _seen(noise: Noise) -> str:
     if machine.steal_share is not None:
         parts.append(f"steal {machine.steal_share:.1%}")
     return "; ".join(parts) or "not measured"
-
-
-def is_same_machine(facts: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether an earlier record is of this machine: the same processors and GPUs.
-
-    Args:
-        facts, now: ``machine`` of the record's study.json, and of this machine (machine.facts).
-    """
-    return all(
-        facts.get(name) == now.get(name) for name in ("cpu", "cpus", "memory_bytes")
-    ) and _gpu_names(facts) == _gpu_names(now)
-
-
-def _gpu_names(facts: Mapping[str, Any]) -> list[Any]:
-    return [gpu.get("name") for gpu in facts.get("gpus") or ()]
