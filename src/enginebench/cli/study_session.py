@@ -21,7 +21,7 @@ from enginebench.engines.directory import Engine, load_engine
 from enginebench.launch import docker_daemon, leftovers
 from enginebench.plan.study_file import Study, Variant, load
 from enginebench.record.files import Writer
-from enginebench.record.reading import last
+from enginebench.record.locating import last
 from enginebench.report import build
 from enginebench.run import earlier_spread, noise_probe, profile, resume
 from enginebench.run.display import Display, Emit, ignore_events, json_lines

@@ -33,7 +33,7 @@ def verify(
 
     Exit code 1: a file is missing, cut or altered, or some have no checksum.
     """
-    from enginebench.record.reading import latest
+    from enginebench.record.locating import latest
     from enginebench.summarize import documents
 
     target = directory or latest(results, terminal.skipped)

@@ -14,7 +14,7 @@ from pathlib import Path
 from enginebench.base import text_file
 from enginebench.base.errors import UserError
 from enginebench.base.text import one_line
-from enginebench.plan.study_file import Workload
+from enginebench.plan.workload import Workload
 
 MOST_TRACE_BYTES = 1 << 30
 MOST_TOKENS = 2**31 - 1
