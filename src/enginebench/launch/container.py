@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 import yaml
@@ -16,7 +15,7 @@ from enginebench.base.errors import EngineError
 from enginebench.base.redaction import hide_home, redact, redact_values
 from enginebench.engines.address import Address
 from enginebench.engines.directory import Engine
-from enginebench.engines.interpolation import as_text
+from enginebench.engines.interpolation import Setting, as_text
 from enginebench.launch import leftovers
 from enginebench.launch.compose import Project
 from enginebench.launch.container_observer import Observer
@@ -38,7 +37,7 @@ _ERROR_LINES = re.compile(r"error|cannot|denied|failed|no such|not found", re.IG
 
 
 def project(
-    engine: Engine, settings: Mapping[str, Any], device: str, image: str, port: int, launch: str
+    engine: Engine, settings: Mapping[str, Setting], device: str, image: str, port: int, launch: str
 ) -> Project:
     """The engine's launch file with every variable set that this launch sets."""
     values = {name: as_text(value) for name, value in settings.items()}
@@ -107,7 +106,7 @@ def _reasons(text: str) -> list[str]:
     """The lines of compose's output that say what went wrong, else its last ones."""
     lines = [line.strip() for line in redact(text).splitlines() if line.strip()]
     errors = [line for line in dict.fromkeys(lines) if _ERROR_LINES.search(line)]
-    return (errors or lines or ["it does not say why"])[-LOG_TAIL_LINES:]
+    return (errors or lines or ["no reason was printed"])[-LOG_TAIL_LINES:]
 
 
 def _is_local(container: Container) -> bool:

@@ -84,14 +84,14 @@ def kill(processes: Iterable[proc.Process], wait_s: float = WAIT_S) -> list[proc
     return killed
 
 
-def end(say: Callable[[str], None]) -> None:
-    """End what killed harnesses have left behind, and say so."""
+def end(log: Callable[[str], None]) -> None:
+    """End what killed harnesses have left behind; ``log`` gets a line about each kind."""
     ended = [f"{process.name} ({process.pid})" for process in kill(find())]
     if ended:
-        say(f"ended what a killed enginebench had left behind: {', '.join(ended)}")
+        log(f"ended what a killed enginebench had left behind: {', '.join(ended)}")
     names = remove_containers(_is_orphan)
     if names:
-        say(f"removed what a killed enginebench had left behind: {', '.join(names)}")
+        log(f"removed what a killed enginebench had left behind: {', '.join(names)}")
     owner.remove_stale_locks()
 
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -16,7 +15,7 @@ from enginebench.base import linux, proc, redaction
 from enginebench.base.errors import EngineError, UserError
 from enginebench.engines.address import Address
 from enginebench.engines.directory import Engine, Native
-from enginebench.engines.interpolation import as_text, interpolate
+from enginebench.engines.interpolation import Setting, as_text, interpolate
 from enginebench.launch import environment, leftovers
 from enginebench.launch.log_file import LogFile, Pump
 from enginebench.launch.server import HOST, STOP_GRACE_S, Server, StartFacts, StopFacts
@@ -62,7 +61,7 @@ def recipe(engine: Engine) -> Native:
 
 
 def resolve(
-    engine: Engine, settings: Mapping[str, Any], device: str, cache: Path, port: int
+    engine: Engine, settings: Mapping[str, Setting], device: str, cache: Path, port: int
 ) -> Command:
     """The command line of an engine under these settings (launch variables)."""
     native = recipe(engine)

@@ -25,7 +25,7 @@ class _Comparison(msgspec.Struct):
 
 
 class _Derived(msgspec.Struct):
-    """The part of ``metrics_data.json`` that is needed here."""
+    """The part of ``metrics_data.json`` that is used."""
 
     comparisons: list[_Comparison] = []
 
@@ -35,7 +35,7 @@ class _Gpu(msgspec.Struct):
 
 
 class _Machine(msgspec.Struct):
-    """The part of ``study.json`` that tells machines apart; a record may lack any of it."""
+    """The part of ``study.json`` by which machines differ; a record may lack any of it."""
 
     cpu: str | None = None
     cpus: int | None = None
@@ -72,15 +72,15 @@ def between_starts(results: Path, machine: Machine) -> Spread | None:
 
 
 def _newest(results: Path, machine: Machine) -> Iterator[Path]:
-    found = []
+    records = []
     for file in results.glob("*/study.json"):
         try:
             head = reading.read_document(file, _Head)
         except reading.RecordError:
             continue
         if _is_same(head.machine, machine):
-            found.append((head.started_at, file.parent))
-    yield from (directory for _, directory in sorted(found, reverse=True)[:MOST_RECORDS])
+            records.append((head.started_at, file.parent))
+    yield from (directory for _, directory in sorted(records, reverse=True)[:MOST_RECORDS])
 
 
 def _is_same(recorded: _Machine, machine: Machine) -> bool:

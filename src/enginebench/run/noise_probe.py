@@ -62,8 +62,8 @@ def measure(cpus: Sequence[int], seconds: float = SECONDS) -> Noise:
         workers.extend(_start(cpu, seconds) for cpu in chosen)
         pieces = _pieces(workers, seconds, MachineSampler((), cpus), rows)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        found = machine_load.figures(rows)
-        return Noise(seconds, chosen, 0, None, None, found, f"{type(error).__name__}: {error}")
+        seen = machine_load.figures(rows)
+        return Noise(seconds, chosen, 0, None, None, seen, f"{type(error).__name__}: {error}")
     finally:
         for worker in workers:
             worker.kill()
@@ -96,7 +96,7 @@ def _pieces(
     sampler: MachineSampler,
     rows: list[MachineRow],
 ) -> list[Pieces]:
-    """Have all begin at one moment, read the machine meanwhile, and collect what they say."""
+    """Have all begin at one moment, read the machine meanwhile, and collect their answers."""
     for worker in workers:
         assert worker.stdout is not None
         if worker.stdout.readline() != "ready\n":
@@ -133,8 +133,8 @@ def sd_log(pieces: Sequence[Pieces], window_s: float = WINDOW_S) -> float | None
             windows.setdefault(int((start_s - min(starts)) / window_s), []).append(wall_s)
         by_cpu.append(windows)
     last = max(max(windows) for windows in by_cpu)
-    whole = [k for k in range(last) if all(k in windows for windows in by_cpu)]
-    slowest = [max(statistics.fmean(windows[k]) for windows in by_cpu) for k in whole]
+    complete = [k for k in range(last) if all(k in windows for windows in by_cpu)]
+    slowest = [max(statistics.fmean(windows[k]) for windows in by_cpu) for k in complete]
     if len(slowest) < LEAST_WINDOWS:
         return None
     return statistics.stdev(math.log(wall_s) for wall_s in slowest)
@@ -143,7 +143,7 @@ def sd_log(pieces: Sequence[Pieces], window_s: float = WINDOW_S) -> float | None
 def noise_lines(
     noise: Noise, before: Spread | None, variants: int, planned_trials: int
 ) -> list[str]:
-    """What the printed plan says of the machine's noise and of the trials that it asks for.
+    """The lines of the printed plan on the machine's noise and of the trials that it asks for.
 
     Args:
         before: between the starts of an earlier study on this machine, if there is one; it is used

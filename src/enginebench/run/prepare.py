@@ -156,7 +156,7 @@ def _require_possible(
     if device == "cuda" and not machine.gpus():
         raise UserError(
             f"device: expected an NVIDIA GPU for this study, found none "
-            f"({nvml.error() or 'no NVML library'}); make doctor says what this machine has"
+            f"({nvml.error() or 'no NVML library'}); run make doctor to see what this machine has"
         )
     for engine in engines.values():
         if docker is None:
@@ -166,7 +166,7 @@ def _require_possible(
 
 
 def _price(study: Study, device: str, log: Log) -> HourlyPrice | None:
-    """What an hour costs. Where the study states no price, say so while one can still be given."""
+    """What an hour costs. Where the study states no price, log it before the run starts."""
     gpus = [gpu.name for gpu in machine.gpus()] if device == "cuda" else []
     if study.price is not None:
         return study.price.hourly(gpus)

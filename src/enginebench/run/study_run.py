@@ -17,6 +17,7 @@ from enginebench.check.disturbance import RerunBudget
 from enginebench.engines import http_page
 from enginebench.engines.dialect import capacity_in_log
 from enginebench.engines.directory import Engine
+from enginebench.engines.interpolation import Setting
 from enginebench.hardware import machine
 from enginebench.launch import container, device_free, environment, process
 from enginebench.launch.server import LOG_TAIL_LINES, Server, choose_port
@@ -231,7 +232,7 @@ def _fault(name: str, error: Exception) -> EngineError:
 def _start(
     prepared: Prepared,
     engine: Engine,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, Setting],
     launch_id: str,
     directory: Path,
 ) -> Server:
