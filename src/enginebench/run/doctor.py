@@ -51,7 +51,7 @@ def _docker(docker: Docker | str) -> Finding:
     if isinstance(docker, str):
         advice = "install Docker 20.10 or newer, start it, and be allowed to use it (group docker)"
         return Finding("Docker", f"none ({docker})", False, advice)
-    return Finding("Docker", f"{docker.version}, {docker.info.get('OperatingSystem')}", True)
+    return Finding("Docker", f"{docker.version}, {docker.system}", True)
 
 
 def _compose() -> Finding:
@@ -89,8 +89,8 @@ def _gpu_in_docker(docker: Docker | str) -> Finding:
 def _disk(docker: Docker | str, device: str, cache: Path) -> Finding:
     """Free space where images go, or the engines' environments where there is no Docker."""
     place = cache
-    if not isinstance(docker, str) and Path(str(docker.info.get("DockerRootDir"))).exists():
-        place = Path(str(docker.info["DockerRootDir"]))
+    if not isinstance(docker, str) and docker.root is not None and docker.root.exists():
+        place = docker.root
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / GIB
