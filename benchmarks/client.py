@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -265,7 +265,7 @@ def account(raw: Any, served: Sequence[Served]) -> Row:
     """Our client's errors against the server's own account, in milliseconds."""
     records = [RequestRecord(**record) for record in raw["records"]]
     found = calibrate.errors(records, served)
-    return {name.replace("_s_", "_ms_"): value * 1e3 for name, value in found.items()}
+    return {name.replace("_s_", "_ms_"): value * 1e3 for name, value in asdict(found).items()}
 
 
 def steady(served: Sequence[Served], streams: int) -> Row:

@@ -30,10 +30,10 @@ def open_loop(port: int, cap: int, requests: int, tokens: int, rate: int) -> dic
     """An open loop of the load generator, with at most so many in flight."""
     from enginebench.engines.address import Address
     from enginebench.load import spec
-    from enginebench.plan import arrivals, study_file
+    from enginebench.plan import arrivals, workload
 
     fields = {"name": "w", "prompt_tokens": 1, "output_tokens": tokens, "rate": [rate]}
-    due_s = arrivals.due_s(study_file.Workload(**fields), rate, requests, "bench")
+    due_s = arrivals.due_s(workload.Workload(**fields), rate, requests, "bench")
     address = Address("127.0.0.1", port)
     bodies = _bodies(address, requests, tokens)
     return _drive(spec.LoadSpec(address, bodies, cap, due_s=due_s), tokens, 1)
@@ -64,7 +64,7 @@ def _drive(sent: Any, tokens: int, processes: int) -> dict[str, Any]:
     return {
         "ttft_s": [r.event_s[0] - (r.sent_s or 0.0) for r in good],
         "itl_s": inter_token_s(request_table.gather(good)).tolist(),
-        "client": stats,
+        "client": asdict(stats),
         "memory_bytes": after - before,
         "parsed_tokens_per_s": sum(len(r.event_s) for r in records) / parse_s,
         "records": [asdict(r) for r in records],

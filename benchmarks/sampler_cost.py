@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,8 +73,8 @@ def watched(
         found = rate(server, asks, concurrency)
     took_s = time.perf_counter() - start_s
     cost = watcher.cost()
-    shares = {f"{name}_share": part["cpu_s"] / took_s for name, part in cost.items()}
-    return found, cost["sampling"] | shares
+    shares = {f"{name}_share": part.cpu_s / took_s for name, part in cost.items()}
+    return found, asdict(cost["sampling"]) | shares
 
 
 def main(
@@ -116,7 +117,7 @@ def main(
 
 def print_results(engine: str, results: dict[float | None, list[Any]]) -> None:
     off = [tokens_per_s for tokens_per_s, _ in results[None]]
-    print(f"{engine}; GPUs sampled: {', '.join(g['name'] for g in machine.gpus()) or 'none'}")
+    print(f"{engine}; GPUs sampled: {', '.join(g.name or '?' for g in machine.gpus()) or 'none'}")
     print(
         "| sampling | output tokens/s | × off, median (least to most) | sampler, share of a CPU "
         "| PSS | /metrics | ms a sample | latest, ms | missed |"

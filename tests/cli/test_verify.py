@@ -8,6 +8,7 @@ import pytest
 from made_record import write
 from project import enginebench
 
+from enginebench.record import reading, schema, schema_study
 from enginebench.record.files import Writer
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
@@ -20,9 +21,10 @@ def record(tmp_path):
     writer = Writer(directory)
     writer.write_json("study.json", json.loads((directory / "study.json").read_text()))
     for launch in sorted((directory / "raw").iterdir()):
-        writer.write_launch(launch.name, json.loads((launch / "launch.json").read_text()))
+        facts = reading.read_document(launch / "launch.json", schema.Launch)
+        writer.write_launch(launch.name, facts)
     writer.event("finished")
-    writer.write_finished({})
+    writer.write_finished(schema_study.Finished())
     return directory
 
 

@@ -141,9 +141,9 @@ def test_a_pipe_in_place_of_a_launch_file_is_refused_and_not_waited_for(tmp_path
 
 def test_an_unknown_engine_gets_the_nearest_and_the_list(tmp_path):
     put(put(tmp_path), "two")
-    assert "did you mean 'one'? engines here: one, two" in refusal(tmp_path, "onee")
+    assert "did you mean 'one'? known engines: one, two" in refusal(tmp_path, "onee")
     assert refusal(tmp_path, "zzzzz").endswith(
-        "(a directory with launch.yaml); engines here: one, two"
+        "(a directory with launch.yaml); known engines: one, two"
     )
 
 

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from enginebench.hardware import machine
+from enginebench.hardware.machine import GitState
 
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="no git here")
 SOMEBODY = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.com"]
@@ -33,25 +34,25 @@ def tree(tmp_path, monkeypatch):
 
 def test_a_tree_without_changes_is_its_commit(tree):
     root, commit = tree
-    assert machine.git_state(root) == {"commit": commit, "dirty": False}
+    assert machine.git_state(root) == GitState(commit, False)
 
 
 @pytest.mark.parametrize("name", ["file", "another"])
 def test_a_change_or_a_new_file_makes_it_dirty(tree, name):
     root, commit = tree
     (root / name).write_text("two")
-    assert machine.git_state(root) == {"commit": commit, "dirty": True}
+    assert machine.git_state(root) == GitState(commit, True)
 
 
 def test_where_git_cannot_say_neither_is_known(tree, monkeypatch):
     root, _ = tree
-    assert machine.git_state(root.parent) == {"commit": None, "dirty": None}  # no repository
+    assert machine.git_state(root.parent) == GitState(None, None)  # no repository
     monkeypatch.setenv("PATH", "/nowhere")  # no git
-    assert machine.git_state(root) == {"commit": None, "dirty": None}
+    assert machine.git_state(root) == GitState(None, None)
 
 
 def test_a_kit_says_what_it_was_packed_from_and_git_is_not_asked(tree):
     root, _ = tree
     packed = {"commit": "0123abc", "dirty": True}
     (root / machine.PACKED_FROM).write_text(json.dumps(packed))
-    assert machine.git_state(root) == packed
+    assert machine.git_state(root) == GitState(**packed)

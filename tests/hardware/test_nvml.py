@@ -19,10 +19,12 @@ pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler (c
 
 ASK = """
 import json
+from dataclasses import asdict
 from enginebench.hardware import machine, nvml
-samples = [nvml.sample(nvml.gpus()) for _ in range(4)]
-meters = machine.meters(nvml.gpus())["gpus"]
-told = {"gpus": machine.gpus(), "error": nvml.error(), "device": machine.device()}
+samples = [[asdict(row) for row in nvml.sample(nvml.gpus())] for _ in range(4)]
+meters = asdict(machine.meters(nvml.gpus()))["gpus"]
+told = {"error": nvml.error(), "device": machine.device()}
+told["gpus"] = [asdict(gpu) for gpu in machine.gpus()]
 print(json.dumps(told | {"samples": samples, "meters": meters}))
 """
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from enginebench.hardware import probe
+from enginebench.hardware.nvml import GpuFacts
 from enginebench.hardware.roofline import Ceiling
 from enginebench.launch import measured_ceilings
 
@@ -101,10 +102,13 @@ def test_why_nothing_was_measured_is_said():
 @pytest.mark.parametrize(
     ("gpu", "why"),
     [
-        ({"name": None, "mig": False}, "there is no data sheet for a GPU without a name"),
-        ({"name": "", "mig": False}, "there is no data sheet for a GPU without a name"),
-        ({"name": "NVIDIA RTX A1000", "mig": False}, "there is no data sheet for NVIDIA RTX A1000"),
-        ({"name": "NVIDIA A100-SXM4-80GB", "mig": True}, "partitioned"),
+        (GpuFacts(None, None, None, mig=False), "there is no data sheet for a GPU without a name"),
+        (GpuFacts("", None, None, mig=False), "there is no data sheet for a GPU without a name"),
+        (
+            GpuFacts("NVIDIA RTX A1000", None, None, mig=False),
+            "there is no data sheet for NVIDIA RTX A1000",
+        ),
+        (GpuFacts("NVIDIA A100-SXM4-80GB", None, None, mig=True), "partitioned"),
     ],
 )
 def test_a_gpu_without_a_ceiling_gets_none_and_the_reason(gpu, why):
@@ -112,5 +116,5 @@ def test_a_gpu_without_a_ceiling_gets_none_and_the_reason(gpu, why):
 
 
 def test_a_known_gpu_is_held_to_its_data_sheet():
-    found = measured_ceilings.of_machine([{"name": "Tesla T4", "mig": False}], [], 2)
+    found = measured_ceilings.of_machine([GpuFacts("Tesla T4", None, None, mig=False)], [], 2)
     assert found.bandwidth_bytes_per_s == 320e9

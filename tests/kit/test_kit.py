@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def made(tmp_path):
         "device": "cpu",
         "python": packages.OUR_PYTHON,
         "machine": platform.machine(),
-        "parts": parts.write_parts(tree, out, 4096),
+        "parts": [asdict(part) for part in parts.write_parts(tree, out, 4096)],
     }
     (out / "kit.json").write_text(json.dumps(manifest))
     shutil.copy(ROOT / "src" / "enginebench" / "kit" / "host.py", out / "run.py")

@@ -3,6 +3,7 @@
 import pytest
 
 from enginebench.launch import container_observer
+from enginebench.launch.server import ContainerSample
 
 
 def state(code, oom=False):
@@ -31,18 +32,10 @@ def test_memory_is_counted_without_the_file_cache_that_could_be_dropped():
     first = {"usage": 1000, "limit": 5000, "stats": {"total_inactive_file": 300, "rss": 650}}
     second = {"usage": 1000, "limit": 5000, "stats": {"inactive_file": 200, "anon": 700}}
     cpu = {"cpu_usage": {"total_usage": 2_500_000_000}}
-    wanted = {"memory_limit_bytes": 5000, "cpu_s": 2.5}
-    assert container_observer.meters({"memory_stats": first, "cpu_stats": cpu}) == wanted | {
-        "memory_bytes": 700
-    }
-    assert container_observer.meters({"memory_stats": second, "cpu_stats": cpu}) == wanted | {
-        "memory_bytes": 800
-    }
+    for memory, used in ((first, 700), (second, 800)):
+        row = container_observer.sample({"memory_stats": memory, "cpu_stats": cpu}, 1.0)
+        assert row == ContainerSample(1.0, used, 5000, 2.5)
 
 
 def test_a_container_that_has_gone_has_no_figures():
-    assert container_observer.meters({"memory_stats": {}, "cpu_stats": {}}) == {
-        "memory_bytes": None,
-        "memory_limit_bytes": None,
-        "cpu_s": None,
-    }
+    assert container_observer.sample({"memory_stats": {}, "cpu_stats": {}}, 1.0) is None

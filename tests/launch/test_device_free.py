@@ -1,14 +1,19 @@
 """Who holds the memory of a GPU, and waiting until it is free."""
 
+import dataclasses
+
 import pytest
 from builders import GIB
 
 from enginebench.base.errors import EngineError
+from enginebench.hardware.nvml import GpuSample
 from enginebench.launch.device_free import await_free, gpu_holders
 
 
 def row(used, processes=None):
-    return {"index": 1, "memory_used_bytes": used, "processes": processes}
+    unknown = dict.fromkeys(field.name for field in dataclasses.fields(GpuSample))
+    seen = {"t_s": 0.0, "index": 1, "memory_used_bytes": used, "processes": processes}
+    return GpuSample(**unknown | seen)
 
 
 def test_the_holder_of_a_gpus_memory_is_named():

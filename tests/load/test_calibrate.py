@@ -1,12 +1,13 @@
 """The client held against a server whose times are known."""
 
+import dataclasses
 import socket
 from array import array
 
 import pytest
 
 from enginebench.load import calibrate, clock
-from enginebench.load.calibrate import Calibration, Level
+from enginebench.load.calibrate import Calibration, ClientErrors, Level
 from enginebench.load.script import Served
 from enginebench.plan import plan, study_file
 
@@ -19,10 +20,10 @@ def test_errors_are_against_the_servers_own_account():
 
     served = Served("a", 1.25, array("d", [2.0, 3.0]), array("d", [2.0, 3.0]), 3.0)
     found = calibrate.errors([Record], [served])
-    assert found["ttft_error_s_p50"] == 0.75  # 0.25 to the server, 0.5 back
-    assert found["itl_error_s_p99"] == 0.25  # a gap of 1.25 where the server made 1
-    assert found["token_delay_s_p50"] == pytest.approx(0.625)  # 0.5 and 0.75
-    assert found["server_late_s_p99"] == 0
+    assert found.ttft_error_s_p50 == 0.75  # 0.25 to the server, 0.5 back
+    assert found.itl_error_s_p99 == 0.25  # a gap of 1.25 where the server made 1
+    assert found.token_delay_s_p50 == pytest.approx(0.625)  # 0.5 and 0.75
+    assert found.server_late_s_p99 == 0
 
 
 def test_every_level_of_a_study_is_calibrated_at_its_highest_expected_rate():
@@ -48,7 +49,17 @@ def test_every_level_of_a_study_is_calibrated_at_its_highest_expected_rate():
 
 
 def calibration(cpu_per_token_s):
-    return Calibration(8, 400.0, 100, True, "kernel", *(0.0,) * 6, 1.0, cpu_per_token_s)
+    errors = {field.name: 0.0 for field in dataclasses.fields(ClientErrors)}
+    return Calibration(
+        streams=8,
+        tokens_per_s=400.0,
+        tokens=100,
+        has_own_core=True,
+        stamps="kernel",
+        busy_ratio=1.0,
+        cpu_per_token_s=cpu_per_token_s,
+        **errors,
+    )
 
 
 @pytest.mark.parametrize(

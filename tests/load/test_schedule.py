@@ -16,7 +16,7 @@ def test_an_open_loop_sends_when_requests_are_due_whatever_is_in_flight():
     assert planned == pytest.approx(due)
     assert all(r.error is None and r.planned_s <= r.sent_s for r in records)
     assert in_flight(records) == 5
-    assert stats["streams"] == 5
+    assert stats.streams == 5
 
 
 def test_with_a_cap_what_is_due_waits_and_both_times_are_kept():
@@ -27,7 +27,7 @@ def test_with_a_cap_what_is_due_waits_and_both_times_are_kept():
     waits = sorted(r.sent_s - r.planned_s for r in records)
     assert waits[-1] > 2 * 0.05  # behind two others
     # The wait for the cap is a part of the load, not a lateness of the client.
-    assert stats["send_late_s_p50"] < 0.05
+    assert stats.send_late_s_p50 < 0.05
 
 
 def test_a_ramp_starts_the_streams_one_after_another():

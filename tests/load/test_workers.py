@@ -24,7 +24,7 @@ def test_several_processes_share_the_load_and_their_results_are_one(due_s):
     assert {r.error for r in records} == {None}
     assert {r.text for r in records} == {" tok" * TOKENS}
     assert Counter(s.request_id for s in served) == Counter(f"{k}" for k in range(40))
-    assert (stats["processes"], stats["streams"], len(result.stats)) == (2, 8, 2)
+    assert (stats.processes, stats.streams, len(result.stats)) == (2, 8, 2)
     assert in_flight(records) <= 8
     starts = {one.started_s for one in result.stats}
     assert len(starts) == 1  # one moment for all

@@ -5,13 +5,14 @@ import statistics
 import pytest
 
 from enginebench.base.errors import UserError
-from enginebench.plan import arrivals, study_file
+from enginebench.plan import arrivals
 from enginebench.plan.arrivals import TraceRow
+from enginebench.plan.workload import Workload
 
 
 def workload(**changes):
     fields = {"name": "w", "prompt_tokens": 8, "output_tokens": 8, "rate": [10.0]}
-    return study_file.Workload(**fields | changes)
+    return Workload(**fields | changes)
 
 
 def gaps(times):

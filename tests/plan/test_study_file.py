@@ -12,6 +12,7 @@ from project import ROOT
 
 from enginebench.base.errors import UserError
 from enginebench.plan import study_file
+from enginebench.plan.workload import Workload
 
 SMALLEST = {
     "name": "small",
@@ -359,7 +360,7 @@ def test_a_seed_is_one_that_an_engine_can_be_sent():
     assert mistake(SMALLEST | {"seed": 2**63}).startswith("seed: input should be less than")
 
 
-KEYS = st.sampled_from([*study_file.Study.model_fields, *study_file.Workload.model_fields, "x"])
+KEYS = st.sampled_from([*study_file.Study.model_fields, *Workload.model_fields, "x"])
 SCALARS = st.sampled_from([
     "1", "-1", "1e3", "010", "1:30", ".inf", ".nan", "no", "true", "null", "~", "x", "*a", "<<",
     "=", "{}", "[]", "|", "!!int x", "!!binary aa", "&a b", "? x", '"\\ud83d"', "2024-01-01", "'a'",

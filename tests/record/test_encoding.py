@@ -10,6 +10,7 @@ import pytest
 from builders import request
 
 from enginebench.base.errors import UserError
+from enginebench.record import schema
 from enginebench.record.encoding import Encoder
 from enginebench.record.files import Writer
 
@@ -153,3 +154,18 @@ def test_rows_are_written_as_a_stream(tmp_path):
     size = (tmp_path / "requests.jsonl").stat().st_size
     assert size > 30 << 20  # 50,000 rows of some 830 bytes
     assert int(done.stdout) < size / 4
+
+
+def test_types_inside_a_free_object_are_written_as_their_fields(tmp_path):
+    writer = Writer.create(tmp_path, "small")
+    cost = schema.PulseCost(interval_s=1.0, beats=2, missed=0)
+    writer.write_json("cell.json", {"watching": {"scraping": cost}})
+    written = json.loads((writer.directory / "cell.json").read_text())
+    assert written["watching"]["scraping"]["beats"] == 2
+
+
+def test_a_field_that_is_not_set_is_absent_from_a_document():
+    launch = schema.Launch(
+        engine="a", variant="b", trial=1, settings={}, command=[], env={}
+    )  # the harness was cut off: nothing is known of a failure
+    assert "failure" not in json.loads(Encoder(()).document(launch, "here"))

@@ -10,7 +10,7 @@ import pytest
 from builders import rows_of
 
 from enginebench.base.errors import UserError
-from enginebench.record import reading, schema
+from enginebench.record import locating, reading, schema
 from enginebench.record.files import Writer
 
 ROWS = [{"index": 0, "text": "é\n\u2028"}, {"index": 1, "text": None}]
@@ -134,14 +134,14 @@ def test_the_latest_study_is_the_one_started_last(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "study.json").write_text(json.dumps({"started_at": started_at}))
     (tmp_path / "z-without-a-study").mkdir()
-    assert reading.latest(tmp_path) == tmp_path / "c"
+    assert locating.latest(tmp_path) == tmp_path / "c"
 
 
 @pytest.mark.parametrize("name", ["empty", "gone"])
 def test_there_may_be_no_study_yet(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="expected a study's record, found none"):
-        reading.latest(tmp_path / name)
+        locating.latest(tmp_path / name)
 
 
 def write_everywhere(tmp_path, text):

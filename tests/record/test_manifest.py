@@ -22,9 +22,9 @@ def record(tmp_path):
     (directory / "server.log").write_text("ready\n")
     writer.write_lines("raw/trial1_a_b/w-c1/requests.jsonl", [{"index": 0}])
     writer.write_lines("raw/trial1_a_b/w-c1/scrapes.jsonl.gz", [{"t_s": 0.0}], compress=True)
-    writer.write_launch("trial1_a_b", FACTS)
+    writer.write_launch("trial1_a_b", schema.Launch(**FACTS))
     writer.event("finished")
-    writer.write_finished({"finished_at": "now"})
+    writer.write_finished(schema_study.Finished(finished_at="now"))
     return writer.directory
 
 
@@ -104,7 +104,8 @@ def test_a_path_that_leads_out_of_the_record_is_not_read(record, path):
 
 def test_a_number_that_json_has_not_does_not_lose_a_launch(tmp_path):
     writer = Writer.create(tmp_path, "small")
-    writer.write_launch("trial1_a_b", FACTS | {"version": {"x": math.nan}, "ready_s": math.inf})
+    launch = schema.Launch(**FACTS, version={"x": math.nan}, ready_s=math.inf)
+    writer.write_launch("trial1_a_b", launch)
     written = json.loads((writer.directory / "raw/trial1_a_b/launch.json").read_text())
     assert (written["version"], written["ready_s"]) == ({"x": None}, None)
     assert written["engine"] == "a"

@@ -7,7 +7,7 @@ import os
 import pytest
 from builders import request, rows_of
 
-from enginebench.record import reading
+from enginebench.record import locating, reading
 from enginebench.record.encoding import Encoder
 from enginebench.record.reading import RecordError
 from enginebench.record.schema import Cell, Request
@@ -170,8 +170,8 @@ def test_an_unreadable_study_is_skipped_with_a_warning_and_the_others_are_found(
         (tmp_path / name / "study.json").write_bytes(content)
     (tmp_path / "bad-directory" / "study.json").mkdir(parents=True)
     warnings = []
-    assert reading.latest(tmp_path, warnings.append) == tmp_path / "good"
-    assert reading.last(tmp_path, "test") == tmp_path / "good"
+    assert locating.latest(tmp_path, warnings.append) == tmp_path / "good"
+    assert locating.last(tmp_path, "test") == tmp_path / "good"
     assert len(warnings) == 3 and all("study.json" in line for line in warnings)
 
 

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import get_type_hints
 
 import msgspec
@@ -10,10 +10,16 @@ import pytest
 from builders import request
 from project import ROOT
 
+from enginebench.hardware import machine, nvml, prices, roofline
+from enginebench.launch import server
+from enginebench.load import calibrate, client_stats
 from enginebench.load.exchange import Kind
 from enginebench.load.request_record import RequestRecord
 from enginebench.plan.study_file import Study as StudyModel
-from enginebench.record import encoding, json_schema, reading, schema, schema_study
+from enginebench.record import encoding, json_schema, reading, schema, schema_samples, schema_study
+from enginebench.run import noise_probe
+from enginebench.run.recorded import as_recorded
+from enginebench.watch import processes, pulse, scrape
 
 PUBLISHED = sorted((ROOT / "results" / "published").iterdir())
 FILES = json_schema.RAW_FILES | json_schema.DERIVED_FILES
@@ -70,6 +76,49 @@ def test_a_written_request_has_the_fields_of_the_schema():
     assert {field.name for field in fields(RequestRecord)} == set(schema.Request.__struct_fields__)
     described = json_schema.documents()["requests.jsonl.schema.json"]
     assert all(kind in described for kind in Kind.__args__)
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        (scrape.Scrape, schema_samples.Scrape),
+        (processes.ProcessSample, schema_samples.ProcessSample),
+        (nvml.GpuSample, schema_samples.GpuSample),
+        (server.ContainerSample, schema_samples.ContainerSample),
+        (nvml.GpuMeter, schema.GpuMeter),
+        (machine.Clocks, schema.Clocks),
+        (machine.Meters, schema.Meters),
+        (client_stats.ClientFigures, schema.ClientStats),
+        (pulse.PulseCost, schema.PulseCost),
+        (server.ContainerFacts, schema.Container),
+        (server.ContainerEnd, schema.Ended),
+        (nvml.GpuFacts, schema_study.Gpu),
+        (machine.Machine, schema_study.Machine),
+        (machine.GitState, schema_study.Git),
+        (prices.HourlyPrice, schema_study.Price),
+        (roofline.Ceiling, schema_study.Ceiling),
+        (calibrate.Calibration, schema_study.Calibration),
+        (noise_probe.Noise, schema_study.Noise),
+    ],
+    ids=lambda kind: kind.__name__,
+)
+def test_what_a_stage_writes_has_the_fields_of_the_schema(written, kind):
+    assert {field.name for field in fields(written)} == set(kind.__struct_fields__)
+
+
+def test_how_an_engine_was_started_and_ended_are_fields_of_launch_json():
+    names = {field.name for kind in (server.StartFacts, server.StopFacts) for field in fields(kind)}
+    assert names < set(schema.Launch.__struct_fields__)
+
+
+def test_a_stages_facts_become_the_records_types_with_what_they_hold():
+    gpu = nvml.GpuFacts("a", 8, "1", mig=False)
+    facts = machine.Machine(
+        system="s", cpu="c", cpu_bfloat16=["x"], cpus=2, memory_bytes=1, gpus=[gpu],
+        nvml_error=None, python="3", packages={"numpy": None},
+    )  # fmt: skip
+    found = as_recorded(schema_study.Machine, facts)
+    assert msgspec.to_builtins(found) == asdict(facts)
 
 
 def test_a_study_file_has_the_fields_of_the_schema():

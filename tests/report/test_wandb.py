@@ -16,7 +16,7 @@ from builders import request, rows_of
 from project import enginebench, make_project, study, write_study
 
 from enginebench.base.errors import UserError
-from enginebench.record import reading
+from enginebench.record import locating, reading
 from enginebench.report import wandb_report, wandb_runs
 from enginebench.summarize.study_summary import summarize
 
@@ -41,7 +41,7 @@ def measured(cache, tmp_path_factory):
     command = ("study", write_study(project, data), "--root", project, "--cache", cache)
     done = enginebench(*command, cwd=project, env=environment() | without_wandb(project))
     assert done.returncode == 0, done.stderr
-    return project, reading.latest(project / "results")
+    return project, locating.latest(project / "results")
 
 
 def without_wandb(project):

@@ -1,10 +1,12 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from enginebench.run import earlier_spread
 
-MACHINE = {"cpu": "some", "cpus": 2, "memory_bytes": 1, "gpus": []}
+MACHINE = {"cpu": "some", "cpus": 2, "memory_bytes": 1, "gpus": [{"name": "a", "driver": "1"}]}
+THIS = SimpleNamespace(**MACHINE | {"gpus": [SimpleNamespace(name="a")]})
 
 
 def record(results, name, started_at, spreads, machine=MACHINE):
@@ -24,7 +26,7 @@ def test_the_newest_record_of_this_machine_counts_and_its_levels_are_pooled(tmp_
     record(tmp_path, "old", "2026-01-01", [(0.5, 4)])
     record(tmp_path, "new", "2026-02-01", [(0.03, 3), (0.05, 1)])
     record(tmp_path, "other", "2026-03-01", [(0.9, 4)], MACHINE | {"cpus": 64})
-    found = earlier_spread.between_starts(tmp_path, MACHINE)
+    found = earlier_spread.between_starts(tmp_path, THIS)
     # (3 · 0.03² + 1 · 0.05²) / 4 = 0.0013
     assert found.sd_log == pytest.approx(0.0013**0.5)
     assert (found.source, found.is_between_starts) == ("between the starts of new", True)
@@ -36,6 +38,12 @@ def test_a_record_of_single_starts_or_one_that_cannot_be_read_is_passed_over(tmp
     (tmp_path / "damaged" / "derived" / "metrics_data.json").write_text("{")
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "study.json").write_text("[]")
-    assert earlier_spread.between_starts(tmp_path, MACHINE) is None
+    assert earlier_spread.between_starts(tmp_path, THIS) is None
     record(tmp_path, "good", "2026-01-01", [(0.1, 2)])
-    assert earlier_spread.between_starts(tmp_path, MACHINE).sd_log == pytest.approx(0.1)
+    assert earlier_spread.between_starts(tmp_path, THIS).sd_log == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("other", [{"cpus": 4}, {"memory_bytes": 2}, {"gpus": []}, {"cpu": None}])
+def test_a_record_of_other_processors_memory_or_gpus_is_passed_over(tmp_path, other):
+    record(tmp_path, "other", "2026-03-01", [(0.9, 4)], MACHINE | other)
+    assert earlier_spread.between_starts(tmp_path, THIS) is None

@@ -20,7 +20,7 @@ from enginebench.launch.server import choose_port
 from enginebench.load import client, http1
 from enginebench.load.request_record import read
 from enginebench.plan import models, prompts
-from enginebench.record import reading
+from enginebench.record import locating
 from enginebench.run.ready import wait_ready
 
 pytestmark = pytest.mark.engine
@@ -197,7 +197,7 @@ def enginebench(project, study):
 
 
 def cells(project):
-    directory = reading.latest(project / "results")
+    directory = locating.latest(project / "results")
     return directory, json.loads((directory / "derived" / "metrics_data.json").read_text())["cells"]
 
 

@@ -77,10 +77,3 @@ def test_a_short_probe_of_this_machine():
 def test_a_cpu_that_is_not_there_ends_no_study():
     found = noise_probe.measure([4095], 0.5)
     assert found.error is not None and found.sd_log is None
-
-
-def test_an_earlier_record_counts_only_for_the_same_processors_and_gpus():
-    here = {"cpu": "x", "cpus": 2, "memory_bytes": 8, "gpus": [{"name": "a", "serial": 1}]}
-    assert noise_probe.is_same_machine(here | {"gpus": [{"name": "a"}]}, here)
-    assert not noise_probe.is_same_machine(here | {"cpus": 4}, here)
-    assert not noise_probe.is_same_machine(here | {"gpus": []}, here)

@@ -4,10 +4,11 @@ import pytest
 from project import ROOT, enginebench, make_project, study, write_study
 
 from enginebench.hardware import machine
+from enginebench.hardware.nvml import GpuFacts
 from enginebench.launch import compose, docker_daemon
 from enginebench.run import profile
 
-GPU = [{"name": "NVIDIA L4", "memory_bytes": 24 << 30}]
+GPU = [GpuFacts("NVIDIA L4", 24 << 30, "1", mig=False)]
 COMPOSE = compose.Compose(("docker", "compose"), "2.40")
 
 

@@ -13,7 +13,7 @@ from enginebench.engines.address import Address
 from enginebench.engines.dialect import GenerationRequest
 from enginebench.engines.directory import Engine, _load_dialect
 from enginebench.launch.log_file import LogFile
-from enginebench.launch.server import Server
+from enginebench.launch.server import Server, StartFacts, StopFacts
 from enginebench.run import ready
 from enginebench.run.study_run import _version
 
@@ -61,8 +61,8 @@ def server(tmp_path, monkeypatch):
         LogFile(tmp_path / "server.log"),
         time.perf_counter(),
         lambda: None,
-        lambda _: {},
-        {},
+        lambda _: StopFacts(),
+        StartFacts(command=[], env={}, inherited_env={}),
     )
     yield found, Handler
     http.shutdown()

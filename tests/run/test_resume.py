@@ -8,7 +8,7 @@ from builders import rows_of
 from project import make_project, metrics, run_study, study
 
 from enginebench.base.errors import UserError
-from enginebench.record import reading, schema
+from enginebench.record import locating, schema
 from enginebench.record.files import Writer
 from enginebench.run import resume
 
@@ -103,11 +103,11 @@ def written(results, name, **changes):
 
 
 def test_the_last_record_of_that_name_is_resumed(tmp_path):
-    assert reading.last(tmp_path, "test") is None
+    assert locating.last(tmp_path, "test") is None
     written(tmp_path, "first")
     last = written(tmp_path, "a-last", started_at="2026-11-21T11:00:00")
     written(tmp_path, "other", started_at="2026-11-21T12:00:00", study={"name": "other"})
-    assert reading.last(tmp_path, "test") == last
+    assert locating.last(tmp_path, "test") == last
 
 
 def test_a_record_that_somebody_writes_is_left_alone(tmp_path):
@@ -163,7 +163,7 @@ def test_a_launch_with_a_damaged_file_is_run_again(tmp_path, is_damaged):
     writer = Writer.create(tmp_path, "one")
     facts = {"engine": "a", "variant": "b", "trial": 1, "settings": {}, "command": [], "env": {}}
     writer.write_lines("raw/trial1_a_b/w-c1/requests.jsonl", [{"index": 0}])
-    writer.write_launch("trial1_a_b", facts | {"failure": None})
+    writer.write_launch("trial1_a_b", schema.Launch(**facts, failure=None))
     if is_damaged:
         (writer.directory / "raw/trial1_a_b/w-c1/requests.jsonl").write_text("")
     item = SimpleNamespace(id="trial1_a_b", cells=())

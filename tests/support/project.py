@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import yaml
 
-from enginebench.record import reading
+from enginebench.record import locating
 
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
@@ -118,7 +118,7 @@ def run_study(root: Path, cache: Path, data: dict[str, Any], *flags: str, **opti
 
 def result(root: Path) -> Path:
     """The directory of the study that ran last."""
-    return reading.latest(root / "results")
+    return locating.latest(root / "results")
 
 
 def metrics(root: Path) -> dict[str, Any]:

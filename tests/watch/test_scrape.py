@@ -52,9 +52,9 @@ def page(status, body, length=None):
 
 def test_a_page_is_kept_as_it_was_with_its_time(serve):
     row = scraped(serve(page("200 OK", "run 2\nwait 1\n")))
-    assert (row["status"], row["text"], row["error"]) == (200, "run 2\nwait 1\n", None)
-    assert row["took_s"] >= 0
-    assert metrics_page.read(row["status"], row["text"], NAMES) == {
+    assert (row.status, row.text, row.error) == (200, "run 2\nwait 1\n", None)
+    assert row.took_s >= 0
+    assert metrics_page.read(row.status, row.text, NAMES) == {
         "requests_running": 2,
         "requests_waiting": 1,
     }
@@ -63,8 +63,8 @@ def test_a_page_is_kept_as_it_was_with_its_time(serve):
 def test_an_endpoint_that_hangs_is_given_up_and_said(serve, monkeypatch):
     monkeypatch.setattr(scrape, "TIMEOUT_S", 0.2)
     row = scraped(serve(b"HTTP/1.1 200 OK\r\n", closes=False))
-    assert row["text"] is None and "Timeout" in row["error"]
-    assert metrics_page.read(row["status"], row["text"], NAMES) == dict.fromkeys(NAMES)
+    assert row.text is None and "Timeout" in row.error
+    assert metrics_page.read(row.status, row.text, NAMES) == dict.fromkeys(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_an_endpoint_that_hangs_is_given_up_and_said(serve, monkeypatch):
 )
 def test_an_endpoint_that_gives_no_page_measures_nothing(serve, answer, expected):
     row = scraped(serve(answer))
-    assert (row["status"], row["text"], row["error"]) == expected
-    assert metrics_page.read(row["status"], row["text"], NAMES) == dict.fromkeys(NAMES)
+    assert (row.status, row.text, row.error) == expected
+    assert metrics_page.read(row.status, row.text, NAMES) == dict.fromkeys(NAMES)
 
 
 def test_half_a_line_at_the_end_hides_nothing_before_it(serve):
     row = scraped(serve(page("200 OK", 'run 2\nwait{x="1')))
-    assert metrics_page.read(row["status"], row["text"], NAMES) == {
+    assert metrics_page.read(row.status, row.text, NAMES) == {
         "requests_running": 2,
         "requests_waiting": None,
     }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """Something the person at the keyboard can mend: one line, then exit code 2.
+    """A mistake that the user can correct: one line, then exit code 2.
 
     ``message`` says what was expected, what was found, where, and what to do next. ``details``
     are lines shown below it, such as the tail of an engine's log.

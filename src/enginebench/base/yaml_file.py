@@ -90,7 +90,7 @@ def parse(text: str, where: str, written_text: WrittenText) -> Any:
         place = f"{where}:{mark.line + 1}" if mark else where
         problem = getattr(error, "problem", None) or str(error)
         raise UserError(
-            f"{place}: expected YAML, found: {' '.join(problem.split())[:200]}; mend that line"
+            f"{place}: expected YAML, found: {' '.join(problem.split())[:200]}; correct that line"
         ) from None
     # What a tag such as !!int does to a text that is none; an unhashable key.
     except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError) as error:

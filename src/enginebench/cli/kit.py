@@ -63,6 +63,6 @@ def kit(
         package_lists={engine: Path(path) for engine, path in lists.items()},
         log=log,
     )
-    size_mib = sum(part["bytes"] for part in manifest["parts"]) / 2**20
-    log(f"kit: {out}, {len(manifest['parts'])} parts, {size_mib:.0f} MiB")
+    size_mib = sum(part.bytes for part in manifest.parts) / 2**20
+    log(f"kit: {out}, {len(manifest.parts)} parts, {size_mib:.0f} MiB")
     log(f"copy that directory to the machine, then run there: python{version} {out.name}/run.py")

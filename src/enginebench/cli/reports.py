@@ -17,7 +17,7 @@ def report(
 ) -> None:
     """Rebuild every derived file of a study from its raw files."""
     from enginebench.cli.progress import reading
-    from enginebench.record.reading import latest
+    from enginebench.record.locating import latest
     from enginebench.report import build
     from enginebench.summarize.study_summary import size
 
@@ -38,7 +38,7 @@ def wandb(directory: RecordArgument = None, results: ResultsOption = RESULTS) ->
     the study's directory. WANDB_MODE, WANDB_PROJECT and WANDB_ENTITY count too.
     """
     from enginebench.cli.progress import reading
-    from enginebench.record.reading import latest
+    from enginebench.record.locating import latest
     from enginebench.report import wandb_report, wandb_runs
     from enginebench.summarize.study_summary import size, summarize
 

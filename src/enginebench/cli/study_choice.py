@@ -1,7 +1,8 @@
 """Which study a verb means, and what it would run."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from enginebench.base.text import clock
 from enginebench.cli.options import RunOptions
@@ -11,9 +12,10 @@ from enginebench.plan.plan import Plan
 from enginebench.plan.study_file import Study
 
 if TYPE_CHECKING:
-    from enginebench.run.profile import Profile
+    from enginebench.run.profile import Device, Profile
 
-DEVICES = {"": "", "gpu": "cuda", "cpu": "cpu"}  # by --profile
+#: By ``--profile``.
+DEVICES: Mapping[str, 'Device | Literal[""]'] = {"": "", "gpu": "cuda", "cpu": "cpu"}
 
 
 def study_file(name: str, options: RunOptions, log: Log) -> Path:

@@ -21,7 +21,7 @@ from enginebench.engines.directory import Engine, load_engine
 from enginebench.launch import docker_daemon, leftovers
 from enginebench.plan.study_file import Study, Variant, load
 from enginebench.record.files import Writer
-from enginebench.record.reading import last
+from enginebench.record.locating import last
 from enginebench.report import build
 from enginebench.run import earlier_spread, noise_probe, profile, resume
 from enginebench.run.display import Display, Emit, ignore_events, json_lines
@@ -166,7 +166,7 @@ def _print_noise(session: Session, prepared: Prepared) -> None:
     """How steady this machine is, and how many trials a 10 % difference would need on it."""
     if prepared.noise is None:
         return
-    before = earlier_spread.between_starts(session.options.results, prepared.facts["machine"])
+    before = earlier_spread.between_starts(session.options.results, prepared.facts.machine)
     study = session.study
     for line in noise_probe.noise_lines(prepared.noise, before, len(study.engines), study.trials):
         session.log(line)
@@ -189,12 +189,12 @@ def _open_record(session: Session, prepared: Prepared) -> tuple[Writer, ResumeSt
 def _run_launches(
     session: Session, prepared: Prepared, writer: Writer, state: ResumeState
 ) -> Outcome:
-    made = prepared.plan
-    session.emit("planned", directory=str(writer.directory), estimate_s=made.estimate_s)
+    plan = prepared.plan
+    session.emit("planned", directory=str(writer.directory), estimate_s=plan.estimate_s)
     if (writer.directory / "finished.json").exists():
         session.log("every engine start is complete: only the report is rebuilt")
         return Outcome(())
-    with Display(session.console, made.estimate_s, made.cells, session.emit) as display:
+    with Display(session.console, plan.estimate_s, plan.cells, session.emit) as display:
         return run(prepared, writer, display, state, session.deadline_s)
 
 

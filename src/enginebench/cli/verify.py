@@ -33,7 +33,7 @@ def verify(
 
     Exit code 1: a file is missing, cut, altered or without a checksum, or the signature is wrong.
     """
-    from enginebench.record.reading import latest
+    from enginebench.record.locating import latest
     from enginebench.summarize import documents
 
     target = directory or latest(results, terminal.skipped)

@@ -5,7 +5,7 @@ an ordinary compose file. Its ``x-native`` key says how the same engine runs as 
 the flags and environment of the service are used for both, so they stand there once.
 ``x-cpu-image`` names the image for machines without a GPU, if there is one;
 ``x-without-end-of-sequence`` asks for the model in a form that never stops by itself (``overlay``);
-``x-dtype`` is the dtype that the engine computes in under its settings, wherever it is told so.
+``x-dtype`` is the dtype that the engine computes in under its settings, wherever that is stated.
 """
 
 import difflib
@@ -25,6 +25,7 @@ from enginebench.base.errors import UserError
 from enginebench.base.text import one_line
 from enginebench.engines.dialect import METRIC_NAMES, Dialect
 from enginebench.engines.interpolation import (
+    Setting,
     as_text,
     interpolate,
     require_known_forms,
@@ -94,7 +95,7 @@ class Engine:
         """The variables that a study may set."""
         return self.variables - set(HARNESS_VARIABLES)
 
-    def dtype_under(self, settings: Mapping[str, Any]) -> str | None:
+    def dtype_under(self, settings: Mapping[str, Setting]) -> str | None:
         """The dtype that the engine computes in under these settings; None: not stated."""
         if self.dtype is None:
             return None
@@ -102,7 +103,7 @@ class Engine:
         return interpolate(self.dtype, values, str(self.launch_file)) or None
 
 
-def check_settings(settings: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+def check_settings(settings: Mapping[str, Setting], known: Iterable[str], where: str) -> None:
     """Refuse a setting that no launch file uses; ``where`` names the place in the study."""
     names = sorted(known)
     for name in settings:
@@ -132,7 +133,7 @@ def load_engine(root: Path, name: str, where: str = "") -> Engine:
         advice = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(
             f"{where}{name}: no engine of this name in {root} (a directory with launch.yaml); "
-            f"{advice}engines here: {', '.join(known) or 'none'}"
+            f"{advice}known engines: {', '.join(known) or 'none'}"
         )
     directory = root / name
     return _read_launch_file(name, directory)

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from enginebench.base.errors import UserError
+
+Setting = str | int | float | bool  # what a study may set a variable to
 
 _VARIABLE = re.compile(
     r"\$(?:(?P<escaped>\$)|(?P<plain>[A-Za-z_]\w*)"
@@ -18,7 +19,7 @@ def variables(text: str) -> set[str]:
     return {name for match in matches if (name := match["name"] or match["plain"])}
 
 
-def as_text(value: Any) -> str:
+def as_text(value: Setting) -> str:
     """The value of a setting as the variable that it becomes."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 

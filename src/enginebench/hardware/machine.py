@@ -6,13 +6,14 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from enginebench.hardware import nvml
+from enginebench.hardware.nvml import GpuFacts, GpuMeter
 
 #: Instructions without which bfloat16 arithmetic is emulated.
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
@@ -20,9 +21,49 @@ PACKED_FROM = "packed-from.json"  # in a kit: the git state of what was packed
 _PACKAGES = ("enginebench", "numpy", "pandas", "tokenizers", "matplotlib")
 
 
-def clocks() -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class Clocks:
     """The monotonic clock of all recorded times beside the wall clock, read together."""
-    return {"t_s": time.perf_counter(), "wall_s": time.time()}
+
+    t_s: float
+    wall_s: float  # seconds since 1970, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Meters:
+    """Both clocks and the GPUs' meters, all read at one moment."""
+
+    t_s: float
+    wall_s: float
+    gpus: list[GpuMeter]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a record keeps of the machine; ``record.schema_study.Machine`` explains the fields."""
+
+    system: str
+    cpu: str
+    cpu_bfloat16: list[str]
+    cpus: int
+    memory_bytes: int
+    gpus: list[GpuFacts]
+    nvml_error: str | None
+    python: str
+    packages: dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class GitState:
+    """The commit that ran, and whether the tree had changes; None where git cannot say."""
+
+    commit: str | None
+    dirty: bool | None
+
+
+def clocks() -> Clocks:
+    """Both clocks now."""
+    return Clocks(time.perf_counter(), time.time())
 
 
 def device() -> str:
@@ -30,14 +71,15 @@ def device() -> str:
     return "cuda" if nvml.gpus() else "cpu"
 
 
-def gpus() -> list[dict[str, Any]]:
-    """What every NVIDIA GPU is (see ``nvml.facts``); empty where there is none."""
+def gpus() -> list[GpuFacts]:
+    """What every NVIDIA GPU is; empty where there is none."""
     return [nvml.facts(gpu) for gpu in nvml.gpus()]
 
 
-def meters(watched: Iterable[nvml.Gpu]) -> dict[str, Any]:
-    """Both clocks, and the meters of these GPUs (see ``nvml.meters``), all read now."""
-    return clocks() | {"gpus": [nvml.meters(gpu) for gpu in watched]}
+def meters(watched: Iterable[nvml.Gpu]) -> Meters:
+    """Both clocks, and the meters of these GPUs, all read now."""
+    now = clocks()
+    return Meters(now.t_s, now.wall_s, [nvml.meter(gpu) for gpu in watched])
 
 
 def cpus() -> list[int]:
@@ -56,26 +98,26 @@ def cpu_list(numbers: list[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def facts() -> dict[str, Any]:
+def facts() -> Machine:
     """Everything about this machine that the record keeps."""
-    return {
-        "system": platform.platform(),
-        "cpu": _cpu("model name"),
-        "cpu_bfloat16": [flag for flag in BFLOAT16_FLAGS if flag in _cpu("flags").split()],
-        "cpus": len(cpus()),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpus": gpus(),
-        "nvml_error": nvml.error(),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-    }
+    return Machine(
+        system=platform.platform(),
+        cpu=_cpu("model name"),
+        cpu_bfloat16=[flag for flag in BFLOAT16_FLAGS if flag in _cpu("flags").split()],
+        cpus=len(cpus()),
+        memory_bytes=psutil.virtual_memory().total,
+        gpus=gpus(),
+        nvml_error=nvml.error(),
+        python=platform.python_version(),
+        packages={name: _version(name) for name in _PACKAGES},
+    )
 
 
-def git_state(root: Path) -> dict[str, Any]:
-    """The commit that ran, and whether the tree had changes; None where git cannot say."""
+def git_state(root: Path) -> GitState:
+    """The state of a checkout, or of the one that a kit was packed from."""
     if (packed := root / PACKED_FROM).exists():
-        stated: dict[str, Any] = json.loads(packed.read_text())
-        return stated
+        stated = json.loads(packed.read_text())
+        return GitState(stated.get("commit"), stated.get("dirty"))
 
     def git(*arguments: str) -> str | None:
         call = ["git", "-C", str(root), *arguments]
@@ -86,7 +128,7 @@ def git_state(root: Path) -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     status = git("status", "--porcelain")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+    return GitState(git("rev-parse", "HEAD"), None if status is None else bool(status))
 
 
 def _cpu(field: str) -> str:

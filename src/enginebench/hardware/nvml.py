@@ -46,6 +46,45 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuFacts:
+    """What a GPU is; None: it does not say."""
+
+    name: str | None
+    memory_bytes: int | None
+    driver: str | None
+    mig: bool  # whether it is partitioned
+
+
+@dataclass(frozen=True, slots=True)
+class GpuMeter:
+    """A GPU's energy counter and its power limit."""
+
+    index: int
+    energy_j: float | None  # since the driver was loaded
+    power_limit_w: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuSample:
+    """What a GPU is doing: a line of ``gpus.jsonl.gz``. ``error``: the first failed call."""
+
+    t_s: float  # CLOCK_MONOTONIC
+    index: int
+    memory_used_bytes: int | None
+    memory_reserved_bytes: int | None
+    utilisation: float | None  # 0 to 1
+    memory_utilisation: float | None  # 0 to 1
+    power_w: float | None
+    energy_j: float | None  # since the driver was loaded
+    sm_clock_hz: float | None
+    memory_clock_hz: float | None
+    temperature_c: float | None
+    throttle_reasons: list[str] | None
+    processes: dict[str, int | None] | None  # bytes by process id (text, as JSON has it)
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Opened:
     gpus: tuple[Gpu, ...]
     error: str | None
@@ -85,7 +124,7 @@ def _open() -> _Opened:
     except NVMLError as error:
         is_ordinary = error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
         return _Opened((), None if is_ordinary else str(error))
-    found = []
+    opened = []
     problem = None
     for index in range(count):
         try:
@@ -94,66 +133,68 @@ def _open() -> _Opened:
             problem = f"GPU {index}: {error}"
             continue
         mode = _Reader(handle)(pynvml.nvmlDeviceGetMigMode)
-        found.append(Gpu(index, handle, bool(mode and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE)))
-    return _Opened(tuple(found), problem)
+        opened.append(Gpu(index, handle, bool(mode and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE)))
+    return _Opened(tuple(opened), problem)
 
 
-def facts(gpu: Gpu) -> dict[str, Any]:
-    """What a GPU is: name, memory (bytes), driver, and whether it is partitioned (``mig``)."""
+def facts(gpu: Gpu) -> GpuFacts:
+    """What a GPU is."""
     read = _Reader(gpu.handle)
     memory = read(_memory)
-    return {
-        "name": read(pynvml.nvmlDeviceGetName),
-        "memory_bytes": None if memory is None else memory.total,
-        "driver": _Reader(None)(lambda _: pynvml.nvmlSystemGetDriverVersion()),
-        "mig": gpu.is_mig,
-    }
+    return GpuFacts(
+        name=read(pynvml.nvmlDeviceGetName),
+        memory_bytes=None if memory is None else memory.total,
+        driver=_Reader(None)(lambda _: pynvml.nvmlSystemGetDriverVersion()),
+        mig=gpu.is_mig,
+    )
 
 
-def meters(gpu: Gpu) -> dict[str, Any]:
-    """A GPU's energy counter (J since the driver was loaded) and its power limit (W).
+def meter(gpu: Gpu) -> GpuMeter:
+    """A GPU's meters now.
 
-    GPUs older than Volta have no counter, and that of a partitioned one counts all its users.
+    GPUs older than Volta have no energy counter; that of a partitioned one counts all its users.
     """
     read = _Reader(gpu.handle)
-    return {
-        "index": gpu.index,
-        "energy_j": _energy_j(read, gpu),
-        "power_limit_w": _scaled(read(pynvml.nvmlDeviceGetEnforcedPowerLimit), 1e-3),
-    }
+    return GpuMeter(
+        index=gpu.index,
+        energy_j=_energy_j(read, gpu),
+        power_limit_w=_scaled(read(pynvml.nvmlDeviceGetEnforcedPowerLimit), 1e-3),
+    )
 
 
-def sample(watched: Sequence[Gpu]) -> list[dict[str, Any]]:
-    """What each GPU is doing: one row a GPU, all with the time at which reading began."""
+def sample(watched: Sequence[Gpu]) -> list[GpuSample]:
+    """One row a GPU, all with the time at which reading began."""
     t_s = time.perf_counter()
-    return [{"t_s": t_s, "index": gpu.index, **_sample(gpu)} for gpu in watched]
+    return [_sample(gpu, t_s) for gpu in watched]
 
 
-def _sample(gpu: Gpu) -> dict[str, Any]:
+def _sample(gpu: Gpu, t_s: float) -> GpuSample:
     read = _Reader(gpu.handle)
     memory, rates, power_mw = None, None, None
     if not gpu.is_mig:
         memory = read(_memory)
         rates = read(pynvml.nvmlDeviceGetUtilizationRates)
         power_mw = read(pynvml.nvmlDeviceGetPowerUsage)
-    row = {
-        "memory_used_bytes": None if memory is None else memory.used,
-        "memory_reserved_bytes": getattr(memory, "reserved", None),
-        "utilisation": None if rates is None else rates.gpu / 100,
-        "memory_utilisation": None if rates is None else rates.memory / 100,
-        "power_w": _scaled(power_mw, 1e-3),
-        "energy_j": _energy_j(read, gpu),
-        "sm_clock_hz": _clock_hz(read, pynvml.NVML_CLOCK_SM),
-        "memory_clock_hz": _clock_hz(read, pynvml.NVML_CLOCK_MEM),
-        "temperature_c": read(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
-        "throttle_reasons": _reasons(read),
-        "processes": _processes(read),
-    }
-    return row | {"error": read.error}
+    return GpuSample(
+        t_s=t_s,
+        index=gpu.index,
+        memory_used_bytes=None if memory is None else memory.used,
+        memory_reserved_bytes=getattr(memory, "reserved", None),
+        utilisation=None if rates is None else rates.gpu / 100,
+        memory_utilisation=None if rates is None else rates.memory / 100,
+        power_w=_scaled(power_mw, 1e-3),
+        energy_j=_energy_j(read, gpu),
+        sm_clock_hz=_clock_hz(read, pynvml.NVML_CLOCK_SM),
+        memory_clock_hz=_clock_hz(read, pynvml.NVML_CLOCK_MEM),
+        temperature_c=read(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
+        throttle_reasons=_reasons(read),
+        processes=_processes(read),
+        error=read.error,  # last: arguments are evaluated in order
+    )
 
 
 def _memory(handle: Any) -> Any:
-    """Memory in bytes. Drivers before 510 count what they reserve as used, and do not tell it."""
+    """Memory in bytes. Drivers before 510 count what they reserve as used memory."""
     try:
         return pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
     except NVMLError as error:
@@ -192,11 +233,11 @@ def _reason_bits(handle: Any) -> int:
 
 def _processes(read: _Reader) -> dict[str, int | None] | None:
     """Bytes by process id (text, as JSON has it), of processes that compute."""
-    found = read(pynvml.nvmlDeviceGetComputeRunningProcesses)
-    if found is None:
+    listed = read(pynvml.nvmlDeviceGetComputeRunningProcesses)
+    if listed is None:
         return None
     held: dict[str, int | None] = {}
-    for process in found:  # on a partitioned GPU one process may be there more than once
+    for process in listed:  # on a partitioned GPU one process may be listed more than once
         before, more = held.get(str(process.pid), 0), process.usedGpuMemory
         held[str(process.pid)] = None if before is None or more is None else before + more
     return held

@@ -135,7 +135,7 @@ def read(path: Path) -> list[Row]:
                 if cells
             ]
     except csv.Error as error:
-        raise UserError(f"{path}: expected a CSV file, found: {error}; fix that file") from None
+        raise UserError(f"{path}: expected a CSV file, found: {error}; correct that file") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(f"{path}: expected a CSV file, found none ({reason})") from None

@@ -19,7 +19,7 @@ class RunOptions:
     """Options of a run; None: left to the engine."""
 
     kv_dtype: str | None = None  # as it is written there
-    is_quantized: bool = False  # the engine was told how to quantize, or how the checkpoint is
+    is_quantized: bool = False  # the options state how to quantize, or how the checkpoint is
     is_speculative: bool = False  # several tokens may come of one reading of the weights
 
 

@@ -1,3 +1,4 @@
+# Over 300 lines, as it must be one file: it is copied into kits and runs without this package.
 """Run a kit on a machine without a network: join its parts, verify, install, measure, archive.
 
     python3 run.py                  everything, from the parts to results.tar.gz

@@ -11,10 +11,9 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -22,9 +21,10 @@ from enginebench.base import yaml_file
 from enginebench.base.errors import UserError
 from enginebench.engines.directory import Engine
 from enginebench.hardware import machine
+from enginebench.hardware.machine import GitState
 from enginebench.kit import packages
 from enginebench.kit.packages import Target
-from enginebench.kit.parts import write_parts
+from enginebench.kit.parts import Part, write_parts
 from enginebench.launch import environment, process
 from enginebench.plan import models
 from enginebench.plan.study_file import Study
@@ -51,6 +51,20 @@ class _Packing:
         return self.tree / "wheels"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The contents of ``kit.json``."""
+
+    format: int
+    study: str
+    file: str  # of the study, in the kit
+    device: str
+    python: str
+    machine: str  # processor architecture
+    git: GitState
+    parts: list[Part]
+
+
 def pack(
     study: Study,
     file: Path,
@@ -62,7 +76,7 @@ def pack(
     part_bytes: int,
     package_lists: Mapping[str, Path],
     log: Log,
-) -> dict[str, Any]:
+) -> Manifest:
     """Write the kit into ``out`` and return its manifest.
 
     Args:
@@ -90,33 +104,29 @@ def pack(
         kit.mkdir()
         packing.wheels.mkdir(parents=True)
         _copy_study(packing, study, file, model_path)
-        (packing.tree / machine.PACKED_FROM).write_text(json.dumps(git) + "\n")
+        (packing.tree / machine.PACKED_FROM).write_text(json.dumps(asdict(git)) + "\n")
         for engine in engines.values():
             _pack_engine(packing, engine, lists.get(engine.name))
         _pack_harness(packing)
         log("writing the parts ...")
         parts = write_parts(packing.tree, kit, part_bytes)
-        manifest = _manifest(study, file, target, git) | {"parts": parts}
+        manifest = Manifest(
+            format=FORMAT,
+            study=study.name,
+            file=f"studies/{file.name}",
+            device=target.device,
+            python=target.python,
+            machine=platform.machine(),
+            git=git,
+            parts=parts,
+        )
         script = resources.files("enginebench.kit").joinpath("host.py").read_text()
         (kit / "run.py").write_text(script)
-        (kit / "kit.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        (kit / "kit.json").write_text(json.dumps(asdict(manifest), indent=1) + "\n")
         out.mkdir(exist_ok=True)
         for path in sorted(kit.iterdir()):
             path.rename(out / path.name)
     return manifest
-
-
-def _manifest(study: Study, file: Path, target: Target, git: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of ``kit.json`` that say what the kit is."""
-    return {
-        "format": FORMAT,
-        "study": study.name,
-        "file": f"studies/{file.name}",
-        "device": target.device,
-        "python": target.python,
-        "machine": platform.machine(),
-        "git": git,
-    }
 
 
 @contextmanager

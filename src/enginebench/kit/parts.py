@@ -3,16 +3,22 @@
 import hashlib
 import io
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 
-def write_parts(tree: Path, out: Path, part_bytes: int) -> list[dict[str, Any]]:
-    """Write a directory as one tar file in parts ``part-000`` and so on.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A row of ``parts`` in ``kit.json``."""
 
-    Returns:
-        the manifest's rows of them: ``name``, ``bytes`` and ``sha256``.
-    """
+    name: str
+    bytes: int
+    sha256: str
+
+
+def write_parts(tree: Path, out: Path, part_bytes: int) -> list[Part]:
+    """Write a directory as one tar file in parts ``part-000`` and so on."""
     writer = _Parts(out, part_bytes)
     with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as file:
         for path in sorted(tree.rglob("*")):
@@ -34,7 +40,7 @@ class _Parts(io.RawIOBase):
     def __init__(self, directory: Path, part_bytes: int) -> None:
         self._directory = directory
         self._part_bytes = part_bytes
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[Part] = []
         self._file: io.BufferedWriter | None = None
         self._digest = hashlib.sha256()
         self._size = 0
@@ -57,7 +63,7 @@ class _Parts(io.RawIOBase):
                 self._close_part()
         return total
 
-    def end(self) -> list[dict[str, Any]]:
+    def end(self) -> list[Part]:
         self._close_part()
         return self._rows
 
@@ -66,6 +72,5 @@ class _Parts(io.RawIOBase):
             return
         self._file.close()
         name = Path(self._file.name).name
-        row = {"name": name, "bytes": self._size, "sha256": self._digest.hexdigest()}
-        self._rows.append(row)
+        self._rows.append(Part(name, self._size, self._digest.hexdigest()))
         self._file, self._digest, self._size = None, hashlib.sha256(), 0

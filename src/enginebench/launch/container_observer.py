@@ -11,18 +11,17 @@ from docker.models.containers import Container
 from enginebench.base.linux import signal_name
 from enginebench.launch.docker_daemon import DOCKER_ERRORS
 from enginebench.launch.log_file import LogFile
+from enginebench.launch.server import ContainerSample
 
 
 class Observer:
     """Threads that read what the daemon streams about a container while it exists.
 
-    ``meters`` grows by one row per second: ``t_s`` (CLOCK_MONOTONIC); ``memory_bytes`` as ``docker
-    stats`` shows it (without file cache that could be dropped at once); ``memory_limit_bytes``;
-    ``cpu_s``, the CPU time since the container started.
+    ``meters`` grows by one row per second.
     """
 
     def __init__(self, container: Container, log: LogFile) -> None:
-        self.meters: list[dict[str, Any]] = []
+        self.meters: list[ContainerSample] = []
         self._container = container
         self.log = log
         self._death: str | None = None
@@ -54,9 +53,9 @@ class Observer:
         try:
             for stats in self._container.stats(stream=True, decode=True):
                 assert not isinstance(stats, str)
-                row = meters(stats)
-                if row["memory_bytes"] is not None:  # it is None once the container has ended
-                    self.meters.append({"t_s": time.perf_counter()} | row)
+                row = sample(stats, time.perf_counter())
+                if row is not None:
+                    self.meters.append(row)
         except (*DOCKER_ERRORS, AttributeError):
             return
 
@@ -69,19 +68,18 @@ class Observer:
             self._death = f"Docker stopped answering ({type(error).__name__})"
 
 
-def meters(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """One answer of the daemon's stats as a row of ``Observer.meters``; None where it has none."""
+def sample(stats: Mapping[str, Any], t_s: float) -> ContainerSample | None:
+    """One answer of the daemon's stats as a row; None once the container has ended."""
     memory = stats.get("memory_stats") or {}
     used = memory.get("usage")
+    if used is None:
+        return None
     detail = memory.get("stats") or {}
     # cgroup v2 calls it inactive_file, v1 total_inactive_file.
     cache = detail.get("inactive_file", detail.get("total_inactive_file", 0))
     cpu_ns = ((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage")
-    return {
-        "memory_bytes": None if used is None else used - cache,
-        "memory_limit_bytes": memory.get("limit"),
-        "cpu_s": None if cpu_ns is None else cpu_ns * 1e-9,
-    }
+    cpu_s = None if cpu_ns is None else cpu_ns * 1e-9
+    return ContainerSample(t_s, used - cache, memory.get("limit"), cpu_s)
 
 
 def death_text(state: Mapping[str, Any]) -> str:

@@ -1,13 +1,13 @@
 """Before an engine starts: wait until no earlier engine holds memory."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import psutil
 
 from enginebench.base.errors import EngineError
 from enginebench.hardware import nvml
+from enginebench.hardware.nvml import GpuSample
 from enginebench.launch import docker_daemon, leftovers
 from enginebench.launch.docker_daemon import DOCKER_ERRORS
 
@@ -50,18 +50,18 @@ def held(device: str) -> list[str]:
     holders = _containers()
     if device == "cuda":
         gpus = nvml.gpus()
-        totals = {gpu.index: nvml.facts(gpu)["memory_bytes"] for gpu in gpus}
+        totals = {gpu.index: nvml.facts(gpu).memory_bytes for gpu in gpus}
         for row in nvml.sample(gpus):
-            holders += gpu_holders(row, totals[row["index"]])
+            holders += gpu_holders(row, totals[row.index])
     return holders
 
 
-def gpu_holders(row: Mapping[str, Any], total_bytes: int | None) -> list[str]:
+def gpu_holders(row: GpuSample, total_bytes: int | None) -> list[str]:
     """Who holds the memory of one GPU, from one row of ``nvml.sample``; none if it is free."""
-    where, used = f"GPU {row['index']}", row["memory_used_bytes"]
+    where, used = f"GPU {row.index}", row.memory_used_bytes
     if used is None or not total_bytes or used <= FREE_SHARE * total_bytes:
         return []
-    named = (row["processes"] or {}).items()
+    named = (row.processes or {}).items()
     texts = [f"{_named(int(pid))} on {where}{_size(held)}" for pid, held in named]
     return texts or [f"a process that NVML does not name on {where}{_size(used)}"]
 

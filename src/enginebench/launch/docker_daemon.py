@@ -4,7 +4,9 @@ import functools
 import http.client
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,7 +38,9 @@ class Docker:
 
     client: docker.DockerClient
     version: str
-    info: dict[str, Any]
+    system: str  # that it runs on
+    root: Path | None  # where it keeps images, on its machine; None: not stated
+    runs_gpus: bool  # whether it states that it can give a container an NVIDIA GPU
 
     def answers(self) -> bool:
         """Whether it still answers."""
@@ -44,13 +48,6 @@ class Docker:
             return bool(self.client.ping())
         except (DockerException, OSError):
             return False
-
-    @property
-    def runs_gpus(self) -> bool:
-        """Whether it says that it can give a container an NVIDIA GPU."""
-        devices = self.info.get("DiscoveredDevices") or ()
-        by_cdi = any("nvidia" in str(device.get("ID")) for device in devices)
-        return "nvidia" in (self.info.get("Runtimes") or {}) or by_cdi
 
 
 @functools.cache
@@ -66,9 +63,21 @@ def connect() -> Docker | str:
             _check_listens(os.environ.get("DOCKER_HOST") or DEFAULT_HOST)
             client = docker.from_env(timeout=CONNECT_TIMEOUT_S)
         version = client.version().get("Version", "unknown")
-        return Docker(client, version, client.info())
+        return _described(client, version, client.info())
     except (DockerException, OSError) as error:
         return _reason(error)
+
+
+def _described(client: docker.DockerClient, version: str, info: Mapping[str, Any]) -> Docker:
+    devices, root = info.get("DiscoveredDevices") or (), info.get("DockerRootDir")
+    by_cdi = any("nvidia" in str(device.get("ID")) for device in devices)
+    return Docker(
+        client,
+        version,
+        system=str(info.get("OperatingSystem")),
+        root=Path(root) if root else None,
+        runs_gpus="nvidia" in (info.get("Runtimes") or {}) or by_cdi,
+    )
 
 
 def require() -> Docker:

@@ -1,9 +1,9 @@
-"""What a harness that was killed outright has left behind: found by its mark, and ended.
+"""Ends what a killed harness has left behind, which it finds by the harness's mark.
 
-The kernel ends an engine's main process with its harness; the processes that this one has started
-stay, hold memory and spin, and a container stays whole. Every engine is started with the mark of
-its harness in its environment, which all its children inherit; its container and network have it
-in their names. Only what belongs to a harness that has surely ended is touched.
+When a harness is killed, the kernel ends the main process of its engine. The processes that the
+engine has started stay and hold memory, and so does a container. Every engine therefore has the
+mark of its harness in its environment, which its children inherit; its container and network have
+it in their names. Only what belongs to a harness that has certainly ended is touched.
 """
 
 import contextlib
@@ -84,21 +84,21 @@ def kill(processes: Iterable[proc.Process], wait_s: float = WAIT_S) -> list[proc
     return killed
 
 
-def end(say: Callable[[str], None]) -> None:
-    """End what killed harnesses have left behind, and say so."""
+def end(log: Callable[[str], None]) -> None:
+    """End what killed harnesses have left behind; ``log`` gets a line about each kind."""
     ended = [f"{process.name} ({process.pid})" for process in kill(find())]
     if ended:
-        say(f"ended what a killed enginebench had left behind: {', '.join(ended)}")
+        log(f"ended what a killed enginebench had left behind: {', '.join(ended)}")
     names = remove_containers(_is_orphan)
     if names:
-        say(f"removed what a killed enginebench had left behind: {', '.join(names)}")
+        log(f"removed what a killed enginebench had left behind: {', '.join(names)}")
     owner.remove_stale_locks()
 
 
 def _is_orphan(name: str) -> bool:
-    """Made by a harness that is surely gone."""
-    found = _NAME.match(name)
-    return found is not None and owner.is_gone(found[1])
+    """Whether the harness that started it has certainly ended."""
+    match = _NAME.match(name)
+    return match is not None and owner.is_gone(match[1])
 
 
 def may_be_in_use(name: str) -> bool:

@@ -5,14 +5,14 @@ What a GPU reaches is measured too, but bounds no figure.
 
 import json
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from docker.types import DeviceRequest
 
 from enginebench.hardware import data_sheets
+from enginebench.hardware.nvml import GpuFacts
 from enginebench.hardware.roofline import Ceiling
 from enginebench.launch import leftovers
 from enginebench.launch.docker_daemon import DOCKER_ERRORS, Docker
@@ -80,20 +80,20 @@ def measure(probe: Probe, threads: int, device: str) -> Ceiling | str:
     return Ceiling("CPU" if device == "cpu" else "GPU", bandwidth, figures["flops_per_s"], source)
 
 
-def of_machine(gpus: list[dict[str, Any]], probes: Iterable[Probe], threads: int) -> Ceiling | str:
+def of_machine(gpus: Sequence[GpuFacts], probes: Iterable[Probe], threads: int) -> Ceiling | str:
     """The ceiling of this machine, or why it is unknown; then no figure is checked against it.
 
     Args:
-        gpus: ``nvml.facts`` of each; none: the ceiling is the CPU's.
+        gpus: of this machine; none: the ceiling is the CPU's.
         threads: that the CPU is measured with.
     """
     if not gpus:
         return reached(probes, threads, "cpu")
     first = gpus[0]
-    if first.get("mig"):
+    if first.mig:
         return "the GPU is partitioned (MIG), and a slice has no data sheet"
-    sheet = data_sheets.data_sheet(first["name"], data_sheets.table("devices.yaml"))
-    return sheet or f"there is no data sheet for {first['name'] or 'a GPU without a name'}"
+    sheet = data_sheets.data_sheet(first.name, data_sheets.table("devices.yaml"))
+    return sheet or f"there is no data sheet for {first.name or 'a GPU without a name'}"
 
 
 def reached(probes: Iterable[Probe], threads: int, device: str) -> Ceiling | str:

@@ -41,7 +41,7 @@ def without_eos(model: Path) -> Path:
         config = json.loads(file.read_text()) if file.exists() else {}
     except OSError as error:
         raise UserError(
-            f"{file}: expected a readable file, found: {error.strerror}; fix that"
+            f"{file}: expected a readable file, found: {error.strerror}; correct that"
         ) from None
     except ValueError as error:
         raise UserError(f"{file}: expected JSON, found: {error}; fix that file") from None

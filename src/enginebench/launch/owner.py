@@ -39,18 +39,21 @@ def _place(root: Path = proc.PROC) -> str:
 
 def mark() -> str:
     """The mark of this process; its lock file is held from now on, to the end of the process."""
-    me = proc.read("self")
-    assert me is not None
-    found = f"{_place()}-{me.pid}-{me.start_ticks}"
-    if found not in _locks:
+    process = proc.read("self")
+    assert process is not None
+    own_mark = f"{_place()}-{process.pid}-{process.start_ticks}"
+    if own_mark not in _locks:
         _locks.clear()  # of the process that this one was forked from
-        _locks[found] = _locked(_lock_file(found))
-    return found
+        _locks[own_mark] = _locked(_lock_file(own_mark))
+    return own_mark
 
 
 def is_gone(owner: str, root: Path = proc.PROC) -> bool:
-    """Whether the harness of a mark has surely ended. One that cannot be judged from here (another
-    machine, another container, another version's mark) is not."""
+    """Whether the harness of a mark has certainly ended.
+
+    False where that cannot be known: on another machine, in another container, or with the mark of
+    another version.
+    """
     form = _FORM.fullmatch(owner)
     if form is None:
         return False
@@ -59,12 +62,12 @@ def is_gone(owner: str, root: Path = proc.PROC) -> bool:
         return False
     if form[1] != _place(root):
         return lock is False  # released: it has ended, wherever it ran
-    found = proc.read(form[2], root)
-    return found is None or found.start_ticks != int(form[3])
+    process = proc.read(form[2], root)
+    return process is None or process.start_ticks != int(form[3])
 
 
 def remove_stale_locks() -> None:
-    """Remove the lock files that harnesses which were killed have left."""
+    """Remove the lock files of killed harnesses."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*.lock"):
         owner = path.name.removeprefix(_PREFIX).removesuffix(".lock")
         if _FORM.fullmatch(owner) and _is_locked(path) is False and is_gone(owner):

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -16,12 +15,22 @@ from enginebench.base import linux, proc, redaction
 from enginebench.base.errors import EngineError, UserError
 from enginebench.engines.address import Address
 from enginebench.engines.directory import Engine, Native
-from enginebench.engines.interpolation import as_text, interpolate
+from enginebench.engines.interpolation import Setting, as_text, interpolate
 from enginebench.launch import environment, leftovers
 from enginebench.launch.log_file import LogFile, Pump
-from enginebench.launch.server import HOST, STOP_GRACE_S, Server
+from enginebench.launch.server import HOST, STOP_GRACE_S, Server, StartFacts, StopFacts
 
-TELLING_PREFIXES = ("OMP_", "MKL_", "KMP_", "GOMP_", "TORCH", "CUDA_", "HF_", "VLLM_", "LD_PRELOAD")
+KEPT_PREFIXES = (
+    "OMP_",
+    "MKL_",
+    "KMP_",
+    "GOMP_",
+    "TORCH",
+    "CUDA_",
+    "HF_",
+    "VLLM_",
+    "LD_PRELOAD",
+)
 NEVER_PASSED = ("PYTHONPATH", "WANDB_API_KEY")
 KILL_ROUNDS = 5
 KILL_WAIT_S = 2.0
@@ -52,7 +61,7 @@ def recipe(engine: Engine) -> Native:
 
 
 def resolve(
-    engine: Engine, settings: Mapping[str, Any], device: str, cache: Path, port: int
+    engine: Engine, settings: Mapping[str, Setting], device: str, cache: Path, port: int
 ) -> Command:
     """The command line of an engine under these settings (launch variables)."""
     native = recipe(engine)
@@ -109,11 +118,11 @@ def start(engine: Engine, command: Command, directory: Path) -> Server:
     started_s = time.perf_counter()
     seen = proc.read(process.pid)
     family = Family(process.pid, seen.start_ticks if seen else 0, mark)
-    facts = {
-        "command": list(command.argv),
-        "env": dict(command.env),
-        "inherited_env": _telling(inherited, command),
-    }
+    facts = StartFacts(
+        command=list(command.argv),
+        env=dict(command.env),
+        inherited_env=_recorded(inherited, command),
+    )
     return Server(
         engine,
         Address(HOST, command.port),
@@ -121,7 +130,7 @@ def start(engine: Engine, command: Command, directory: Path) -> Server:
         pump.log,
         started_s,
         lambda: _death(process),
-        lambda hurried: _stop(process, family, pump, work, hurried),
+        lambda is_urgent: _stop(process, family, pump, work, is_urgent),
         facts,
         settle=pump.settle,
     )
@@ -138,12 +147,12 @@ def inherited_environment(engine: Engine) -> dict[str, str]:
     }
 
 
-def _telling(inherited: Mapping[str, str], command: Command) -> dict[str, str]:
+def _recorded(inherited: Mapping[str, str], command: Command) -> dict[str, str]:
     """Variables of the caller that are known to move an engine's numbers."""
     return {
         name: value
         for name, value in inherited.items()
-        if name.startswith(TELLING_PREFIXES) and name not in command.env
+        if name.startswith(KEPT_PREFIXES) and name not in command.env
     }
 
 
@@ -163,11 +172,12 @@ def _death(process: subprocess.Popen[bytes]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """All that one engine has started, however far it has gone from it.
+    """All processes that one engine has started, daemons included.
 
-    It is found by its mark, by the engine's session, by its parents; and, having made itself a
-    daemon and its environment unreadable, by having become a child of the harness (see
-    ``linux.adopt_orphans``), which starts only engines in sessions of their own.
+    A process belongs to it by the mark in its environment, by the engine's session, or by its
+    parents. One that became a daemon and whose environment cannot be read is a child of the
+    harness by then (see ``linux.adopt_orphans``), in another session than the harness's; the
+    harness starts nothing but engines that way.
     """
 
     pid: int  # of the engine's first process, which leads the session
@@ -175,19 +185,19 @@ class Family:
     mark: str
 
     def members(self) -> list[proc.Process]:
-        """Those that still run, and those of ours that nobody has waited for."""
-        me = proc.read("self")
-        assert me is not None
+        """Those that still run, and ended children of the harness that nobody has waited for."""
+        harness = proc.read("self")
+        assert harness is not None
         everyone = [p for p in proc.everyone() if p.start_ticks >= self.start_ticks]
-        found = {p.pid: p for p in everyone if p.session == self.pid}
-        orphans = [p for p in everyone if p.parent == me.pid and p.session != me.session]
+        members = {p.pid: p for p in everyone if p.session == self.pid}
+        orphans = [p for p in everyone if p.parent == harness.pid and p.session != harness.session]
         adopted = [
             p for p in orphans if proc.variable(p.pid, leftovers.VARIABLE) in (None, self.mark)
         ]
         for root in (self.pid, *(p.pid for p in adopted)):
-            found |= {p.pid: p for p in proc.descendants(root)}
-        found |= {p.pid: p for p in (*adopted, *leftovers.of_launch(self.mark))}
-        return list(found.values())
+            members |= {p.pid: p for p in proc.descendants(root)}
+        members |= {p.pid: p for p in (*adopted, *leftovers.of_launch(self.mark))}
+        return list(members.values())
 
     def end(self) -> None:
         """Kill all of them, and those that they start meanwhile."""
@@ -207,8 +217,8 @@ def _stop(
     family: Family,
     pump: Pump,
     work: Path,
-    hurried: Callable[[], bool],
-) -> dict[str, Any]:
+    is_urgent: Callable[[], bool],
+) -> StopFacts:
     """End the engine and everything it started; never raises for a process that is gone."""
     children = _descendants(process.pid)
     for sign in (signal.SIGTERM, signal.SIGKILL):
@@ -216,17 +226,17 @@ def _stop(
             os.killpg(process.pid, sign)
         until_s = time.perf_counter() + STOP_GRACE_S
         while process.poll() is None and time.perf_counter() < until_s:
-            if hurried() and sign is signal.SIGTERM:
+            if is_urgent() and sign is signal.SIGTERM:
                 break
             time.sleep(0.05)
         if process.poll() is not None:
             break
-    psutil.wait_procs(children, timeout=0.5 if hurried() else 5)  # workers that end by themselves
+    psutil.wait_procs(children, timeout=0.5 if is_urgent() else 5)  # workers that end by themselves
     family.end()
     pump.finish()
     with contextlib.suppress(OSError):
         work.rmdir()
-    return {}
+    return StopFacts()
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

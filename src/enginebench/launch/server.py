@@ -2,9 +2,8 @@
 
 import contextlib
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import psutil
 
@@ -18,6 +17,58 @@ STOP_GRACE_S = 15.0
 LOG_TAIL_LINES = 15
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerFacts:
+    """The container that an engine runs in, as Docker describes it."""
+
+    name: str
+    image: str  # as it was asked for
+    image_id: str
+    image_digests: list[str]  # empty: built on this machine
+    image_created: str | None
+    docker: str  # Docker's version
+    asked_at: str  # address that the requests go to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFacts:
+    """How an engine was started: fields of ``launch.json``."""
+
+    command: list[str]
+    env: dict[str, str]  # added to the environment
+    inherited_env: dict[str, str]  # variables of the caller that may move numbers
+    python: str | None = None  # the engine's environment; None: in a container
+    container: ContainerFacts | None = None  # None: a process
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerEnd:
+    """How a container ended; None: Docker did not answer."""
+
+    died: str | None = None  # why, if it ended before it was stopped
+    exit_code: int | None = None
+    out_of_memory: bool | None = None
+    restarts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopFacts:
+    """How an engine ended: fields of ``launch.json``."""
+
+    ended: ContainerEnd | None = None  # None: a process
+    left_behind: tuple[str, ...] = ()  # what Docker printed, if it could not remove everything
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSample:
+    """A line of ``container.jsonl``."""
+
+    t_s: float  # CLOCK_MONOTONIC
+    memory_bytes: int  # as ``docker stats`` shows it: without file cache that can be dropped
+    memory_limit_bytes: int | None
+    cpu_s: float | None  # CPU time since the container started
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A started engine. Processes and containers differ in ``death`` and ``stop``."""
@@ -29,10 +80,10 @@ class Server:
     started_s: float  # CLOCK_MONOTONIC
     death: Callable[[], str | None]  # why the engine is gone; None while it runs
     #: Ends the engine and everything that it started, without grace once the argument returns True.
-    #: Returns facts about its end, for the record. Never raises for an engine that has ended.
-    stop: Callable[[Callable[[], bool]], Mapping[str, Any]]
-    facts: Mapping[str, Any]  # how it was started, for the record
-    meters: Sequence[Mapping[str, Any]] = ()  # of its container, growing (see ``Observer``)
+    #: Never raises for an engine that has ended.
+    stop: Callable[[Callable[[], bool]], StopFacts]
+    facts: StartFacts
+    meters: Sequence[ContainerSample] = ()  # of its container, growing (see ``Observer``)
     settle: Callable[[], None] = lambda: None  # waits until the log has all it printed so far
 
     @property

@@ -9,10 +9,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -44,22 +43,28 @@ class Level:
     tokens_per_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """The client's error at one level; times in seconds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientErrors:
+    """The client's times against the server's own account."""
+
+    ttft_error_s_p50: float  # the client's TTFT minus the server's
+    ttft_error_s_p99: float
+    itl_error_s_p99: float  # difference of the client's gaps from the server's
+    token_delay_s_p50: float  # from the server's sending of a token to its stamp
+    token_delay_s_p99: float
+    server_late_s_p99: float  # lateness of the server itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration(ClientErrors):
+    """The client's error at one level."""
 
     streams: int
     tokens_per_s: float  # the server's nominal rate
     tokens: int
     has_own_core: bool  # the server did not share a core with the client
     stamps: str | None  # who stamped the arrivals: kernel, client, both
-    ttft_error_s_p50: float  # the client's TTFT minus the server's own account
-    ttft_error_s_p99: float
-    itl_error_s_p99: float  # difference of the client's gaps from the server's own
-    token_delay_s_p50: float  # from the server's sending of a token to its stamp
-    token_delay_s_p99: float
-    server_late_s_p99: float  # lateness of the server itself
-    busy_ratio: float | None  # as in client_stats.figures
+    busy_ratio: float | None  # as in client_stats.ClientFigures
     cpu_per_token_s: float
 
 
@@ -174,10 +179,10 @@ def measure(level: Level, seconds: float, cpu: int | None) -> Calibration:
         tokens_per_s=level.streams / pace_s,
         tokens=tokens * len(requests),
         has_own_core=cpu is not None,
-        stamps=stats["stamps"],
-        busy_ratio=stats["busy_ratio"],
-        cpu_per_token_s=stats["cpu_s"] / (tokens * len(requests)),
-        **errors(records, served),
+        stamps=stats.stamps,
+        busy_ratio=stats.busy_ratio,
+        cpu_per_token_s=stats.cpu_s / (tokens * len(requests)),
+        **asdict(errors(records, served)),
     )
 
 
@@ -190,11 +195,8 @@ def records_of(result: spec.LoadResult, tokens: int) -> list[RequestRecord]:
     ]
 
 
-def errors(records: Sequence[RequestRecord], served: Sequence[Served]) -> Mapping[str, Any]:
-    """The client's times against the server's own account, over the requests without an error.
-
-    Returns:
-        the fields of ``Calibration`` with ``_error_``, ``_delay_`` or ``_late_`` in their names.
+def errors(records: Sequence[RequestRecord], served: Sequence[Served]) -> ClientErrors:
+    """The client's error over the requests without an error.
 
     Raises:
         UserError: there is no such request.
@@ -218,14 +220,14 @@ def errors(records: Sequence[RequestRecord], served: Sequence[Served]) -> Mappin
             "check that no firewall filters loopback traffic"
         )
     delay, gap = np.concatenate(delays), np.concatenate(gaps)
-    return {
-        "ttft_error_s_p50": float(np.percentile(ttft, 50)),
-        "ttft_error_s_p99": float(np.percentile(ttft, 99)),
-        "itl_error_s_p99": float(np.percentile(gap, 99)),
-        "token_delay_s_p50": float(np.percentile(delay, 50)),
-        "token_delay_s_p99": float(np.percentile(delay, 99)),
-        "server_late_s_p99": float(np.percentile(np.concatenate(late), 99)),
-    }
+    return ClientErrors(
+        ttft_error_s_p50=float(np.percentile(ttft, 50)),
+        ttft_error_s_p99=float(np.percentile(ttft, 99)),
+        itl_error_s_p99=float(np.percentile(gap, 99)),
+        token_delay_s_p50=float(np.percentile(delay, 50)),
+        token_delay_s_p99=float(np.percentile(delay, 99)),
+        server_late_s_p99=float(np.percentile(np.concatenate(late), 99)),
+    )
 
 
 def processes(calibration: Sequence[Calibration], tokens_per_s: float, cpus: int) -> int:

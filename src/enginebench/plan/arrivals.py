@@ -14,7 +14,7 @@ from pathlib import Path
 from enginebench.base import text_file
 from enginebench.base.errors import UserError
 from enginebench.base.text import one_line
-from enginebench.plan.study_file import Workload
+from enginebench.plan.workload import Workload
 
 MOST_TRACE_BYTES = 1 << 30
 MOST_TOKENS = 2**31 - 1
@@ -91,7 +91,8 @@ def read_trace(path: Path) -> list[TraceRow]:
         ) from None
     except csv.Error as error:
         raise UserError(
-            f"{path}:{table.line_num + 1}: expected a line of CSV, found: {error}; mend that line"
+            f"{path}:{table.line_num + 1}: expected a line of CSV, found: {error}; "
+            "correct that line"
         ) from None
     for before, after in itertools.pairwise(rows):
         if after.time_s < before.time_s:
@@ -130,6 +131,6 @@ def _trace_row(path: Path, line: int, row: dict[str, str]) -> TraceRow:
         raise UserError(
             f"{path}:{line}: expected a time in seconds and two numbers of tokens, "
             f"found: {one_line(str(error))[:120]}; "
-            "mend that line"
+            "correct that line"
         ) from None
     return made

@@ -1,4 +1,4 @@
-"""Which model a study runs: one made here, a local directory, or a Hugging Face id."""
+"""Which model a study runs: a generated one, a local directory, or a Hugging Face id."""
 
 import hashlib
 import math
@@ -14,7 +14,7 @@ from enginebench.hardware.model_config import text_config
 from enginebench.plan import model_files, random_model
 from enginebench.plan.random_model import EMBEDDED, Design, Shape
 
-FULL_HASH_LIMIT_BYTES = 2 << 30  # above this, hashing the weights takes longer than it tells
+FULL_HASH_LIMIT_BYTES = 2 << 30  # above this, hashing the weights takes longer than it is worth
 RANDOM = "random:"
 _WANTED = ("*.json", "*.safetensors", "tokenizer*", "*.model", "*.jinja", "*.txt")
 
@@ -39,10 +39,10 @@ class Model:
 
 
 def design(name: str) -> Design | None:
-    """How a model that is made here looks, by its name in a study; None: it is not made here.
+    """The design of a generated model by its name in a study; None: it is not generated.
 
     Raises:
-        UserError: ``random:`` and a name of no Llama's shape that is known here.
+        UserError: ``random:`` and a name of no known Llama's shape.
     """
     if name == EMBEDDED.name:
         return EMBEDDED
@@ -71,30 +71,30 @@ def design(name: str) -> Design | None:
 
 
 def resolve(
-    name: str, texts: list[str], cache: Path, say: Callable[[str], None] = lambda text: None
+    name: str, texts: list[str], cache: Path, log: Callable[[str], None] = lambda text: None
 ) -> Model:
     """Find or make the model.
 
     Args:
         name: "embedded", "random:" and the name of a shape, a path to a model directory, or a
             Hugging Face id ``owner/name``.
-        texts: the study's prompts, which train the tokenizer of a model that is made here.
-        cache: where models made here are kept.
-        say: told what takes long.
+        texts: the study's prompts, which train the tokenizer of a generated model.
+        cache: where generated models are kept.
+        log: gets a line before each step that takes long.
     """
-    if (made := design(name)) is not None:
-        if made is not EMBEDDED:
-            size = 2 * made.shape.weights / 1e9
-            say(f"model {name}: {size:.1f} GB of random weights, made here if not there yet ...")
+    if (generated := design(name)) is not None:
+        if generated is not EMBEDDED:
+            size = 2 * generated.shape.weights / 1e9
+            log(f"model {name}: {size:.1f} GB of random weights, generated unless in the cache ...")
         try:
-            path = random_model.make(texts, cache, made)
+            path = random_model.make(texts, cache, generated)
         except OSError as error:
             raise UserError(
                 f"{cache}: cannot keep the model {name} there ({error.strerror}); "
-                "make room, make it writable or give another directory with --cache"
+                "free some space, make it writable or give another directory with --cache"
             ) from None
-    elif (found := _local(name)) is not None:
-        path = found
+    elif (local := _local(name)) is not None:
+        path = local
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
         path = _download(name)
     else:
@@ -119,7 +119,7 @@ def resolve(
             f"{error.filename or path}: expected a file of the model that can be read, found "
             f"{error.strerror}; correct its permissions, or `model` in the study"
         ) from None
-    return Model(name, path, sha256, hashed, made is not None, config, *counted)
+    return Model(name, path, sha256, hashed, generated is not None, config, *counted)
 
 
 def _local(name: str) -> Path | None:
@@ -170,12 +170,15 @@ def _weights(path: Path) -> tuple[int | None, int | None]:
 def _hash(path: Path) -> tuple[str, str]:
     """sha256 over every file of the model, or over names and sizes where the weights are big."""
     files = sorted(p for p in path.iterdir() if p.is_file())
-    whole = sum(p.stat().st_size for p in files) <= FULL_HASH_LIMIT_BYTES
+    is_complete = sum(p.stat().st_size for p in files) <= FULL_HASH_LIMIT_BYTES
     digest = hashlib.sha256()
     for file in files:
         is_weights = file.suffix in (".safetensors", ".bin")
         digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-        if whole or not is_weights:
+        if is_complete or not is_weights:
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest(), "every file" if whole else "every file; weights by name and size"
+    return (
+        digest.hexdigest(),
+        "every file" if is_complete else "every file; weights by name and size",
+    )

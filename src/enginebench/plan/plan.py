@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enginebench.base.load_level import cell_id
 from enginebench.plan import blocks
 from enginebench.plan.blocks import Balance
-from enginebench.plan.study_file import Study, Variant, Workload
+from enginebench.plan.study_file import Study, Variant
+from enginebench.plan.workload import Workload
 
 AGREEMENT = "agreement"
 OPEN_WARMUPS = 16  # an open loop has no streams that one could be sent for

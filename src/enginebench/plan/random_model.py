@@ -1,8 +1,8 @@
-"""Models made here, for machines with no model hub: the embedded one, or any Llama's shape.
+"""Models generated locally, for machines with no model hub: the embedded one, or any Llama's shape.
 
 The embedded model is a Llama of about 107 M parameters with grouped-query attention (12 query
 heads, 4 KV heads); others have the sizes of a model that is known by name. The weights are seeded
-noise, so the text is gibberish; how fast an engine runs does not depend on what the weights say.
+noise, so the text is gibberish; how fast an engine runs does not depend on the weights' values.
 Everything that an engine's speed does depend on is real: Llama architecture, bfloat16 safetensors,
 a byte-level BPE tokenizer trained on the study's own prompts, a chat template.
 
@@ -63,7 +63,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """What a model that is made here looks like."""
+    """The design of a generated model."""
 
     name: str
     shape: Shape  # vocabulary 0: as many as the tokenizer has

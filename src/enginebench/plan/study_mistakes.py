@@ -18,7 +18,7 @@ def describe(error: ValidationError, where: str, root: type[BaseModel]) -> str:
         where: names the study in front of it.
         root: the section that was validated.
     """
-    # A misspelt key is often the reason why another one is missing: say it first.
+    # A misspelt key is often the reason why another one is missing: it comes first.
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     location = _readable(first["loc"])

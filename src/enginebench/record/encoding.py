@@ -72,9 +72,9 @@ def _cleaned(value: Any, clean: Callable[[str], str], name: str = "") -> Any:
         return value if name in identifiers() else clean(value)
     if isinstance(value, Mapping):
         if name in identifiers():
-            return value
+            return _all_plain(value)
         if name in free_objects():
-            return changed_texts(value, clean)
+            return changed_texts(_all_plain(value), clean)
         return {key: _cleaned(item, clean, key) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_cleaned(v, clean, name if isinstance(v, str) else "") for v in value]
@@ -154,7 +154,20 @@ def _plain(value: Any) -> Any:
         return value.item()
     kind: Any = type(value)
     names = _field_names(kind)
-    return value if names is None else {name: getattr(value, name) for name in names}
+    if names is None:
+        return value
+    fields = ((name, getattr(value, name)) for name in names)
+    return {name: item for name, item in fields if item is not msgspec.UNSET}
+
+
+def _all_plain(value: Any) -> Any:
+    """``_plain`` at every depth."""
+    value = _plain(value)
+    if isinstance(value, Mapping):
+        return {key: _all_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_all_plain(item) for item in value]
+    return value
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """The record of a study: what is written while it runs, and how it is read back.
 
-Raw files are only ever added to (only what a study that is gone on with runs again is removed
-before); everything else is derived from them and can be deleted.
+Raw files are only ever added, except that a resumed study first removes the engine starts that it
+runs again. Everything else is derived from them and can be deleted.
 ``results/README.md`` lists every file and field.
 
 ::
@@ -22,10 +22,12 @@ import gzip
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, cast
+
+from msgspec import structs
 
 from enginebench.base import redaction
 from enginebench.base.errors import UserError
@@ -33,7 +35,8 @@ from enginebench.record import manifest
 from enginebench.record.encoding import Encoder, with_finite_numbers
 from enginebench.record.manifest import HashingFile
 from enginebench.record.reading import RecordError
-from enginebench.record.schema import Checksum
+from enginebench.record.schema import Checksum, Launch
+from enginebench.record.schema_study import Finished
 
 BUFFER_BYTES = 1 << 20
 
@@ -99,7 +102,7 @@ class Writer:
         with self._replacing(path) as file:
             file.write(content)
 
-    def write_launch(self, launch_id: str, facts: Mapping[str, Any]) -> None:
+    def write_launch(self, launch_id: str, facts: Launch) -> None:
         """Write ``launch.json``, last of its engine start, with the checksums of all other files.
 
         A number that JSON has not (NaN) is written as null: what is known must not be lost with it.
@@ -109,15 +112,15 @@ class Writer:
         paths = [str(path.relative_to(self.directory)) for path in others]
         paths = [p for p in paths if p != f"{where}/launch.json" and not p.endswith(".part")]
         study = ["study.json"] if "study.json" in self._files else []
-        files = {"files": self._checksums([*study, *paths])}
-        self.write_json(f"{where}/launch.json", with_finite_numbers({**facts, **files}))
+        whole = structs.replace(facts, files=self._checksums([*study, *paths]))
+        self.write_json(f"{where}/launch.json", with_finite_numbers(whole))
 
-    def write_finished(self, facts: Mapping[str, Any]) -> None:
+    def write_finished(self, facts: Finished) -> None:
         """Write ``finished.json``, last of all, with the checksums that lead to all others."""
         launches = sorted((self.directory / "raw").glob("*/launch.json"))
         paths = [str(path.relative_to(self.directory)) for path in launches]
-        files = {"files": self._checksums([*manifest.STUDY_FILES, *paths])}
-        self.write_json("finished.json", with_finite_numbers({**facts, **files}))
+        whole = structs.replace(facts, files=self._checksums([*manifest.STUDY_FILES, *paths]))
+        self.write_json("finished.json", with_finite_numbers(whole))
 
     def _checksums(self, paths: Iterable[str]) -> dict[str, Checksum]:
         """Of files as they were written by this process, or else as they are."""

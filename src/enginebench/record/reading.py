@@ -233,17 +233,6 @@ class _Head(msgspec.Struct):
     schema: Any = None
 
 
-class _StudyName(msgspec.Struct):
-    name: str = ""
-
-
-class _Started(msgspec.Struct):
-    """What tells one study from another."""
-
-    started_at: str = ""
-    study: _StudyName = msgspec.field(default_factory=_StudyName)
-
-
 def read_study(directory: Path) -> Study:
     """A study's ``study.json``.
 
@@ -263,36 +252,3 @@ def read_study(directory: Path) -> Study:
             "enginebench that wrote it"
         )
     return read_document(file, Study)
-
-
-def latest(results: Path, warn: Callable[[str], object] = ignore) -> Path:
-    """The study directory that was started last.
-
-    Args:
-        warn: is called with one line for each study that cannot be read; it is skipped.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = last(results, warn=warn)
-    if found is None:
-        raise UserError(
-            f"{results}: expected a study's record, found none; run one with: make study"
-        )
-    return found
-
-
-def last(
-    results: Path, name: str | None = None, warn: Callable[[str], object] = ignore
-) -> Path | None:
-    """The study directory that was started last (of that name, if given); None: there is none."""
-    found = []
-    for file in results.glob("*/study.json"):
-        try:
-            started = read_document(file, _Started)
-        except RecordError as error:
-            warn(error.message)
-            continue
-        if name in (None, started.study.name):
-            found.append((started.started_at, file.parent))
-    return max(found)[1] if found else None

@@ -1,4 +1,4 @@
-"""Types of the derived files.
+"""Types of the derived files. Over 300 lines, as it is a table of every derived field.
 
 ``docs/method.md`` has the formula of every figure. ``null`` is "not measured".
 """

@@ -25,7 +25,7 @@ class Work:
 
 def make_all(
     study: Study,
-    made: Plan,
+    plan: Plan,
     tokenizer: Tokenizer,
     texts: list[str],
     root: Path,
@@ -41,7 +41,7 @@ def make_all(
     Raises:
         UserError: a workload does not fit the context, or the prompts or the trace are too few.
     """
-    planned = [cell for item in made.launches for cell in (*item.cells, item.agreement) if cell]
+    planned = [cell for item in plan.launches for cell in (*item.cells, item.agreement) if cell]
     work = {}
     for cell in {cell.id: cell for cell in planned}.values():
         _require_context(cell, context)

@@ -2,22 +2,24 @@
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 from enginebench.check import disturbance
 from enginebench.check.disturbance import Attempt, RerunBudget
 from enginebench.hardware import machine, nvml
 from enginebench.launch.server import Server
 from enginebench.load import client_stats, http1, request_record, spec, workers
+from enginebench.load.client_stats import ClientFigures
 from enginebench.load.request_record import Phase, RequestRecord
 from enginebench.metrics import machine_load, metrics_page
 from enginebench.plan import plan
 from enginebench.plan.plan import Cell, Launch
+from enginebench.record import schema
 from enginebench.record.files import Writer
 from enginebench.run import quiet
 from enginebench.run.cell_requests import Work
 from enginebench.run.display import GAUGES, Display
 from enginebench.run.prepare import Prepared
+from enginebench.run.recorded import as_recorded
 from enginebench.watch.machine_load import MachineSampler
 from enginebench.watch.sampler import Watcher
 
@@ -65,9 +67,9 @@ def run_until_quiet(launch: RunningLaunch, cell: Cell, budget: RerunBudget) -> R
     expected_s = plan.cell_estimate_s(launch.item, cell) + quiet.LIMIT_S
     while launch.server.death() is None and disturbance.wants_rerun(attempts, expected_s, budget):
         started_s = time.perf_counter()
-        lost = attempts[-1].disturbance_cores or 0.0
+        taken_cores = attempts[-1].disturbance_cores or 0.0
         launch.show.warn(
-            f"{label}: other processes took {lost:.2f} cores from it; it is run again, "
+            f"{label}: other processes took {taken_cores:.2f} cores from it; it is run again, "
             f"attempt {len(attempts) + 1} of {disturbance.MOST_RERUNS + 1}"
         )
         launch.show.stage(f"{label}: waiting for the machine to be quiet")
@@ -107,10 +109,17 @@ def _attempt(launch: RunningLaunch, cell: Cell, label: str, number: int) -> Atte
     writer.write_lines(f"{where}/machine.jsonl", watched.machine)
     if gpus:
         writer.write_lines(f"{where}/gpus.jsonl.gz", watched.gpus, compress=True)
-    tail = server.log_tail() if death else []
-    facts: dict[str, Any] = {"attempt": number, "started": started, "ended": ended}
-    facts |= {"client": stats, "watching": watcher.cost()}
-    facts |= {"engine_death": death, "log_tail": tail}
+    facts = schema.Cell(
+        attempt=number,
+        started=as_recorded(schema.Meters, started),
+        ended=as_recorded(schema.Meters, ended),
+        client=as_recorded(schema.ClientStats, stats),
+        watching={
+            name: as_recorded(schema.PulseCost, cost) for name, cost in watcher.cost().items()
+        },
+        engine_death=death,
+        log_tail=server.log_tail() if death else [],
+    )
     writer.write_json(f"{where}/cell.json", facts)
     short = request_record.short_figures(measured)
     if number == 1:
@@ -128,7 +137,7 @@ def _attempt(launch: RunningLaunch, cell: Cell, label: str, number: int) -> Atte
     )
 
 
-def _watcher(launch: RunningLaunch, gpus: "tuple[nvml.Gpu, ...]") -> Watcher:
+def _watcher(launch: RunningLaunch, gpus: tuple[nvml.Gpu, ...]) -> Watcher:
     study, dialect = launch.prepared.study, launch.server.engine.dialect
     shown = {name: dialect.metrics.get(name, ()) for name in GAUGES}
     return Watcher(
@@ -137,15 +146,13 @@ def _watcher(launch: RunningLaunch, gpus: "tuple[nvml.Gpu, ...]") -> Watcher:
         study.scrape_interval_s,
         study.sample_interval_s,
         gpus,
-        lambda scrape: launch.show.engine(
-            metrics_page.gauges(scrape["status"], scrape["text"], shown)
-        ),
+        lambda scrape: launch.show.engine(metrics_page.gauges(scrape.status, scrape.text, shown)),
     )
 
 
 def _drive(
     launch: RunningLaunch, cell: Cell, work: Work, phase: Phase, progress: spec.LoadProgress
-) -> tuple[list[RequestRecord], client_stats.Figures]:
+) -> tuple[list[RequestRecord], ClientFigures]:
     """Send a cell's requests; what came of each, and the client's own statistics.
 
     A warm-up is a closed loop of one request a stream, whatever the cell is.

@@ -3,12 +3,12 @@
 import os
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from enginebench.hardware import machine, nvml
+from enginebench.hardware.nvml import GpuFacts
 from enginebench.launch import compose, docker_daemon
 from enginebench.launch.docker_daemon import Docker
 from enginebench.launch.server import HOST
@@ -51,7 +51,7 @@ def _docker(docker: Docker | str) -> Finding:
     if isinstance(docker, str):
         advice = "install Docker 20.10 or newer, start it, and be allowed to use it (group docker)"
         return Finding("Docker", f"none ({docker})", False, advice)
-    return Finding("Docker", f"{docker.version}, {docker.info.get('OperatingSystem')}", True)
+    return Finding("Docker", f"{docker.version}, {docker.system}", True)
 
 
 def _compose() -> Finding:
@@ -62,13 +62,13 @@ def _compose() -> Finding:
     return Finding("compose", f"{plugin.version} ({' '.join(plugin.argv)})", True)
 
 
-def _gpus(gpus: Sequence[Mapping[str, Any]]) -> Finding:
+def _gpus(gpus: Sequence[GpuFacts]) -> Finding:
     if gpus:
         names = ", ".join(
-            f"{gpu['name']}" + (f" {size / GIB:.0f} GiB" if (size := gpu["memory_bytes"]) else "")
+            f"{gpu.name}" + (f" {size / GIB:.0f} GiB" if (size := gpu.memory_bytes) else "")
             for gpu in gpus
         )
-        return Finding("GPU", f"{names}; driver {gpus[0]['driver']}", True)
+        return Finding("GPU", f"{names}; driver {gpus[0].driver}", True)
     error = nvml.error()
     if error:
         return Finding("GPU", f"NVML fails: {error}", False, "repair the driver (nvidia-smi)")
@@ -89,8 +89,8 @@ def _gpu_in_docker(docker: Docker | str) -> Finding:
 def _disk(docker: Docker | str, device: str, cache: Path) -> Finding:
     """Free space where images go, or the engines' environments where there is no Docker."""
     place = cache
-    if not isinstance(docker, str) and Path(str(docker.info.get("DockerRootDir"))).exists():
-        place = Path(str(docker.info["DockerRootDir"]))
+    if not isinstance(docker, str) and docker.root is not None and docker.root.exists():
+        place = docker.root
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / GIB

@@ -7,10 +7,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from enginebench.base.machine_row import MachineRow
 from enginebench.base.sample_size import Spread, trials_needed
@@ -63,8 +62,8 @@ def measure(cpus: Sequence[int], seconds: float = SECONDS) -> Noise:
         workers.extend(_start(cpu, seconds) for cpu in chosen)
         pieces = _pieces(workers, seconds, MachineSampler((), cpus), rows)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        found = machine_load.figures(rows)
-        return Noise(seconds, chosen, 0, None, None, found, f"{type(error).__name__}: {error}")
+        seen = machine_load.figures(rows)
+        return Noise(seconds, chosen, 0, None, None, seen, f"{type(error).__name__}: {error}")
     finally:
         for worker in workers:
             worker.kill()
@@ -97,7 +96,7 @@ def _pieces(
     sampler: MachineSampler,
     rows: list[MachineRow],
 ) -> list[Pieces]:
-    """Have all begin at one moment, read the machine meanwhile, and collect what they say."""
+    """Have all begin at one moment, read the machine meanwhile, and collect their answers."""
     for worker in workers:
         assert worker.stdout is not None
         if worker.stdout.readline() != "ready\n":
@@ -134,8 +133,8 @@ def sd_log(pieces: Sequence[Pieces], window_s: float = WINDOW_S) -> float | None
             windows.setdefault(int((start_s - min(starts)) / window_s), []).append(wall_s)
         by_cpu.append(windows)
     last = max(max(windows) for windows in by_cpu)
-    whole = [k for k in range(last) if all(k in windows for windows in by_cpu)]
-    slowest = [max(statistics.fmean(windows[k]) for windows in by_cpu) for k in whole]
+    complete = [k for k in range(last) if all(k in windows for windows in by_cpu)]
+    slowest = [max(statistics.fmean(windows[k]) for windows in by_cpu) for k in complete]
     if len(slowest) < LEAST_WINDOWS:
         return None
     return statistics.stdev(math.log(wall_s) for wall_s in slowest)
@@ -144,7 +143,7 @@ def sd_log(pieces: Sequence[Pieces], window_s: float = WINDOW_S) -> float | None
 def noise_lines(
     noise: Noise, before: Spread | None, variants: int, planned_trials: int
 ) -> list[str]:
-    """What the printed plan says of the machine's noise and of the trials that it asks for.
+    """The lines of the printed plan on the machine's noise and of the trials that it asks for.
 
     Args:
         before: between the starts of an earlier study on this machine, if there is one; it is used
@@ -183,18 +182,3 @@ def _seen(noise: Noise) -> str:
     if machine.steal_share is not None:
         parts.append(f"steal {machine.steal_share:.1%}")
     return "; ".join(parts) or "not measured"
-
-
-def is_same_machine(facts: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether an earlier record is of this machine: the same processors and GPUs.
-
-    Args:
-        facts, now: ``machine`` of the record's study.json, and of this machine (machine.facts).
-    """
-    return all(
-        facts.get(name) == now.get(name) for name in ("cpu", "cpus", "memory_bytes")
-    ) and _gpu_names(facts) == _gpu_names(now)
-
-
-def _gpu_names(facts: Mapping[str, Any]) -> list[Any]:
-    return [gpu.get("name") for gpu in facts.get("gpus") or ()]

@@ -7,6 +7,7 @@ from typing import Literal
 from enginebench.hardware import machine
 from enginebench.launch import compose, docker_daemon
 
+Device = Literal["cpu", "cuda"]
 Runner = Literal["container", "process"]
 #: By device and runner. Some engines run in containers only, so a GPU without Docker has a study
 #: of the others.
@@ -23,13 +24,13 @@ PLACES = {"container": "containers", "process": "processes of their own"}
 class Profile:
     """What a study runs on this machine, and as what."""
 
-    device: str  # "cuda" or "cpu"
+    device: Device
     runner: Runner
     study: str  # the name of the study that is run where none is named
     why: str
 
 
-def choose(device: str = "", runner: str = "") -> Profile:
+def choose(device: Device | Literal[""] = "", runner: str = "") -> Profile:
     """The profile of this machine.
 
     Args:
@@ -37,8 +38,8 @@ def choose(device: str = "", runner: str = "") -> Profile:
         runner: "container" or "process" if the person asks for one; empty: containers if possible.
     """
     gpus = machine.gpus()
-    present = "cuda" if gpus else "cpu"
-    parts = [f"found {gpus[0]['name']}" if gpus else "no GPU found"]
+    present: Device = "cuda" if gpus else "cpu"
+    parts = [f"found {gpus[0].name}" if gpus else "no GPU found"]
     if device not in ("", present):
         parts.append(f"{device} asked for")
     if runner:
@@ -47,7 +48,8 @@ def choose(device: str = "", runner: str = "") -> Profile:
     else:
         chosen, reason = _runner(device or present)
         parts += [reason, f"engines run in {PLACES[chosen]}"]
-    return Profile(device or present, chosen, STUDIES[device or present, chosen], ", ".join(parts))
+    study = STUDIES[device or present, chosen]
+    return Profile(device or present, chosen, study, ", ".join(parts))
 
 
 def _runner(device: str) -> tuple[Runner, str]:

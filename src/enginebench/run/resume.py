@@ -6,10 +6,8 @@ every planned cell was recorded. The rest is removed and run again.
 
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -29,7 +27,7 @@ class ResumeState:
     attempted: frozenset[str] = frozenset()  # begun and not complete
 
 
-def require_same(directory: Path, now: Mapping[str, Any]) -> None:
+def require_same(directory: Path, now: Study) -> None:
     """Refuse to resume a record of another study, other work or another machine.
 
     Args:

@@ -3,25 +3,27 @@
 import math
 import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
+from msgspec import structs
 
 from enginebench.base.errors import EngineError, UserError
 from enginebench.check.disturbance import RerunBudget
 from enginebench.engines import http_page
 from enginebench.engines.dialect import capacity_in_log
 from enginebench.engines.directory import Engine
+from enginebench.engines.interpolation import Setting
 from enginebench.hardware import machine
-from enginebench.hardware.roofline import Ceiling
 from enginebench.launch import container, device_free, environment, process
 from enginebench.launch.server import LOG_TAIL_LINES, Server, choose_port
 from enginebench.plan import plan
 from enginebench.plan.plan import Launch
+from enginebench.record import schema, schema_study
 from enginebench.record.files import Writer
 from enginebench.run import cell_run
 from enginebench.run.cell_run import RunningLaunch
@@ -29,7 +31,9 @@ from enginebench.run.display import Display
 from enginebench.run.interrupts import DeferredInterrupts
 from enginebench.run.prepare import Prepared
 from enginebench.run.ready import wait_ready
+from enginebench.run.recorded import as_recorded
 from enginebench.run.resume import ResumeState
+from enginebench.run.study_facts import recorded_ceiling
 
 VERSION_TIMEOUT_S = 10.0
 VERSION_LIMIT_BYTES = 1 << 16
@@ -61,7 +65,7 @@ def run(
     """
     if state.complete:
         names = ("clock", "noise", "calibration", "ceiling", "gpu_reached")
-        writer.event("resumed", **{name: prepared.facts[name] for name in names})
+        writer.event("resumed", **{name: getattr(prepared.facts, name) for name in names})
     else:
         writer.write_json("study.json", prepared.facts)
     failed: list[str] = []
@@ -89,10 +93,10 @@ def run(
                 show.warn("Docker no longer answers: the study ends here")
                 break
     ceiling = prepared.ceiling()
-    end = {
-        "finished_at": datetime.now(UTC).isoformat(),
-        "ceiling": asdict(ceiling) if isinstance(ceiling, Ceiling) else None,
-    }
+    end = schema_study.Finished(
+        finished_at=datetime.now(UTC).isoformat(),
+        ceiling=recorded_ceiling(ceiling),
+    )
     writer.event("finished")
     writer.write_finished(end)
     return Outcome(tuple(failed))
@@ -106,67 +110,113 @@ def _run_launch(
     Returns:
         the budget, less what reruns of disturbed cells took.
     """
-    study, engine = prepared.study, prepared.engines[item.variant.engine]
-    shared = {name: v for name, v in study.settings.items() if name in engine.variables}
-    settings = shared | dict(item.variant.settings)
+    engine, label = prepared.engines[item.variant.engine], item.variant.label
+    facts = _planned(prepared, item)
     directory = writer.launch_directory(item.id)
-    facts: dict[str, Any] = {
-        "engine": engine.name,
-        "variant": item.variant.variant,
-        "trial": item.trial,
-        "settings": settings,
-        "dtype": engine.dtype_under(settings),
-        "command": [],  # until it is started
-        "env": {},
-        "metrics": {ours: list(names) for ours, names in engine.dialect.metrics.items()},
-        "kv_blocks_kept_back": engine.dialect.kv_blocks_kept_back,
-    }
-    show.stage(f"{item.variant.label}, trial {item.trial}: starting the engine")
+    show.stage(f"{label}, trial {item.trial}: starting the engine")
     writer.event("up", launch=item.id)
     server: Server | None = None
     interrupts = DeferredInterrupts()
     try:
         device_free.wait(prepared.device, engine.name)
         with interrupts.defer():
-            server = _start(prepared, engine, settings, item.id, directory)
-        facts |= server.facts
-        first = prepared.work[item.cells[0].id].warmup[0]
-        facts["ready_s"] = wait_ready(server, first, study.ready_timeout_s)
-        facts["version"] = _version(server)
-        logged = engine.dialect.capacity_in_log
-        facts["kv_capacity_tokens"] = capacity_in_log(logged, server.log_text())
+            server = _start(prepared, engine, facts.settings, item.id, directory)
+        facts = _started(facts, server)
+        facts = _ready(facts, prepared, item, server)
         writer.event("ready", launch=item.id)
         show.start_done(item.variant.hint.start_s)
-        launch = RunningLaunch(prepared, item, server, writer, show)
-        if item.agreement is not None:
-            cell_run.run_agreement(launch, item.agreement)
-        for cell in item.cells:
-            budget = cell_run.run_until_quiet(launch, cell, budget)
-        facts["failure"] = None
+        budget = _run_cells(RunningLaunch(prepared, item, server, writer, show), budget)
+        facts = structs.replace(facts, failure=None)
     except EngineError as error:
-        facts["failure"] = {"message": error.message, "log_tail": list(error.details)}
+        facts = structs.replace(facts, failure=_failure(error))
         raise
     except UserError:  # the record cannot be written: the study ends
         raise
     except Exception as error:  # a fault of ours ends this start, not the study
         fault = _fault(engine.name, error)
-        facts["failure"] = {"message": fault.message, "log_tail": list(fault.details)}
+        facts = structs.replace(facts, failure=_failure(fault))
         raise fault from error
     finally:
         with interrupts.defer():
             if server is not None:
-                facts |= server.stop(interrupts.is_urgent)
+                facts = _stopped(facts, server, interrupts.is_urgent)
                 if server.meters:
                     writer.write_lines(f"raw/{item.id}/container.jsonl", server.meters)
             writer.event("down", launch=item.id)
             writer.write_launch(item.id, facts)
-        if facts.get("left_behind"):
+        if facts.left_behind:
             show.warn(
                 f"{engine.name}: Docker could not remove all of its container; "
                 "make down does it by hand",
-                facts["left_behind"],
+                facts.left_behind,
             )
     return budget
+
+
+def _planned(prepared: Prepared, item: Launch) -> schema.Launch:
+    """What is known of a launch before it is started."""
+    engine = prepared.engines[item.variant.engine]
+    of_study = prepared.study.settings.items()
+    settings = {name: value for name, value in of_study if name in engine.variables}
+    settings |= item.variant.settings
+    return schema.Launch(
+        engine=engine.name,
+        variant=item.variant.variant,
+        trial=item.trial,
+        settings=settings,
+        dtype=engine.dtype_under(settings),
+        command=[],
+        env={},
+        metrics={ours: list(names) for ours, names in engine.dialect.metrics.items()},
+        kv_blocks_kept_back=engine.dialect.kv_blocks_kept_back,
+    )
+
+
+def _started(facts: schema.Launch, server: Server) -> schema.Launch:
+    """The same with how the engine was started."""
+    start = server.facts
+    container = start.container
+    return structs.replace(
+        facts,
+        command=start.command,
+        env=start.env,
+        inherited_env=start.inherited_env,
+        python=start.python,
+        container=None if container is None else as_recorded(schema.Container, container),
+    )
+
+
+def _ready(facts: schema.Launch, prepared: Prepared, item: Launch, server: Server) -> schema.Launch:
+    """Wait until the engine generates; the same with what is known then."""
+    first = prepared.work[item.cells[0].id].warmup[0]
+    ready_s = wait_ready(server, first, prepared.study.ready_timeout_s)
+    pattern = server.engine.dialect.capacity_in_log
+    return structs.replace(
+        facts,
+        ready_s=ready_s,
+        version=_version(server),
+        kv_capacity_tokens=capacity_in_log(pattern, server.log_text()),
+    )
+
+
+def _run_cells(launch: RunningLaunch, budget: RerunBudget) -> RerunBudget:
+    """Run all cells of a started engine; returns the budget, less what reruns took."""
+    if launch.item.agreement is not None:
+        cell_run.run_agreement(launch, launch.item.agreement)
+    for cell in launch.item.cells:
+        budget = cell_run.run_until_quiet(launch, cell, budget)
+    return budget
+
+
+def _stopped(facts: schema.Launch, server: Server, is_urgent: Callable[[], bool]) -> schema.Launch:
+    """Stop the engine; the same with how it ended."""
+    end = server.stop(is_urgent)
+    ended = None if end.ended is None else as_recorded(schema.Ended, end.ended)
+    return structs.replace(facts, ended=ended, left_behind=list(end.left_behind))
+
+
+def _failure(error: EngineError) -> schema.Failure:
+    return schema.Failure(message=error.message, log_tail=list(error.details))
 
 
 def _fault(name: str, error: Exception) -> EngineError:
@@ -182,25 +232,25 @@ def _fault(name: str, error: Exception) -> EngineError:
 def _start(
     prepared: Prepared,
     engine: Engine,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, Setting],
     launch_id: str,
     directory: Path,
 ) -> Server:
     """Start the engine in the way that the study was prepared for."""
     port = choose_port(prepared.study.port)
-    own = {
+    placement = {
         "MODEL": str(prepared.model_paths[engine.name]),
         "CPUS": machine.cpu_list(machine.cpus()),
     }
-    values = {**settings, **own}
+    values = {**settings, **placement}
     if prepared.docker is None:
         command = process.resolve(engine, values, prepared.device, prepared.cache, port)
         server = process.start(engine, command, directory)
         home = environment.directory(engine, prepared.device, prepared.cache)
-        return replace(server, facts={**server.facts, "python": home.name})
+        return replace(server, facts=replace(server.facts, python=home.name))
     image = prepared.images[engine.name]
-    made = container.project(engine, values, prepared.device, image, port, launch_id)
-    return container.start(engine, made, prepared.docker, directory)
+    launched = container.project(engine, values, prepared.device, image, port, launch_id)
+    return container.start(engine, launched, prepared.docker, directory)
 
 
 def _version(server: Server) -> Any:
@@ -211,8 +261,8 @@ def _version(server: Server) -> Any:
         return None
     try:
         # Not the standard library: it takes NaN and half a character, which no record can hold.
-        found = orjson.loads(page.body)
-        return found if _depth(found) <= VERSION_DEPTH else None
+        version = orjson.loads(page.body)
+        return version if _depth(version) <= VERSION_DEPTH else None
     except ValueError:
         return None
 

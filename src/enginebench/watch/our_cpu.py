@@ -40,8 +40,8 @@ def read_stat(proc: Path, pid: int) -> Stat | None:
 class ProcessTrees:
     """The CPU time of some processes and of all that they have started.
 
-    A process is ours if its parent is, or if its session was opened by a root (an engine's workers
-    may have lost their parent). Once ours, it stays ours.
+    A process is ours if its parent is, or if its session was opened by a root: the parent of an
+    engine's worker may have ended. Once ours, it stays ours.
     """
 
     def __init__(self, proc: Path, roots: Sequence[int]) -> None:

@@ -2,9 +2,23 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSample:
+    """A line of ``processes.jsonl``: memory and CPU time of some processes, summed.
+
+    The sums are None if no process is left or one may not be read.
+    """
+
+    t_s: float  # CLOCK_MONOTONIC
+    pss_bytes: int | None  # None also where it was not asked for
+    rss_bytes: int | None
+    cpu_s: float | None
+    pids: list[int]
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -16,16 +30,11 @@ def family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def process_sample(processes: Sequence[psutil.Process], *, with_pss: bool) -> dict[str, Any]:
-    """Memory and CPU time of these processes, summed.
+def process_sample(processes: Sequence[psutil.Process], *, with_pss: bool) -> ProcessSample:
+    """Memory and CPU time of these processes now.
 
     In PSS a page shared by k processes counts 1/k in each, so that the sum counts it once; in RSS
     it counts in each of them.
-
-    Returns:
-        ``t_s`` (CLOCK_MONOTONIC), ``pss_bytes``, ``rss_bytes``, ``cpu_s``, ``pids``. The sums are
-        None if no process is left or one may not be read; ``pss_bytes`` also without
-        ``with_pss``.
     """
     pss = rss = 0
     cpu = 0.0
@@ -43,10 +52,10 @@ def process_sample(processes: Sequence[psutil.Process], *, with_pss: bool) -> di
         cpu += times.user + times.system
         alive.append(process.pid)
     is_complete = bool(alive) and not hidden
-    return {
-        "t_s": time.perf_counter(),
-        "pss_bytes": pss if is_complete and with_pss else None,
-        "rss_bytes": rss if is_complete else None,
-        "cpu_s": cpu if is_complete else None,
-        "pids": alive + hidden,
-    }
+    return ProcessSample(
+        t_s=time.perf_counter(),
+        pss_bytes=pss if is_complete and with_pss else None,
+        rss_bytes=rss if is_complete else None,
+        cpu_s=cpu if is_complete else None,
+        pids=alive + hidden,
+    )

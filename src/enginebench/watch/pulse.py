@@ -4,7 +4,23 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PulseCost:
+    """What the beats of a pulse took; one of ``watching`` in ``cell.json``.
+
+    Those at its start and its end do not count. None: there was no beat.
+    """
+
+    interval_s: float
+    beats: int
+    missed: int  # left out, as the one before was not done
+    late_s_mean: float | None  # from the moment at which a beat was due to its beginning
+    late_s_max: float | None
+    took_s: float
+    cpu_s: float  # CPU time of the thread
 
 
 class Pulse:
@@ -37,21 +53,17 @@ class Pulse:
         with contextlib.suppress(OSError):
             self._do()
 
-    def cost(self) -> dict[str, Any]:
-        """What the beats in between took, once it is stopped: ``record.schema.PulseCost``.
-
-        ``took_s`` is the time spent in them, ``cpu_s`` the CPU time of the thread, ``late_s_*``
-        how long after its moment a beat began.
-        """
-        return {
-            "interval_s": self._interval_s,
-            "beats": self._beats,
-            "missed": self._missed,
-            "late_s_mean": self._late_s / self._beats if self._beats else None,
-            "late_s_max": self._latest_s if self._beats else None,
-            "took_s": self._took_s,
-            "cpu_s": self._cpu_s,
-        }
+    def cost(self) -> PulseCost:
+        """What the beats in between took, once it is stopped."""
+        return PulseCost(
+            interval_s=self._interval_s,
+            beats=self._beats,
+            missed=self._missed,
+            late_s_mean=self._late_s / self._beats if self._beats else None,
+            late_s_max=self._latest_s if self._beats else None,
+            took_s=self._took_s,
+            cpu_s=self._cpu_s,
+        )
 
     def _run(self) -> None:
         due_s = time.perf_counter() + self._interval_s

@@ -5,18 +5,17 @@ parser can be fixed afterwards.
 """
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import psutil
 
 from enginebench.base.machine_row import MachineRow
 from enginebench.hardware import nvml
 from enginebench.watch import machine_load
-from enginebench.watch.processes import family, process_sample
-from enginebench.watch.pulse import Pulse
-from enginebench.watch.scrape import scrape
+from enginebench.watch.processes import ProcessSample, family, process_sample
+from enginebench.watch.pulse import Pulse, PulseCost
+from enginebench.watch.scrape import Scrape, scrape
 
 PSS_INTERVAL_S = 1.0  # at least: for PSS the kernel walks every page, which costs the engine time
 
@@ -25,9 +24,9 @@ PSS_INTERVAL_S = 1.0  # at least: for PSS the kernel walks every page, which cos
 class Watched:
     """All readings of a cell, in the order of time."""
 
-    scrapes: list[dict[str, Any]] = field(default_factory=list)  # see scrape.scrape
-    processes: list[dict[str, Any]] = field(default_factory=list)  # see processes.process_sample
-    gpus: list[dict[str, Any]] = field(default_factory=list)  # see nvml.sample
+    scrapes: list[Scrape] = field(default_factory=list)
+    processes: list[ProcessSample] = field(default_factory=list)
+    gpus: list[nvml.GpuSample] = field(default_factory=list)
     machine: list[MachineRow] = field(default_factory=list)
 
 
@@ -45,7 +44,7 @@ class Watcher:
         scrape_interval_s: float,
         sample_interval_s: float,
         gpus: Sequence[nvml.Gpu],
-        on_scrape: Callable[[Mapping[str, Any]], None] = lambda scrape: None,
+        on_scrape: Callable[[Scrape], None] = lambda scrape: None,
     ) -> None:
         """
         Args:
@@ -80,8 +79,8 @@ class Watcher:
         for pulse in reversed(self._pulses.values()):
             pulse.stop()
 
-    def cost(self) -> dict[str, Any]:
-        """What watching took of the machine, and how punctual it was (see ``Pulse.cost``)."""
+    def cost(self) -> dict[str, PulseCost]:
+        """By sampler: what watching took of the machine, and how punctual it was."""
         return {name: pulse.cost() for name, pulse in self._pulses.items()}
 
     def _scrape(self) -> None:
