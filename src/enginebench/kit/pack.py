@@ -110,16 +110,7 @@ def pack(
         _pack_harness(packing)
         log("writing the parts ...")
         parts = write_parts(packing.tree, kit, part_bytes)
-        manifest = Manifest(
-            format=FORMAT,
-            study=study.name,
-            file=f"studies/{file.name}",
-            device=target.device,
-            python=target.python,
-            machine=platform.machine(),
-            git=git,
-            parts=parts,
-        )
+        manifest = _manifest(study, file, target, git, parts)
         script = resources.files("enginebench.kit").joinpath("host.py").read_text()
         (kit / "run.py").write_text(script)
         (kit / "kit.json").write_text(json.dumps(asdict(manifest), indent=1) + "\n")
@@ -127,6 +118,21 @@ def pack(
         for path in sorted(kit.iterdir()):
             path.rename(out / path.name)
     return manifest
+
+
+def _manifest(
+    study: Study, file: Path, target: Target, git: GitState, parts: list[Part]
+) -> Manifest:
+    return Manifest(
+        format=FORMAT,
+        study=study.name,
+        file=f"studies/{file.name}",
+        device=target.device,
+        python=target.python,
+        machine=platform.machine(),
+        git=git,
+        parts=parts,
+    )
 
 
 @contextmanager
