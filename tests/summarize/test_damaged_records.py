@@ -8,6 +8,7 @@ import made_record
 import pytest
 
 from enginebench.record import manifest
+from enginebench.report import check_tables
 from enginebench.summarize.study_summary import summarize
 
 LAUNCH = "trial1_quick_plain"
@@ -141,3 +142,12 @@ def test_a_cell_without_a_reading_of_the_metrics_is_suspect(directory):
 def test_a_record_without_checksums_is_read_as_before(tmp_path):
     directory = made_record.write(tmp_path / "made", {"quick/plain": (1,)})
     assert {verdict for verdict, _ in verdicts(directory).values()} == {"valid"}
+
+
+def test_parity_does_not_claim_a_check_that_a_record_without_checksums_cannot_have(
+    directory, tmp_path
+):
+    bare = made_record.write(tmp_path / "bare", {"quick/plain": (1,)})
+    shown = [row.checks["record"] for row in check_tables.parity(summarize(bare))]
+    assert shown == [None]
+    assert [row.checks["record"] for row in check_tables.parity(summarize(directory))] == [0, 0]

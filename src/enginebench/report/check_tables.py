@@ -55,6 +55,9 @@ def parity(summary: Summary) -> list[ParityRow]:
         for check, needed in NEEDED_FOR.items():
             if not any(needed(cell) for cell in cells):
                 row[check] = None
+        launches = [found for c in cells if (found := summary.launches.get(c.launch))]
+        if not row["record"] and not any(launch.files for launch in launches):
+            row["record"] = None  # from before raw files had checksums
         same = [c for c in summary.agreement if c.label == label and c.is_same_dtype]
         row["answers"] = len(same[0].clear) + same[0].unanswered if same else None
         rows.append(ParityRow(label, row))
