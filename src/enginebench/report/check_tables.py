@@ -55,7 +55,7 @@ def parity(summary: Summary) -> list[ParityRow]:
         for check, needed in NEEDED_FOR.items():
             if not any(needed(cell) for cell in cells):
                 row[check] = None
-        launches = [found for c in cells if (found := summary.launches.get(c.launch))]
+        launches = [start for c in cells if (start := summary.launches.get(c.launch))]
         if not row["record"] and not any(launch.files for launch in launches):
             row["record"] = None  # from before raw files had checksums
         same = [c for c in summary.agreement if c.label == label and c.is_same_dtype]
