@@ -81,12 +81,17 @@ def test_an_engine_that_never_gets_ready_ends_at_its_deadline_with_the_last_answ
     assert engines_left(project) == []
 
 
+def listen_for_hangups():
+    """Below nohup they are ignored, as the study then does."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["up", "ready", "load"])
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_study_stops_its_engine_and_keeps_its_record(project, cache, step, sign):
     many = study(GOOD, trials=50)
-    process = run_study(project, cache, many, start=subprocess.Popen)
+    process = run_study(project, cache, many, start=subprocess.Popen, preexec_fn=listen_for_hangups)
     wait_for_step(project, step)
     process.send_signal(sign)
     _, errors = process.communicate(timeout=30)
