@@ -2,9 +2,13 @@
 
 from dataclasses import replace
 
+import made_record
+import msgspec
 import pytest
 
+from enginebench.base.machine_row import MachineRow
 from enginebench.metrics.machine_load import LoadPoint
+from enginebench.report import build
 from enginebench.report.charts import style
 from enginebench.report.charts.machine import CellSpan, machine_plot
 
@@ -60,3 +64,22 @@ def test_a_long_study_keeps_its_peaks_in_a_small_figure():
     curves = [line.get_ydata() for line in drawn.figure.axes[0].get_lines()]
     assert sum(map(len, curves)) <= 1202
     assert max(map(max, curves)) == 1.7
+
+
+def test_the_report_has_the_chart_and_who_else_used_the_machine(tmp_path):
+    directory = made_record.write(tmp_path / "made", {"slow/plain": (1, 1)})
+    (cell,) = (directory / "raw").glob("trial1_slow_plain/many-c4")
+    rows = (
+        # Of two CPUs 1.5 are busy, 0.5 of it ours: others use 1 core, none is to spare.
+        MachineRow(t_s=t, cpus=(0, 1), cpu_busy_s=(t, t / 2), cpu_steal_s=(0, 0), ours_s=t / 2)
+        for t in (0.0, 1.0, 2.0, 3.0)
+    )
+    lines = (msgspec.json.encode(row).decode() + "\n" for row in rows)
+    (cell / "machine.jsonl").write_text("".join(lines))
+    build.build(directory)
+    text = (directory / "derived" / "report.md").read_text()
+    assert "](figures/machine.png)" in text  # an image: its brackets are not escaped
+    assert (
+        "Other processes used 1.00 of 2 cores on average in the most disturbed of 1 cells" in text
+    )
+    assert "suspect: slow/plain many, 4 in flight, trial 1" in text
