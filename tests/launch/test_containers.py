@@ -143,7 +143,7 @@ def test_an_image_that_cannot_be_had_is_one_line_before_anything_starts(project,
     done = run(project, cache, study(GOOD), "--image", "alpha=127.0.0.1:9/nobody/has-this:1.0")
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
-    assert "expected the image 127.0.0.1:9/nobody/has-this:1.0 here or in its registry" in line
+    assert "expected the image 127.0.0.1:9/nobody/has-this:1.0 on this machine or in its" in line
     assert not (project / "results").exists()
 
 
