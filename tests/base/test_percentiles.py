@@ -104,3 +104,16 @@ def test_a_bound_is_above_the_truth_as_often_as_it_says(q, n):
     true = -np.log(1 - q)
     right = np.mean([upper_bound(sample, q) >= true for sample in samples])
     assert right > 0.94  # order statistics come in steps, so it may be more than 95 %
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400),
+    st.sampled_from((0.5, 0.9, 0.95, 0.99)),
+)
+def test_a_percentile_is_numpys_to_the_last_bit(values, q):
+    values = np.sort(values)
+    assert percentile(values, q).value in (None, float(np.quantile(values, q)))
+    assert percentile(values, 0.5).value == float(np.quantile(values, 0.5))
+    found = tail(values, 1)
+    assert found.p95 in (None, float(np.quantile(values, 0.95)))
+    assert found.p99 in (None, float(np.quantile(values, 0.99)))
