@@ -112,9 +112,10 @@ def _empty_tail(row: Request) -> int:
 
 
 def _is_out_of_order(row: Request) -> bool:
-    times = [row.planned_s, row.sent_s, row.headers_s, *row.event_s, row.end_s]
-    known = [time_s for time_s in times if time_s is not None]
-    return known != sorted(known)
+    before = [t for t in (row.planned_s, row.sent_s, row.headers_s) if t is not None]
+    after = [] if row.end_s is None else [row.end_s]
+    times = [*before, *row.event_s, *after]
+    return times != sorted(times)
 
 
 _CHECKS = (
