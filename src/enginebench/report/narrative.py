@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from enginebench.base import stats
-from enginebench.base.estimator import Comparison, Interval
+from enginebench.base.estimator import Comparison, Interval, Ratio
 from enginebench.base.load_level import load_text
 from enginebench.hardware import roofline
 from enginebench.metrics import cost
@@ -100,15 +100,27 @@ def _answer(
 
 
 def _between(comparison: Comparison, a: str, b: str) -> str:
-    """What the comparison says of two variants, the better estimate first."""
+    """What the comparison says of two variants' output tokens/s, the better estimate first."""
     ratio = comparison.ratio(a, b)
+    if ratio is not None and ratio.verdict == "apart":
+        return f"{a} is {formats.times(ratio)} as fast as {b}."
+    return _not_apart(ratio, a, b, "is faster")
+
+
+def _between_waits(comparison: Comparison, a: str, b: str) -> str:
+    """The same of the time to the first token."""
+    ratio = comparison.ratio(a, b)
+    if ratio is not None and ratio.verdict == "apart":
+        return f"{a} answers sooner than {b}: the ratio of the times is {formats.factor(ratio)}."
+    return _not_apart(ratio, a, b, "answers sooner")
+
+
+def _not_apart(ratio: Ratio | None, a: str, b: str, is_better: str) -> str:
     if ratio is None:
         return f"No trial has valid cells of {a} and {b}, so their order is not tested."
-    if ratio.verdict == "apart":
-        return f"{a} is {formats.times(ratio)} as fast as {b}."
     if ratio.verdict == "tie":
         return f"{a} and {b} are a tie: the ratio is {formats.factor(ratio)}."
-    return f"The trials cannot tell which of {a} and {b} is faster: {formats.factor(ratio)}."
+    return f"The trials cannot tell which of {a} and {b} {is_better}: {formats.factor(ratio)}."
 
 
 def _against_reference(summary: Summary, comparison: Comparison) -> list[str]:
@@ -144,20 +156,8 @@ def _open_answer(
         f"time from the moment a request was due to its first token was: {', '.join(parts)}."
     ]
     if len(comparison.order) > 1:
-        said.append(_between_waits(comparison))
+        said.append(_between_waits(comparison, *comparison.order[:2]))
     return said
-
-
-def _between_waits(comparison: Comparison) -> str:
-    a, b, *_ = comparison.order
-    ratio = comparison.ratio(a, b)
-    if ratio is None:
-        return f"No trial has valid cells of {a} and {b}, so their order is not tested."
-    if ratio.verdict == "apart":
-        return f"{a} answers sooner than {b}: the ratio of the times is {formats.factor(ratio)}."
-    if ratio.verdict == "tie":
-        return f"{a} and {b} are a tie: the ratio is {formats.factor(ratio)}."
-    return f"The trials cannot tell which of {a} and {b} answers sooner: {formats.factor(ratio)}."
 
 
 def hardware(summary: Summary) -> str:
