@@ -63,14 +63,22 @@ def tokens_in_flight_peak(found: Columns) -> int | None:
     steps = np.frombuffer(kept, dtype=np.int32)
     held = peak = 0
     for of_slice in _slices(found.event_s):
-        now = held + np.cumsum(_in_order(found.event_s[of_slice], steps[of_slice]), dtype=np.int64)
+        now = held + _after_each_moment(found.event_s[of_slice], steps[of_slice])
         held, peak = int(now[-1]), max(peak, int(now.max()))
     return peak
 
 
-def _in_order(times: Times, steps: Counts) -> Counts:
-    """Steps by time; of two at one time, what is given back goes first."""
-    return steps[np.lexsort((steps, times))]
+def _after_each_moment(times: Times, steps: Counts) -> Tokens:
+    """The sum of all steps up to and with each moment, ascending.
+
+    Of two steps at one moment, what is given back goes first. So no sum inside a moment exceeds
+    both the one before it and the one after it.
+    """
+    order = np.argsort(times)
+    times = times[order]
+    is_last = np.append(times[1:] != times[:-1], True)
+    after: Tokens = np.cumsum(steps[order], dtype=np.int64)[is_last]
+    return after
 
 
 def _slices(times: Times) -> Iterator[NDArray[np.bool_] | slice]:

@@ -44,7 +44,7 @@ def samples(
     """One sample a scrape, the client's account read at the same moment."""
     block = next((int(tokens) for p in pages if (tokens := p.get("kv_block_tokens"))), 1)
     held = kv_in_flight.at(times_s, requests)
-    in_blocks = kv_in_flight.at(times_s, requests, block)
+    in_blocks = held if block == 1 else kv_in_flight.at(times_s, requests, block)
     return tuple(
         Sample(
             time_s,

@@ -17,7 +17,7 @@ Counts = NDArray[np.int32]
 UNKNOWN = -1  # a count that the engine does not say
 EVENTS_AT_ONCE = 1_000_000  # of intermediate results, so that they stay small beside the columns
 
-TIMES = ("planned_s", "sent_s", "end_s")
+TIMES = ("planned_s", "sent_s", "end_s", "first_text_s", "last_text_s")
 COUNTS = (
     "prompt_tokens_asked",
     "output_tokens_asked",
@@ -101,41 +101,50 @@ class Columns:
 
 def gather(rows: Iterable[Request]) -> Columns:
     """Read rows one by one and keep their figures only."""
-    times = {name: array("d") for name in (*TIMES, "first_text_s", "last_text_s", "event_s")}
-    counts = {name: array("i") for name in (*COUNTS, "event_tokens")}
+    times, counts = array("d"), array("i")  # the columns of requests, row by row
+    event_s, event_tokens = array("d"), array("i")
     failed, starts = array("b"), array("q", [0])
     for row in rows:
-        for name in TIMES:
-            times[name].append(_known(getattr(row, name), math.nan))
-        for name in COUNTS:
-            counts[name].append(_known(getattr(row, name), UNKNOWN))
-        event_s, event_tokens = row.event_s, row.event_tokens
-        first, last = _shown(event_s, row.event_chars)
-        times["first_text_s"].append(first)
-        times["last_text_s"].append(last)
+        first_s, last_s = _shown(row.event_s, row.event_chars)
+        known_s = (row.planned_s, row.sent_s, row.end_s, first_s, last_s)
+        times.fromlist([math.nan if time_s is None else time_s for time_s in known_s])
+        known = (
+            row.prompt_tokens_asked,
+            row.output_tokens_asked,
+            row.prompt_tokens,
+            row.output_tokens,
+            row.text_tokens,
+        )
+        counts.fromlist([UNKNOWN if count is None else count for count in known])
+        event_s.fromlist(row.event_s)
+        event_tokens.fromlist(_all_known(row.event_tokens))
         failed.append(row.error is not None)
-        times["event_s"].extend(event_s)
-        if None in event_tokens:
-            counts["event_tokens"].extend(_known(tokens, UNKNOWN) for tokens in event_tokens)
-        else:
-            counts["event_tokens"].extend(event_tokens)  # type: ignore[arg-type]
-        starts.append(len(times["event_s"]))
-    columns: dict[str, NDArray[Any]] = {name: as_numbers(row) for name, row in times.items()}
-    columns |= {name: np.frombuffer(row, dtype=np.int32) for name, row in counts.items()}
+        starts.append(len(event_s))
     return Columns(
+        **_by_name(TIMES, as_numbers(times)),
+        **_by_name(COUNTS, np.frombuffer(counts, dtype=np.int32)),
         is_failed=np.frombuffer(failed, dtype=np.bool_),
         starts=np.frombuffer(starts, dtype=np.int64),
-        **columns,
+        event_s=as_numbers(event_s),
+        event_tokens=np.frombuffer(event_tokens, dtype=np.int32),
     )
+
+
+def _by_name(names: Sequence[str], values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Values that stand row by row, in columns."""
+    columns = np.ascontiguousarray(values.reshape(-1, len(names)).T)
+    return dict(zip(names, columns, strict=True))
+
+
+def _all_known(counts: list[int | None]) -> list[int]:
+    if None in counts:
+        return [UNKNOWN if count is None else count for count in counts]
+    return counts  # type: ignore[return-value]
 
 
 def as_numbers(values: "array[float]") -> Times:
     """The same memory as an array of numbers."""
     return np.frombuffer(values, dtype=np.float64)
-
-
-def _known(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is None else value
 
 
 def _shown(event_s: Sequence[float], event_chars: Sequence[int]) -> tuple[float, float]:
