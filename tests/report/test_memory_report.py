@@ -58,7 +58,7 @@ def rows(table):
     return [dict(zip(table.headings, row, strict=True)) for row in table.rows]
 
 
-def test_an_engine_is_foretold_to_queue_beyond_the_requests_that_fit_in_whole_blocks():
+def test_an_engine_is_predicted_to_queue_beyond_the_requests_that_fit_in_whole_blocks():
     # 16,384 tokens in blocks of 128; 400 + 110 tokens take 4 blocks = 512: 32 requests fit.
     figures = {"kv_capacity_tokens": 16384, "preemptions": 0}
     made = summary(
@@ -73,8 +73,8 @@ def test_an_engine_is_foretold_to_queue_beyond_the_requests_that_fit_in_whole_bl
     )
     found = rows(memory_report.capacities(made))
     assert [row["requests that fit"] for row in found] == ["32"] * 3
-    assert [row["foretold"] for row in found] == ["fits", "queues", "queues"]
-    assert [row["as foretold"] for row in found] == ["yes", "yes", "no"]
+    assert [row["predicted"] for row in found] == ["fits", "queues", "queues"]
+    assert [row["as predicted"] for row in found] == ["yes", "yes", "no"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_preemption_is_a_sign_of_a_full_cache_too(waited, preempted, seen):
     figures = {name: value for name, value in figures.items() if value is not None}
     full = group("fast/a", "long", 9, kv_capacity_tokens=100, **figures)
     (row,) = rows(memory_report.capacities(summary([workload("long", 40, 10)], [full])))
-    assert row["as foretold"] == seen
+    assert row["as predicted"] == seen
 
 
 def lengths(label, values, figure="e2e_s_p50"):
@@ -176,5 +176,5 @@ def test_too_few_samples_say_nothing_of_peaks():
     assert account["used at most"] == account["used but not needed"] == "–"
     assert account["held by requests at most"] == "70"  # by the client's log, which misses nothing
     (level,) = rows(memory_report.capacities(made))
-    assert level["running at most"] == level["as foretold"] == "–"
+    assert level["running, peak"] == level["as predicted"] == "–"
     assert memory_report.sentences(made) == []

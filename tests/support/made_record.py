@@ -1,4 +1,4 @@
-"""The record of a study that nobody ran: its times are set, so that figures can be foretold."""
+"""The record of a study that nobody ran: its times are set, so that figures can be predicted."""
 
 import gzip
 import json

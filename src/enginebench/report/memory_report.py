@@ -86,7 +86,7 @@ def accounts(summary: Summary) -> Table:
 
 
 def capacities(summary: Summary) -> Table:
-    """For every level of an engine with a fixed cache: what was foretold, and what was seen."""
+    """For every level of an engine with a fixed cache: what was predicted, and what was seen."""
     rows = []
     for group in summary.groups:
         capacity = group.figures["kv_capacity_tokens"]
@@ -107,12 +107,12 @@ def capacities(summary: Summary) -> Table:
                 _count(fit),
                 "queues" if group.concurrency > fit else "fits",
                 *map(_count, seen),
-                _as_foretold(seen, group.concurrency > fit),
+                _as_predicted(seen, group.concurrency > fit),
             ]
         )
     headings = [
         "engine/variant", "workload", "in flight", "tokens a request, at most", "requests that fit",
-        "foretold", "running at most", "waited for room at most", "preempted", "as foretold",
+        "predicted", "running, peak", "waiting for KV space, peak", "preempted", "as predicted",
     ]  # fmt: skip
     return Table(headings, rows)
 
@@ -135,14 +135,14 @@ def _is_group_followed(summary: Summary, group: Group) -> bool:
     return all(is_followed(cell) for cell in cells)
 
 
-def _as_foretold(seen: Sequence[float | None], is_foretold_to_queue: bool) -> str:
+def _as_predicted(seen: Sequence[float | None], is_predicted_to_queue: bool) -> str:
     """Of requests running, waiting for room and preempted, as far as they are known."""
     _, waiting, preempted = seen
     if waiting or preempted:
-        return "yes" if is_foretold_to_queue else "no"
+        return "yes" if is_predicted_to_queue else "no"
     if waiting is None:
         return NOT_MEASURED
-    return "no" if is_foretold_to_queue else "yes"
+    return "no" if is_predicted_to_queue else "yes"
 
 
 #: (what grows, its figure, whether with the output alone or the whole request)
