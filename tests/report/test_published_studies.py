@@ -10,7 +10,7 @@ from project import ROOT
 from enginebench.report import build
 
 PUBLISHED = sorted((ROOT / "results" / "published").iterdir())
-QUOTED = ROOT / "results" / "published" / "2026-11-21-cpu-sweep"
+QUOTED = ROOT / "results" / "published" / "2026-11-26-cpu-sweep"
 LABELS = {
     "vLLM": "vllm/default",
     "transformers, static batches": "baseline/static",
