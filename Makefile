@@ -109,8 +109,9 @@ bench-tools: $(VENV)/.ready ## our account of `vllm bench serve` beside the real
 bench-report: $(VENV)/.ready ## how a report's time and memory grow with the requests
 	@$(BIN)/python benchmarks/scale.py $(ARGS)
 
-bench-statistics: $(VENV)/.ready ## simulated studies with known truth: coverage, family-wise error, order
+bench-statistics: $(VENV)/.ready ## simulated studies with known truth: coverage, family-wise error, order, attribution
 	@$(BIN)/python benchmarks/simulated_studies.py $(ARGS)
+	@$(BIN)/python benchmarks/attributed_studies.py $(ARGS)
 
 bench-aa: $(VENV)/.ready ## one engine under four names, and how often it is called apart
 	@$(BIN)/enginebench study aa-cpu $(RUN_OPTIONS)

@@ -23,7 +23,7 @@ other, and a missing cell drops out without turning the order.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal
 
@@ -90,6 +90,15 @@ class Spread:
         return text + "."
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedGroup:
+    """Variants that blocks link, in the order of the rows of their fit."""
+
+    labels: tuple[str, ...]
+    fit: Fit
+    mask: Mask
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """What the cells of one figure at one level say of the variants."""
@@ -101,6 +110,8 @@ class Comparison:
     spreads: tuple[Spread, ...]  # one for each group of variants that blocks link
     excluded: Mapping[str, str]  # variants without an estimate, and why
     margin: float
+    #: What further questions are answered from (``contrasts``).
+    groups: tuple[FittedGroup, ...] = field(default=(), repr=False, compare=False)
 
     def ratio(self, a: str, b: str) -> Ratio | None:
         """The figure of a over that of b; None: no block links them, or one has no estimate."""
@@ -141,10 +152,11 @@ def compare(
     mask = tuple(tuple(block in given[label] for block in blocks) for label in labels)
     means: dict[str, Interval] = {}
     ratios: dict[tuple[str, str], Ratio] = {}
-    spreads = []
+    spreads, groups = [], []
     for rows in components(mask):
         group = [labels[row] for row in rows]
         found, own = _fit_group(group, given)
+        groups.append(FittedGroup(tuple(group), found, own))
         means |= dict(zip(group, _means(found, own), strict=True))
         pairs, values = _ratios(found, own, len(labels), margin)
         ratios |= {(group[i], group[j]): value for (i, j), value in zip(pairs, values, strict=True)}
@@ -158,7 +170,9 @@ def compare(
         if (a, b) in ratios or (b, a) in ratios
     }
     places = _places(order, oriented)
-    return Comparison(tuple(order), means, oriented, places, tuple(spreads), excluded, margin)
+    return Comparison(
+        tuple(order), means, oriented, places, tuple(spreads), excluded, margin, tuple(groups)
+    )
 
 
 def _unfit(own: Mapping[int, float]) -> str:

@@ -77,6 +77,7 @@ def subset_for(study: Study, engine: str) -> Study:
         "engines": variants,
         "reference": study.reference if study.reference in labels else "",
         "workloads": [w for w in study.workloads if runs_all or w.name in names],
+        "decompositions": [d for d in study.decompositions if set(d.labels) <= set(labels)],
     }
     return study.model_copy(update=part)
 

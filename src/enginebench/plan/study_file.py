@@ -16,7 +16,8 @@ from pydantic import (
 
 from enginebench.base import text_file, yaml_file
 from enginebench.base.errors import UserError
-from enginebench.plan import study_mistakes
+from enginebench.plan import decomposition, study_mistakes
+from enginebench.plan.decomposition import Decomposition
 from enginebench.plan.limits import (
     LONGEST_S,
     MOST_CELLS,
@@ -92,6 +93,7 @@ class Study(Section):
     trials: Positive = 1  # fresh starts of every engine
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     price: Price | None = None  # none: no costs are worked out
+    decompositions: list[Decomposition] = []  # which optimization gave what
     ready_timeout_s: Interval = 600.0
     request_timeout_s: Interval = 600.0
     calibration_s: Seconds = 1.0  # of the client, a level
@@ -133,6 +135,7 @@ class Study(Section):
             raise ValueError(
                 f"reference {self.reference!r} is none of the variants ({', '.join(labels)})"
             )
+        decomposition.require_known(self.decompositions, labels)
         return self
 
 

@@ -213,6 +213,91 @@ class LevelComparison(Struct, kw_only=True):
     margin: float
 
 
+class Gap(Struct, kw_only=True):
+    """A rung or a combination of switches without a figure."""
+
+    name: str
+    run: str
+    reason: str
+
+
+class Leader(Struct, kw_only=True):
+    """What gave most of a whole that is apart from 1."""
+
+    names: Annotated[
+        list[str],
+        Meta(description="several: the trials cannot tell which; the best estimate first"),
+    ]
+    is_most: Annotated[bool, Meta(description="more than half of the whole's logarithm")]
+
+
+class Step(Struct, kw_only=True):
+    """A rung of a ladder over the last one below it that has a figure."""
+
+    name: str
+    run: str
+    skipped: Annotated[
+        list[str], Meta(description="rungs without a figure, whose changes are in the factor")
+    ]
+    factor: Ratio
+    share: Annotated[Interval | None, Meta(description="of the whole's logarithm, Fieller")]
+
+
+class Ladder(Struct, kw_only=True):
+    """The steps of a ladder; their factors multiply to the whole."""
+
+    first: Annotated[str, Meta(description="the lowest rung with a figure")]
+    last: Annotated[str, Meta(description="the highest rung with a figure")]
+    between: Annotated[list[str] | None, Meta(description="the runs of these two")]
+    steps: list[Step]
+    whole: Annotated[Ratio | None, Meta(description="the last over the first")]
+    leader: Leader | None
+    gaps: list[Gap]
+
+
+class Switch(Struct, kw_only=True):
+    """What one switch gives; null: does not follow from the runs that have a figure."""
+
+    name: str
+    first_in: Annotated[Ratio | None, Meta(description="on alone, over none")]
+    last_in: Annotated[Ratio | None, Meta(description="all on, over all but it")]
+    shapley: Annotated[Interval | None, Meta(description="its part of the whole, as a factor")]
+    share: Annotated[Interval | None, Meta(description="the same of the logarithm, Fieller")]
+
+
+class Interaction(Struct, kw_only=True):
+    """Two switches together over the product of what each gives, in the mean over the others."""
+
+    a: str
+    b: str
+    factor: Annotated[Interval, Meta(description="95 % for all pairs of switches at once")]
+    verdict: Literal["apart", "tie", "cannot tell"]
+
+
+class Factorial(Struct, kw_only=True):
+    """The switches of a decomposition; their Shapley factors multiply to the whole."""
+
+    measured: Annotated[Count, Meta(description="combinations that have a figure")]
+    combinations: Count
+    between: Annotated[list[str] | None, Meta(description="the runs of no switch and of all")]
+    switches: list[Switch]
+    interactions: Annotated[list[Interaction], Meta(description="those that can be estimated")]
+    whole: Annotated[Ratio | None, Meta(description="all switches on over none")]
+    leader: Leader | None
+    gaps: list[Gap]
+
+
+class Attribution(Struct, kw_only=True):
+    """One decomposition at one level by one figure: which change gave what."""
+
+    decomposition: str
+    workload: str
+    level: float
+    figure: str
+    ladder: Ladder | None
+    factorial: Factorial | None
+
+
 class Group(Struct, kw_only=True):
     """One variant at one workload and level, over its valid trials."""
 
@@ -267,6 +352,9 @@ class Metrics(Struct, kw_only=True):
     agreement: list[Comparison]
     groups: list[Group]
     comparisons: list[LevelComparison]
+    attributions: Annotated[
+        list[Attribution], Meta(description="of studies with decompositions")
+    ] = []
 
 
 class _Series(Struct, kw_only=True):

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from enginebench.record.schema import IDENTIFIER, Bytes, Clocks, Count, Files, Identifier
+from enginebench.record.schema_decomposition import Decomposition
 
 Setting = str | int | float | bool
 
@@ -133,6 +134,7 @@ class StudyFile(Struct, frozen=True, kw_only=True):
     trials: Count = 1
     seed: int = 0
     price: StatedPrice | None = None
+    decompositions: Annotated[list[Decomposition], Meta(description="schema 4")] = []
     ready_timeout_s: float = 600.0
     request_timeout_s: float = 600.0
     calibration_s: float = 1.0

@@ -27,6 +27,7 @@ from enginebench.report import (
     other_tools_report,
     tables,
     threats,
+    why,
 )
 from enginebench.report.charts import index as figures
 from enginebench.report.formats import GIB
@@ -97,6 +98,8 @@ def _values(summary: Summary, directory: Path) -> dict[str, object]:
         "study": summary.study.study,
         "directory": directory.name,
         "headline": narrative.headline(summary),
+        "why": why.whys(summary),
+        "why_legend": why.LEGEND,
         "ranking": tables.ranking_table(summary),
         "verdicts": tables.verdict_meanings(),
         "percentiles": tables.percentile_legend(),
@@ -181,7 +184,7 @@ def _render(name: str, values: Mapping[str, object]) -> str:
 
 
 def print_table(summary: Summary, console: Console) -> None:
-    """The result on a terminal: the columns that fit, and what is invalid."""
+    """The result on a terminal: the columns that fit, what gave most, and what is invalid."""
     for made in tables.tables(summary):
         workload = made.workload
         table = Table(
@@ -199,6 +202,8 @@ def print_table(summary: Summary, console: Console) -> None:
             style = None if row.is_valid else "red"
             table.add_row(*(_plain(row.cells[i]) for i in shown), row.verdict, style=style)
         console.print(table)
+    for sentence in why.answers(summary):
+        console.print(one_line(sentence), markup=False, soft_wrap=True)
     for cell in (*summary.invalid, *summary.suspect):
         console.print(
             one_line(

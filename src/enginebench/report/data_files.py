@@ -13,6 +13,7 @@ from enginebench.metrics import agreement
 from enginebench.metrics.memory import Sample
 from enginebench.report.escaping import spreadsheet
 from enginebench.summarize.cells import CellRow
+from enginebench.summarize.decomposed import attributions
 from enginebench.summarize.groups import COMPARED, RATE, Group
 from enginebench.summarize.study_summary import Summary
 
@@ -36,6 +37,8 @@ def write(summary: Summary, derived: Path) -> None:
             if found.order
         ],
     }
+    if summary.study.study.decompositions:
+        data["attributions"] = [asdict(found) for found in attributions(summary)]
     text = json.dumps(data, indent=1, allow_nan=False, default=list)
     (derived / "metrics_data.json").write_text(text + "\n")
     (derived / "kv_cache_data.json").write_text(_series_text(summary, _kv_series))

@@ -7,6 +7,7 @@ GIB = 1 << 30
 SMALL_RATIO = (
     2  # below it a ratio has a second digit, so that 1.03 and its interval are not all 1.0
 )
+TINY_RATIO = 0.1  # below it a ratio has a third digit
 
 
 def number(value: float | None, digits: int, factor: float = 1) -> str:
@@ -47,11 +48,21 @@ def times(found: Ratio) -> str:
 
 def _factor(found: Ratio, unit: str) -> str:
     ends = found.together
-    digits = 2 if ends.mean < SMALL_RATIO else 1
-    text = f"{ends.mean:.{digits}f}{unit}"
+    places = 2 if ends.mean < SMALL_RATIO else 1
+    text = f"{ends.mean:.{places}f}{unit}"
     if ends.low is None or ends.high is None:
         return f"{text} (no interval: too few starts)"
-    return f"{text} (95 % interval {ends.low:.{digits}f} to {ends.high:.{digits}f})"
+    return f"{text} (95 % interval {ends.low:.{places}f} to {ends.high:.{places}f})"
+
+
+def bare(found: Interval) -> str:
+    """A factor with its interval where other words say what it is: 5.4 [5.0, 5.9]."""
+    return interval(found, digits(found.mean))
+
+
+def digits(factor: float) -> int:
+    """Digits after the point that a factor and its interval are told by."""
+    return 3 if factor < TINY_RATIO else 2 if factor < SMALL_RATIO else 1
 
 
 def listed(labels: list[str]) -> str:

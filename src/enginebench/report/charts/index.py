@@ -7,7 +7,7 @@ from enginebench.base import stats
 from enginebench.record.schema_study import Workload
 from enginebench.report import machine_report, memory_report
 from enginebench.report.charts import latency as latency_plots
-from enginebench.report.charts import lines, machine, style, svg, timeline
+from enginebench.report.charts import lines, machine, style, svg, timeline, waterfall
 from enginebench.report.charts.style import Drawing
 from enginebench.summarize import distributions, ranking
 from enginebench.summarize.study_summary import Summary, levels
@@ -68,6 +68,8 @@ def write(summary: Summary, directory: Path) -> dict[str, list[Kept]]:
         "pareto": (found for w in workloads for found in _paretos(summary, w)),
         "memory": _memory(summary),
         "machine": _machine(summary),
+        "why": waterfall.waterfalls(summary, is_main=True),
+        "why_more": waterfall.waterfalls(summary, is_main=False),
     }
     return {
         section: [_keep(drawing, directory / stem, caption) for stem, drawing, caption in drawn]
