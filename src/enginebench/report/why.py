@@ -137,7 +137,7 @@ def _sentence(
 ) -> str:
     first, last = ends
     if whole is None:
-        return f"Cannot tell what gave how much: the two ends were not both measured ({place})."
+        return f"Cannot tell what gave how much: too few of its runs have a figure ({place})."
     text = formats.bare(whole.together)
     if whole.verdict == "tie":
         return f"No gain to explain here: {last} over {first} is a tie, {text} times ({place})."
@@ -242,16 +242,22 @@ def _fractions(factorials: Sequence[tuple[str, Factorial]]) -> Iterator[str]:
 
 def _not_run(summary: Summary, main: Sequence[Attribution]) -> Table:
     """Rungs and combinations without the main figure, with the reason and the levels."""
-    places: dict[tuple[str, str, str], list[str]] = {}
+    places: dict[tuple[str, str], tuple[dict[str, None], dict[str, None]]] = {}
     for one in main:
         gaps: list[Gap] = [*(one.ladder.gaps if one.ladder else ())]
         gaps += one.factorial.gaps if one.factorial else ()
         at = where(summary, one.workload, one.level)
         for gap in gaps:
-            places.setdefault((gap.name, gap.run, gap.reason), []).append(at)
+            names, levels = places.setdefault((gap.run, gap.reason), ({}, {}))
+            names[gap.name] = levels[at] = None
     rows = [
-        [name, run, "every level" if len(levels) == len(main) else "; ".join(levels), reason]
-        for (name, run, reason), levels in places.items()
+        [
+            " / ".join(names),
+            run,
+            "every level" if len(levels) == len(main) else "; ".join(levels),
+            reason,
+        ]
+        for (run, reason), (names, levels) in places.items()
     ]
     return Table(["rung or combination", "run", "at", "why it has no figure"], rows)
 

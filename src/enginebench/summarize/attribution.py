@@ -132,8 +132,7 @@ def ladder(rungs: Sequence[Rung], found: Comparison, reason: Reason) -> Ladder:
         weights = {rung.run: 1.0, below.run: -1.0}
         factor = found.ratio(rung.run, below.run)
         assert factor is not None  # both are of one group
-        between = rungs[rungs.index(below) + 1 : rungs.index(rung)]
-        skipped = tuple(one.name for one in between)
+        skipped = tuple(one.name for one in rungs[rungs.index(below) + 1 : rungs.index(rung)])
         of_whole = share(found, weights, whole_weights)
         steps.append(Step(rung.name, rung.run, skipped, factor, of_whole))
         parts.append((rung.name, weights))
