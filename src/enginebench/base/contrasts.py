@@ -37,8 +37,8 @@ class Contrast:
     def factor(self, error: float = ERROR) -> Interval:
         """Its exponential, with an interval that is wrong with this probability."""
         half = self.half(error)
-        low, high = (None, None) if half is None else (self.log - half, self.log + half)
-        return Interval(_exp(self.log), _exp(low), _exp(high), self.trials)
+        ends = (None, None) if half is None else (_exp(self.log - half), _exp(self.log + half))
+        return Interval(_exp(self.log), *ends, self.trials)
 
     def word(self, error: float, margin: float) -> Verdict:
         """What is said of its factor beside 1, by the rules for two variants."""
@@ -48,8 +48,8 @@ class Contrast:
         return verdict(self.log, together, tie, margin)
 
 
-def _exp(log: float | None) -> float | None:
-    return None if log is None else math.exp(min(max(log, -FARTHEST), FARTHEST))
+def _exp(log: float) -> float:
+    return math.exp(min(max(log, -FARTHEST), FARTHEST))
 
 
 def contrast(found: Comparison, weights: Weights) -> Contrast | None:
@@ -79,8 +79,9 @@ def added(one: Weights, other: Weights, times: float = 1.0) -> dict[str, float]:
 def share(found: Comparison, part: Weights, whole: Weights) -> Interval | None:
     """What share of the log of a whole one part is, with its 95 % interval (Fieller 1954).
 
-    A share s is in the interval if part - s · whole may be 0, by Student's t. The interval has no
-    ends where the whole itself may be 0: then it would have none at one side.
+    A share s is in the interval if part - s · whole may be 0, by Student's t with the
+    degrees of freedom at the estimate. The interval has no ends where the whole itself may be 0:
+    then it would have none at one side.
     """
     a, b, both = (contrast(found, w) for w in (part, whole, added(part, whole)))
     if a is None or b is None or both is None or b.log == 0:

@@ -7,7 +7,7 @@ GIB = 1 << 30
 SMALL_RATIO = (
     2  # below it a ratio has a second digit, so that 1.03 and its interval are not all 1.0
 )
-TINY_RATIO = 0.1  # below it a ratio has a third digit
+TINY_RATIO = 0.3  # below it a ratio has a third digit
 
 
 def number(value: float | None, digits: int, factor: float = 1) -> str:

@@ -1,36 +1,25 @@
 """Which optimization gave what: a ladder's steps, a factorial's shares. Pure.
 
 All of it are contrasts of one comparison (``base.contrasts``), on the log scale. With μ(S) the log
-mean of the run that has the switches S on, out of the k switches N::
+mean of the run that has the switches S on, out of the switches N::
 
     step            μ(rung) - μ(rung before)
     first in        μ({i}) - μ(∅)
     last in         μ(N) - μ(N - i)
-    Shapley         Σ over S without i of |S|! (k - |S| - 1)! / k! · (μ(S + i) - μ(S))
-    interaction     mean over S without i, j of μ(S + i + j) - μ(S + i) - μ(S + j) + μ(S)
 
-The Shapley value (1953) is the mean of what i adds over all orders of switching on; the values sum
-to μ(N) - μ(∅). The interaction is that of factorial experiments (Yates 1937). Both are sums of
-dividends d(T), where μ(S) = Σ over T ⊆ S of d(T) (Harsanyi 1963): Σ d(T) / |T| over T with i, and
-Σ d(T) / 2^(|T| - 2) over T with i and j. Where some combinations have no figure, dividends of three
-and more switches are taken as 0, and what the rest does not determine has no estimate.
+Shapley values and interactions are in ``dividends``.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations, pairwise
-
-import numpy as np
 
 from enginebench.base.contrasts import Weights, added, contrast, share
 from enginebench.base.estimator import Comparison, Interval, Ratio
-from enginebench.base.layout import Floats
 from enginebench.base.verdicts import Verdict
 from enginebench.record.schema_decomposition import Decomposition, Rung
+from enginebench.summarize import dividends
 
-PAIR_ORDER = 2  # switches that may act together where not all combinations were measured
-ROUNDING = 1e-9
 UNLINKED = "no trial has it together with the others"
 
 Reason = Callable[[str], str]  # of a variant without a figure
@@ -159,7 +148,11 @@ def factorial(decomposed: Decomposition, found: Comparison, reason: Reason) -> F
     none, all_on = runs.get(0), runs.get((1 << len(names)) - 1)
     whole = found.ratio(all_on, none) if none and all_on else None
     whole_weights = {all_on: 1.0, none: -1.0} if none and all_on else {}
-    fair = _shapley(len(names), runs) if whole_weights else {}
+    fair = {
+        index: weights
+        for index in range(len(names))
+        if whole_weights and (weights := dividends.shapley(index, len(names), runs))
+    }
     switches = tuple(
         _switch(name, index, len(names), runs, found, fair.get(index), whole_weights)
         for index, name in enumerate(names)
@@ -218,7 +211,7 @@ def _switch(
     name: str,
     index: int,
     count: int,
-    runs: Mapping[int, str],
+    runs: dividends.Runs,
     found: Comparison,
     fair: Weights | None,
     whole: Weights,
@@ -239,71 +232,17 @@ def _ratio(found: Comparison, a: str | None, b: str | None) -> Ratio | None:
 
 
 def _interactions(
-    names: Sequence[str], runs: Mapping[int, str], found: Comparison
+    names: Sequence[str], runs: dividends.Runs, found: Comparison
 ) -> Iterator[Interaction]:
     """Of every pair that can be estimated, with intervals for all of them at once (Bonferroni)."""
     estimates = {}
     for i, j in combinations(range(len(names)), 2):
-        both = 1 << i | 1 << j
-        weights = _weights(
-            len(names), runs, lambda t, both=both: 2.0 ** (2 - t.bit_count()) * (t & both == both)
-        )
+        weights = dividends.interaction(i, j, len(names), runs)
         if weights and (one := contrast(found, weights)):
             estimates[names[i], names[j]] = one
     for (a, b), one in estimates.items():
         error = one.family_error / len(estimates)
         yield Interaction(a, b, one.factor(error), one.word(error, found.margin))
-
-
-def _shapley(count: int, runs: Mapping[int, str]) -> dict[int, Weights]:
-    """Switch -> the contrast of runs that is its Shapley value, where they determine it."""
-    made = {}
-    for index in range(count):
-        weights = _weights(
-            count, runs, lambda t, index=index: (t >> index & 1) / max(t.bit_count(), 1)
-        )
-        if weights:
-            made[index] = weights
-    return made
-
-
-def _weights(
-    count: int, runs: Mapping[int, str], of_dividend: Callable[[int], float]
-) -> Weights | None:
-    """A sum of dividends as a contrast of runs; None: the runs do not determine it."""
-    if not runs:
-        return None
-    terms, estimates, known = _dividends(count, tuple(runs))
-    wanted = np.array([of_dividend(term) for term in terms])
-    if np.abs(wanted @ known - wanted).max() > ROUNDING:
-        return None
-    found = wanted @ estimates
-    return {
-        label: float(weight)
-        for label, weight in zip(runs.values(), found, strict=True)
-        if abs(weight) > ROUNDING
-    }
-
-
-@lru_cache(maxsize=64)
-def _dividends(count: int, runs: tuple[int, ...]) -> tuple[list[int], Floats, Floats]:
-    """The dividends' sets, their estimates as weights of runs, and what of them is determined.
-
-    Least squares over the runs, exact at those of no switch and of all, so that shares sum to what
-    was measured between the two.
-    """
-    order = count if len(runs) == 1 << count else PAIR_ORDER
-    terms = [term for term in range(1 << count) if term.bit_count() <= order]
-    x = np.array([[float(term & run == term) for term in terms] for run in runs])
-    ends = [row for row, run in enumerate(runs) if run in (0, (1 << count) - 1)]
-    exact = _inverse(x[ends]) @ np.eye(len(runs))[ends]
-    free = np.eye(len(terms)) - _inverse(x[ends]) @ x[ends]
-    estimates = exact + free @ _inverse(x @ free) @ (np.eye(len(runs)) - x @ exact)
-    return terms, estimates, _inverse(x) @ x
-
-
-def _inverse(matrix: Floats) -> Floats:
-    return np.linalg.pinv(matrix, rcond=ROUNDING)
 
 
 def _combination(names: Sequence[str], mask: int) -> str:
