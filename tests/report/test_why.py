@@ -191,7 +191,9 @@ def test_a_rung_that_did_not_start_is_listed_with_the_reason_and_leaves_a_gap(tm
     assert gap["why it has no figure"] == "not run: the engine ended with exit code 1"
     assert gap["rung or combination"] == "batching"  # it is both
     said = why.answers(summarize(directory))
-    assert any("comes from compiling" in line and "one at a time to" in line for line in said)
+    assert any(
+        "comes from batching + compiling" in line and "one at a time to" in line for line in said
+    )
     assert any("its parts are not all known" in line for line in said)
 
 

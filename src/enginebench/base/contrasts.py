@@ -37,8 +37,10 @@ class Contrast:
     def factor(self, error: float = ERROR) -> Interval:
         """Its exponential, with an interval that is wrong with this probability."""
         half = self.half(error)
-        ends = (None, None) if half is None else (_exp(self.log - half), _exp(self.log + half))
-        return Interval(_exp(self.log), *ends, self.trials)
+        if half is None:
+            return Interval(_exp(self.log), None, None, self.trials)
+        low, high = _exp(self.log - half), _exp(self.log + half)
+        return Interval(_exp(self.log), low, high, self.trials)
 
     def word(self, error: float, margin: float) -> Verdict:
         """What is said of its factor beside 1, by the rules for two variants."""

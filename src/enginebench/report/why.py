@@ -109,7 +109,7 @@ def sentences(summary: Summary, found: Attribution) -> list[str]:
     is_more_better = COMPARED[found.figure] == "higher"
     said = []
     if (ladder := found.ladder) is not None:
-        parts = {step.name: step.factor.together for step in ladder.steps}
+        parts = {step.changes: step.factor.together for step in ladder.steps}
         ends = (ladder.first, ladder.last)
         way = f"{place}; from {ladder.first} to {ladder.last}" if ladder.whole else place
         said.append(_sentence(ladder.whole, ladder.leader, parts, ends, way, is_more_better))

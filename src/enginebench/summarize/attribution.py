@@ -52,6 +52,11 @@ class Step:
     factor: Ratio
     share: Interval | None  # of the whole's logarithm
 
+    @property
+    def changes(self) -> str:
+        """All changes that the factor has, in words."""
+        return " + ".join((*self.skipped, self.name))
+
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
@@ -124,7 +129,7 @@ def ladder(rungs: Sequence[Rung], found: Comparison, reason: Reason) -> Ladder:
         skipped = tuple(one.name for one in rungs[rungs.index(below) + 1 : rungs.index(rung)])
         of_whole = share(found, weights, whole_weights)
         steps.append(Step(rung.name, rung.run, skipped, factor, of_whole))
-        parts.append((rung.name, weights))
+        parts.append((steps[-1].changes, weights))
     leader = _leader(found, parts, whole, whole_weights)
     between = (up[0].run, up[-1].run)
     return Ladder(up[0].name, up[-1].name, between, tuple(steps), whole, leader, gaps)

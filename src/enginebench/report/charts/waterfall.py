@@ -30,6 +30,7 @@ from enginebench.summarize.study_summary import Summary
 INK, SOFT = "#000000", "#777777"
 BETTER, WORSE = COLOURS[2], COLOURS[1]
 NAME_LETTERS = 24  # of a line of a bar's name
+TITLE_LETTERS = 54  # of a line of the title
 ROW_INCHES, LINE_INCHES = 0.24, 0.13  # a bar, and each further line of its name
 PANEL_INCHES = 0.55  # a panel beside its bars
 FACTOR_ROOM = 0.3  # of the axis, right of the longest bar, for its factor
@@ -92,8 +93,7 @@ def _ladder_panel(summary: Summary, decomposed: Decomposition, one: Attribution)
         if rung.run in absent:
             bars.append(Bar(rung.name, None, ""))
         elif step := steps.get(rung.run):
-            name = " + ".join((*step.skipped, step.name))
-            bars.append(Bar(name, step.factor.together, step.factor.verdict))
+            bars.append(Bar(step.changes, step.factor.together, step.factor.verdict))
     return Panel(_panel_title(summary, one, found.between), bars, _whole(found.whole))
 
 
@@ -154,7 +154,12 @@ def waterfall(
         bottom = grid[-1, 0]
         _factor_axis(bottom, axis, _ends(known))
         figure.suptitle(
-            one_line(title), x=0.015, ha="left", fontweight="bold", fontsize=10, parse_math=False
+            textwrap.fill(one_line(title), TITLE_LETTERS),
+            x=0.015,
+            ha="left",
+            fontweight="bold",
+            fontsize=10,
+            parse_math=False,
         )
         figure.tight_layout()
         return Drawing(figure, tuple(marks))
@@ -179,6 +184,7 @@ def _panel(axes: Axes, panel: Panel, is_more_better: bool) -> Iterator[Mark]:
                 "not measured", (start, row), xytext=(4, 0), textcoords="offset points",
                 verticalalignment="center", fontsize=8, color=SOFT,
             )  # fmt: skip
+            axes.plot([start, start], [row, row + 1], color=SOFT, linewidth=0.8, zorder=1)
             continue
         end = start * bar.factor.mean
         _bar(axes, row, start, bar, is_more_better, is_whole=bar is panel.whole)
