@@ -5,6 +5,7 @@ import copy
 import pytest
 
 from enginebench.base.errors import UserError
+from enginebench.cli.study_session import subset_for
 from enginebench.plan import study_file
 
 LADDER = {
@@ -111,3 +112,11 @@ def test_a_fraction_of_the_combinations_will_do_with_none_and_all_of_them():
 )
 def test_what_does_not_fit_is_refused_in_one_line(data, said):
     assert said in mistake(data)
+
+
+def test_one_engines_part_of_a_study_keeps_the_decompositions_that_are_whole_in_it():
+    other = {"name": "both", "ladder": [*LADDER["ladder"], {"name": "other", "run": "slow/off"}]}
+    data = study(LADDER, other)
+    data["engines"].append({"engine": "slow", "variant": "off"})
+    part = subset_for(study_file.parse(data, "my.yaml"), "fast")
+    assert [one.name for one in part.decompositions] == ["steps"]
