@@ -1,4 +1,4 @@
-"""How time and memory grow with length: exponents, and where two curves cross. Pure."""
+"""How time and memory grow with length: lines, exponents, and where two curves cross. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -16,6 +16,27 @@ class PowerLaw:
     exponent: float
     exponent_error: float  # standard error of the fit
     last_exponent: float  # between the two longest lengths alone
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """value = constant + slope · length, fitted by ordinary least squares."""
+
+    constant: float
+    slope: float
+    slope_error: float  # standard error of the fit
+
+
+def line(points: Sequence[tuple[float, float]]) -> Line | None:
+    """The straight line through (length, value) points; None with fewer than three lengths.
+
+    Every point has the same weight in absolute terms, so the longest lengths decide the slope.
+    """
+    if len({x for x, _ in points}) < MINIMUM_POINTS:
+        return None
+    x, y = zip(*sorted(points), strict=True)
+    fitted = scipy_stats.linregress(x, y)
+    return Line(float(fitted.intercept), float(fitted.slope), float(fitted.stderr))
 
 
 def power_law(points: Sequence[tuple[float, float]]) -> PowerLaw | None:
