@@ -35,8 +35,15 @@ def line(points: Sequence[tuple[float, float]]) -> Line | None:
     if len({x for x, _ in points}) < MINIMUM_POINTS:
         return None
     x, y = zip(*sorted(points), strict=True)
-    fitted = scipy_stats.linregress(x, y)
-    return Line(float(fitted.intercept), float(fitted.slope), float(fitted.stderr))
+    constant, slope, error = _fitted(x, y)
+    return Line(constant, slope, error)
+
+
+def _fitted(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """Constant, slope, and the slope's standard error."""
+    found = scipy_stats.linregress(x, y)
+    error = float(found.stderr)  # NaN where all values are equal, and none is off the line
+    return float(found.intercept), float(found.slope), 0.0 if math.isnan(error) else error
 
 
 def power_law(points: Sequence[tuple[float, float]]) -> PowerLaw | None:
@@ -53,9 +60,9 @@ def power_law(points: Sequence[tuple[float, float]]) -> PowerLaw | None:
     if len(positive) < MINIMUM_POINTS:
         return None
     x, y = ([math.log(point[axis]) for point in positive] for axis in (0, 1))
-    fitted = scipy_stats.linregress(x, y)
+    _, exponent, error = _fitted(x, y)
     last = (y[-1] - y[-2]) / (x[-1] - x[-2])
-    return PowerLaw(float(fitted.slope), float(fitted.stderr), last)
+    return PowerLaw(exponent, error, last)
 
 
 def crossover(
