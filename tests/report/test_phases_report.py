@@ -73,7 +73,8 @@ def test_the_grid_has_a_text_for_every_cell_and_no_p95_of_few_requests(directory
     ]  # fmt: skip
     assert len(ttft.rows) == 6
     assert all(text.endswith(" / –") for row in e2e.rows for text, _ in row.cells)
-    assert not any(text.endswith(" / –") for row in itl.rows for text, _ in row.cells)
+    # Gaps: 6 requests of 2, 4 and 8 tokens have 6, 18 and 42; a p95 needs 20.
+    assert [text.endswith(" / –") for text, _ in itl.rows[0].cells] == [True, True, False]
     shades = [shade for row in e2e.rows for _, shade in row.cells]
     assert min(shades) == 0 and max(shades) == pytest.approx(1)
 

@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from enginebench.base import stats
 from enginebench.report.charts.style import (
+    LABEL_POINTS,
     SIZE_INCHES,
     STYLE,
     Drawing,
@@ -28,6 +29,7 @@ STEPS = 60  # points of a drawn fit
 MS = 1e3
 GIGA = 1e9
 ROOM = 1.6  # of the roofline picture's axes, beyond its outermost points
+APART = 1.9  # from one named length to the next
 
 
 def phase_plot(phase: Phase, order: Sequence[str], title: str, over: str) -> Drawing:
@@ -43,21 +45,25 @@ def phase_plot(phase: Phase, order: Sequence[str], title: str, over: str) -> Dra
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=SIZE_INCHES)
         ends, marks, all_looks = [], [], looks(order)
+        lengths = {point.tokens for curve in phase.curves for point in curve.points}
+        longest = max(lengths)
         for curve in phase.curves:
             look = all_looks[curve.label]
             marks += _points(axes, curve, look)
             _fitted(axes, curve, look)
             last = curve.points[-1]
-            ends.append((last.tokens, last.seconds.mean * MS, curve.label, look.colour))
+            if last.tokens == longest:
+                ends.append((last.tokens, last.seconds.mean * MS, curve.label, look.colour))
+            else:  # beside its end there may be other lines
+                _named_above(axes, curve, look)
         for dtype, floor in _floors(phase).items():
             x, y = zip(*floor, strict=True)
             axes.plot(x, y, color=SOFT, linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
             name = "floor" if len(_floors(phase)) == 1 else f"floor, {dtype}"
             ends.append((x[-1], y[-1], name, SOFT))
             marks += [Mark(axes, a, b, f"{name}, {a:.0f} tokens: {b:,.4g} ms") for a, b in floor]
-        lengths = {point.tokens for curve in phase.curves for point in curve.points}
         level_axis(axes, _apart(sorted(lengths)), over)
-        axes.set_xlim(min(lengths) / 1.15, max(lengths) * 1.15)
+        axes.set_xlim(min(lengths) / 1.15, longest * 1.15)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         value_axis(axes, "milliseconds", log=True)
         finish(figure, axes, title, ends)
@@ -65,12 +71,12 @@ def phase_plot(phase: Phase, order: Sequence[str], title: str, over: str) -> Dra
 
 
 def _apart(lengths: Sequence[float]) -> list[float]:
-    """The lengths that the axis names: those too near to the one before have no room."""
-    named = [lengths[0]]
-    for length in lengths[1:]:
-        if length / named[-1] >= 1.6:
+    """The lengths that the axis names: those too near to the next one have no room."""
+    named = [lengths[-1]]
+    for length in reversed(lengths[:-1]):
+        if named[-1] / length >= APART:
             named.append(length)
-    return named
+    return named[::-1]
 
 
 def _points(axes: Axes, curve: Curve, look: Look) -> list[Mark]:
@@ -87,6 +93,19 @@ def _points(axes: Axes, curve: Curve, look: Look) -> list[Mark]:
         text = f"{curve.label}, {point.tokens:.0f} tokens: {exact_text(found)} ms"
         marks.append(Mark(axes, point.tokens, found.mean, text))
     return marks
+
+
+def _named_above(axes: Axes, curve: Curve, look: Look) -> None:
+    last = curve.points[-1]
+    axes.annotate(
+        curve.label,
+        (last.tokens, last.seconds.mean * MS),
+        xytext=(-8, 4),
+        textcoords="offset points",
+        color=look.colour,
+        fontsize=LABEL_POINTS,
+        horizontalalignment="right",
+    )
 
 
 def _fitted(axes: Axes, curve: Curve, look: Look) -> None:
@@ -186,5 +205,5 @@ def _roofline_axes(axes: Axes, left: float, right: float) -> None:
         axis.set_major_locator(LogLocator(base=10))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(plain))
-    axes.set_xlabel("FLOP/byte of the least work (hollow: decode, filled: prefill)")
-    axes.set_ylabel("GFLOP/s of the least work")
+    axes.set_xlabel("FLOP/byte (hollow: decode, filled: prefill)")
+    axes.set_ylabel("GFLOP/s")
