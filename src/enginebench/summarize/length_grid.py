@@ -10,7 +10,7 @@ from enginebench.summarize.study_summary import Summary, workload_of
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Closed-loop cells with every one of these prompts and outputs, at one level of load."""
+    """Valid closed-loop cells with every one of these prompts and outputs, at one level of load."""
 
     in_flight: int
     prompts: tuple[int, ...]
@@ -30,7 +30,8 @@ def _grid_at(summary: Summary, level: int) -> Grid | None:
     for group in summary.groups:
         work = workload_of(summary, group.workload)
         output = work.output_tokens
-        if (group.concurrency, group.rate) == (level, None) and isinstance(output, int):
+        is_here = (group.concurrency, group.rate) == (level, None) and group.trials_valid > 0
+        if is_here and isinstance(output, int):
             cells[group.label, work.prompt_tokens, output] = group
     outputs_of: dict[int, set[int]] = {}
     for _, prompt, output in cells:
