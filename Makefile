@@ -34,7 +34,7 @@ export HF_TOKEN
 wandb: export WANDB_API_KEY := $(WANDB_API_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan report wandb doctor down lint schema
+.PHONY: help setup study phases plan report wandb doctor down lint schema guides
 .PHONY: test test-slow test-engines test-containers
 .PHONY: bench-server bench-client bench-sampler bench-tools bench-report bench-statistics bench-aa clean
 .PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
@@ -46,6 +46,9 @@ help: ## list the verbs and the engines
 
 study: $(VENV)/.ready ## run the study for this machine (or STUDY=...) and write its report
 	@$(BIN)/enginebench study $(STUDY) $(RUN_OPTIONS)
+
+phases: $(VENV)/.ready ## prefill against the prompt, decode against the output, gaps against the context
+	@$(BIN)/enginebench study phases-cpu $(RUN_OPTIONS)
 
 plan: $(VENV)/.ready ## print what a study would run, and for how long
 	@$(BIN)/enginebench plan $(STUDY)
@@ -96,6 +99,9 @@ lint: $(VENV)/.ready-dev ## ruff, mypy, and the rule which stage may import whic
 
 schema: $(VENV)/.ready ## write docs/schema anew from the types of the record
 	@$(BIN)/python -m enginebench.record.json_schema docs/schema
+
+guides: $(VENV)/.ready ## write the tables of docs/guides anew from the published studies
+	@$(BIN)/python -m enginebench.report.guides docs/guides results/published
 
 bench-server: $(VENV)/.ready ## what serving over HTTP costs the baseline
 	@$(BIN)/python benchmarks/baseline_overhead.py

@@ -9,7 +9,7 @@ PAGES = [
     "README.md",
     "CHANGELOG.md",
     "results/README.md",
-    *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
+    *(str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("docs/**/*.md"))),
 ]
 PAGES += sorted(f"{path.parent.name}/README.md" for path in ROOT.glob("*/launch.yaml"))
 #: Written by a study or by the reader, or inside an engine's environment: not part of the tree.

@@ -45,3 +45,14 @@ def test_curves_cross_between_two_lengths_on_logarithms():
 def test_what_is_above_from_the_start_or_never(one, length):
     found = growth.crossover(one, [(10, 2), (20, 2)])
     assert found == (None if length is None else pytest.approx(length))
+
+
+def test_a_line_is_found_with_its_error():
+    found = growth.line([(1, 3), (2, 5), (4, 9)])  # 1 + 2 n
+    assert (found.constant, found.slope) == (pytest.approx(1), pytest.approx(2))
+    assert found.slope_error == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("points", [[], [(1, 1), (2, 2)], [(1, 1), (1, 2), (2, 3)]])
+def test_fewer_than_three_lengths_have_no_line(points):
+    assert growth.line(points) is None

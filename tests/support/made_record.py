@@ -15,7 +15,8 @@ def write(directory: Path, factors: Mapping[str, tuple[float, ...]], **changes: 
     """A study of one workload at one and four requests in flight, on as many trials as factors.
 
     Request i of variant v and trial t takes (0.1 + 0.02 i) · f s to its first token and 0.01 · f s
-    to each of its other four, where f is ``factors[v][t]``.
+    to each of its others, where f is ``factors[v][t]``. Of a range of output lengths it has both
+    ends in turn.
     """
     trials = len(next(iter(factors.values())))
     data = {
@@ -34,7 +35,7 @@ def write(directory: Path, factors: Mapping[str, tuple[float, ...]], **changes: 
     (directory / "study.json").write_text(json.dumps(_facts(parsed, plan)))
     (directory / "finished.json").write_text("{}")
     for planned in plan:
-        _write_launch(directory / "raw" / planned["id"], planned, factors)
+        _write_launch(directory / "raw" / planned["id"], planned, factors, parsed["workloads"])
     return directory
 
 
@@ -92,7 +93,9 @@ def _facts(data: Mapping[str, Any], plan: Any) -> dict[str, Any]:
     }
 
 
-def _write_launch(where: Path, planned: Mapping[str, Any], factors: Mapping[str, Any]) -> None:
+def _write_launch(
+    where: Path, planned: Mapping[str, Any], factors: Mapping[str, Any], workloads: Any
+) -> None:
     where.mkdir(parents=True)
     facts = {
         "engine": planned["engine"],
@@ -110,10 +113,13 @@ def _write_launch(where: Path, planned: Mapping[str, Any], factors: Mapping[str,
     (where / "launch.json").write_text(json.dumps(facts))
     factor = factors[planned["label"]][planned["trial"] - 1]
     for cell in planned["cells"]:
-        _write_cell(where / cell["id"], cell, factor, f"{planned['id']} {cell['id']}")
+        (work,) = (w for w in workloads if w["name"] == cell["workload"])
+        _write_cell(where / cell["id"], cell, factor, f"{planned['id']} {cell['id']}", work)
 
 
-def _write_cell(where: Path, cell: Mapping[str, Any], factor: float, name: str) -> None:
+def _write_cell(
+    where: Path, cell: Mapping[str, Any], factor: float, name: str, work: Mapping[str, Any]
+) -> None:
     where.mkdir()
     clock = {"t_s": 0.0, "wall_s": 1e9, "gpus": []}
     about = {"started": clock, "ended": clock, "engine_death": None, "log_tail": []}
@@ -123,36 +129,42 @@ def _write_cell(where: Path, cell: Mapping[str, Any], factor: float, name: str) 
     for index in range(cell["requests"]):
         sent_s = streams[index % len(streams)]
         first_s = sent_s + (0.1 + 0.02 * index) * factor
-        times = [first_s + 0.01 * factor * token for token in range(5)]
+        times = [first_s + 0.01 * factor * token for token in range(_output(work, index))]
         streams[index % len(streams)] = times[-1]
-        rows.append(_row(index, sent_s, times, f"{name} {index}"))
+        rows.append(_row(index, sent_s, times, f"{name} {index}", work["prompt_tokens"]))
     save_rows(where, rows)
     (where / "processes.jsonl").write_text('{"t_s": 0, "pss_bytes": 1, "pids": [1]}\n')
     with gzip.open(where / "scrapes.jsonl.gz", "wt") as file:
-        for made in (0, 5 * len(rows)):
+        for made in (0, sum(row["output_tokens"] for row in rows)):
             text = f"# TYPE made counter\nmade_total {made}\n"
             file.write(json.dumps({"t_s": 0.0, "status": 200, "text": text}) + "\n")
 
 
-def _row(index: int, sent_s: float, times: list[float], name: str) -> dict[str, Any]:
+def _output(work: Mapping[str, Any], index: int) -> int:
+    output = work["output_tokens"]
+    return output if isinstance(output, int) else output[("min", "max")[index % 2]]
+
+
+def _row(index: int, sent_s: float, times: list[float], name: str, prompt: int) -> dict[str, Any]:
+    tokens = len(times)
     return {
         "index": index,
         "phase": "measured",
         "request_id": name,
         "prompt_sha256": name,
-        "prompt_tokens_asked": 8,
-        "output_tokens_asked": 5,
+        "prompt_tokens_asked": prompt,
+        "output_tokens_asked": tokens,
         "planned_s": sent_s,
         "sent_s": sent_s,
         "headers_s": times[0],
         "event_s": times,
-        "event_tokens": [1] * 5,
-        "event_chars": [1] * 5,
+        "event_tokens": [1] * tokens,
+        "event_chars": [1] * tokens,
         "end_s": times[-1],
         "text": f"{WORDS} {name}",
-        "text_tokens": 5,
-        "prompt_tokens": 8,
-        "output_tokens": 5,
+        "text_tokens": tokens,
+        "prompt_tokens": prompt,
+        "output_tokens": tokens,
         "cached_tokens": 0,
         "finish_reason": "length",
         "status": 200,

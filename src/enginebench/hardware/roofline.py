@@ -78,6 +78,32 @@ def dtype_name(name: str) -> str | None:
     return key if key in DTYPE_BYTES else None
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The least that one pass of the model does: its arithmetic, and the bytes that it reads."""
+
+    flops: float
+    bytes: float
+
+    @property
+    def intensity(self) -> float:
+        """FLOP/byte: what decides whether arithmetic or memory bounds the pass."""
+        return self.flops / self.bytes
+
+
+def prefill_work(model: ModelShape, dtypes: Dtypes, tokens: int) -> Work:
+    """Of reading a prompt: the products of all its tokens, and one read of the weights."""
+    return Work(_flops(model, tokens, projected=1), model.read_bytes(dtypes.weight_bytes))
+
+
+def decode_step_work(model: ModelShape, dtypes: Dtypes, contexts: Sequence[int]) -> Work:
+    """Of a step that extends sequences of these lengths by a token each: the weights are read
+    once, and the keys and values of every sequence."""
+    kept = sum(model.kv_read_bytes(length, length + 1, dtypes.kv_bytes) for length in contexts)
+    flops = _flops(model, len(contexts), projected=len(contexts))
+    return Work(flops, model.read_bytes(dtypes.weight_bytes) + kept)
+
+
 def decode_step_s(
     model: ModelShape, ceiling: Ceiling, dtypes: Dtypes, contexts: Sequence[int]
 ) -> float:
@@ -86,16 +112,17 @@ def decode_step_s(
     Raises:
         UnknownShape: the bytes of the weights are not known; every function here does.
     """
-    kept = sum(model.kv_read_bytes(length, length + 1, dtypes.kv_bytes) for length in contexts)
-    bytes_read = model.read_bytes(dtypes.weight_bytes) + kept
-    by_memory = bytes_read / ceiling.bandwidth_bytes_per_s
-    return max(by_memory, _flops_s(model, ceiling, dtypes, len(contexts), len(contexts)))
+    return _least_s(model, ceiling, dtypes, decode_step_work(model, dtypes, contexts))
 
 
 def prefill_s(model: ModelShape, ceiling: Ceiling, dtypes: Dtypes, tokens: int) -> float:
     """Least time until the first token of a prompt: its arithmetic, or one read of the weights."""
-    by_memory = model.read_bytes(dtypes.weight_bytes) / ceiling.bandwidth_bytes_per_s
-    return max(by_memory, _flops_s(model, ceiling, dtypes, tokens, projected=1))
+    return _least_s(model, ceiling, dtypes, prefill_work(model, dtypes, tokens))
+
+
+def _least_s(model: ModelShape, ceiling: Ceiling, dtypes: Dtypes, work: Work) -> float:
+    by_arithmetic = work.flops / peak_flops_per_s(model, ceiling, dtypes)
+    return max(work.bytes / ceiling.bandwidth_bytes_per_s, by_arithmetic)
 
 
 def request_s(
@@ -180,14 +207,22 @@ def cell_s(
 def _flops_s(
     model: ModelShape, ceiling: Ceiling, dtypes: Dtypes, tokens: int, projected: int
 ) -> float:
-    """Least time of the products of so many tokens, of which some go through the last matrix."""
+    """Least time of the products of so many tokens."""
+    return _flops(model, tokens, projected) / peak_flops_per_s(model, ceiling, dtypes)
+
+
+def _flops(model: ModelShape, tokens: int, projected: int) -> int:
+    """FLOPs of the products of so many tokens, of which some go through the last matrix."""
+    return tokens * model.flops_per_token - (tokens - projected) * model.head_flops
+
+
+def peak_flops_per_s(model: ModelShape, ceiling: Ceiling, dtypes: Dtypes) -> float:
+    """The fastest arithmetic that an engine may use; ``math.inf`` where its rate is not known."""
     kinds = {dtypes.weights}
     if model.quantization is not None and model.quantization.compute is not None:
         kinds.add(model.quantization.compute)
     # The engine may use the fastest of these; where one has no known rate, nothing bounds it.
-    peak = max(ceiling.flops_per_s.get(kind) or math.inf for kind in kinds)
-    flops = tokens * model.flops_per_token - (tokens - projected) * model.head_flops
-    return flops / peak
+    return max(ceiling.flops_per_s.get(kind) or math.inf for kind in kinds)
 
 
 def higher(a: Ceiling, b: Ceiling | None) -> Ceiling:

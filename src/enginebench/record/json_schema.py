@@ -11,7 +11,13 @@ from typing import Any
 import msgspec
 
 from enginebench.base.machine_row import MachineRow
-from enginebench.record import schema, schema_derived, schema_samples, schema_study
+from enginebench.record import (
+    schema,
+    schema_derived,
+    schema_phases,
+    schema_samples,
+    schema_study,
+)
 
 #: A raw file's name -> the type of its content; of a ``.jsonl`` file, of each line.
 RAW_FILES: dict[str, Any] = {
@@ -34,6 +40,7 @@ DERIVED_FILES: dict[str, Any] = {
     "gpu_memory_data.json": list[schema_derived.MemorySeries],
     "latency_data.json": list[schema_derived.LatencySeries],
     "other_tools_data.json": list[schema_derived.OtherTools],
+    "phases_data.json": schema_phases.Phases,
 }
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -17,6 +17,7 @@ from enginebench.metrics import cost
 from enginebench.metrics.agreement import NEAR_TIE_NATS
 from enginebench.record import reading
 from enginebench.report import (
+    batching_report,
     check_tables,
     client_tables,
     data_files,
@@ -25,6 +26,8 @@ from enginebench.report import (
     memory_report,
     narrative,
     other_tools_report,
+    phases_file,
+    phases_report,
     tables,
     threats,
     why,
@@ -53,8 +56,10 @@ def build(directory: Path, on_bytes: Callable[[int], object] = reading.ignore) -
         _remove(part)  # of a report that was cut off
         (part / "figures").mkdir(parents=True)
         data_files.write(summary, part)
+        phases_file.write(summary, part)
         drawn = figures.write(summary, part / "figures")
         values = _values(summary, directory) | _memory_values(summary) | {"figures": drawn}
+        values |= phases_report.values(summary) | batching_report.values(summary)
         for name in ("report.md", "report.html"):
             (part / name).write_text(_render(name, values))
         _move(part, derived)

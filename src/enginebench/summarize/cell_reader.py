@@ -19,6 +19,7 @@ from enginebench.check.findings import Finding
 from enginebench.check.physics import Shares
 from enginebench.hardware import roofline
 from enginebench.metrics import (
+    batching,
     cost,
     gpu,
     kv_in_flight,
@@ -115,6 +116,7 @@ def _attempt_row(where: Path, source: CellSource, on_bytes: Callable[[int], obje
         machine=machine if raw.machine else None,
         throttled=gpus.throttled,
         gpu_errors=gpus.gpu_errors,
+        steps=batching.of_requests(raw.requests, streams) if streams and streams > 1 else None,
     )
 
 

@@ -9,6 +9,7 @@ from enginebench.check import findings as check
 from enginebench.check.disturbance import Attempt
 from enginebench.check.findings import Finding, Verdict
 from enginebench.metrics import memory, other_tools
+from enginebench.metrics.batching import Steps
 from enginebench.metrics.figures import Figures
 from enginebench.metrics.machine_load import LoadPoint, MachineFigures
 from enginebench.record.schema import ClientStats
@@ -49,6 +50,7 @@ class CellRow:
     machine: MachineFigures | None = None  # None: its load was not recorded
     throttled: Mapping[str, float] | None = None  # share of the samples by reason
     gpu_errors: Mapping[str, int] = field(default_factory=dict)  # samples by failure
+    steps: Steps | None = None  # that its outputs take by how they are batched; None: one stream
 
     @property
     def id(self) -> str:

@@ -1,4 +1,4 @@
-"""How time and memory grow with length: exponents, and where two curves cross. Pure."""
+"""How time and memory grow with length: lines, exponents, and where two curves cross. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -18,6 +18,34 @@ class PowerLaw:
     last_exponent: float  # between the two longest lengths alone
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """value = constant + slope · length, fitted by ordinary least squares."""
+
+    constant: float
+    slope: float
+    slope_error: float  # standard error of the fit
+
+
+def line(points: Sequence[tuple[float, float]]) -> Line | None:
+    """The straight line through (length, value) points; None with fewer than three lengths.
+
+    Every point has the same weight in absolute terms, so the longest lengths decide the slope.
+    """
+    if len({x for x, _ in points}) < MINIMUM_POINTS:
+        return None
+    x, y = zip(*sorted(points), strict=True)
+    constant, slope, error = _fitted(x, y)
+    return Line(constant, slope, error)
+
+
+def _fitted(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """Constant, slope, and the slope's standard error."""
+    found = scipy_stats.linregress(x, y)
+    error = float(found.stderr)  # NaN where all values are equal, and none is off the line
+    return float(found.intercept), float(found.slope), 0.0 if math.isnan(error) else error
+
+
 def power_law(points: Sequence[tuple[float, float]]) -> PowerLaw | None:
     """Least squares of log value on log length; None with fewer than three points above zero.
 
@@ -32,9 +60,9 @@ def power_law(points: Sequence[tuple[float, float]]) -> PowerLaw | None:
     if len(positive) < MINIMUM_POINTS:
         return None
     x, y = ([math.log(point[axis]) for point in positive] for axis in (0, 1))
-    fitted = scipy_stats.linregress(x, y)
+    _, exponent, error = _fitted(x, y)
     last = (y[-1] - y[-2]) / (x[-1] - x[-2])
-    return PowerLaw(float(fitted.slope), float(fitted.stderr), last)
+    return PowerLaw(exponent, error, last)
 
 
 def crossover(

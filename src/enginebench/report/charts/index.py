@@ -8,8 +8,9 @@ from enginebench.record.schema_study import Workload
 from enginebench.report import machine_report, memory_report
 from enginebench.report.charts import latency as latency_plots
 from enginebench.report.charts import lines, machine, style, svg, timeline, waterfall
+from enginebench.report.charts import phases as phase_plots
 from enginebench.report.charts.style import Drawing
-from enginebench.summarize import distributions, ranking
+from enginebench.summarize import distributions, phases, ranking
 from enginebench.summarize.study_summary import Summary, levels
 
 #: File stem, figure, its unit as shown, factor from SI, title, logarithmic.
@@ -50,6 +51,13 @@ LENGTH_FIGURES = (
     ),
 )
 
+#: Phase -> title, what its lengths are of, what is fixed
+PHASE_TITLES = {
+    "prefill": ("Prefill: time to first token", "prompt tokens", "{} tokens out"),
+    "decode": ("Decode: first to last token", "output tokens after the first", "{} tokens in"),
+    "itl": ("Gap between tokens", "tokens of context", "{} tokens out"),
+}
+
 Kept = dict[str, str]  # png, svg, caption: what a template needs to show a figure
 
 
@@ -67,6 +75,7 @@ def write(summary: Summary, directory: Path) -> dict[str, list[Kept]]:
         "spread": (found for w in workloads for found in _spreads(summary, w)),
         "pareto": (found for w in workloads for found in _paretos(summary, w)),
         "memory": _memory(summary),
+        "phases": _phases(summary),
         "machine": _machine(summary),
         "why": waterfall.waterfalls(summary, is_main=True),
         "why_more": waterfall.waterfalls(summary, is_main=False),
@@ -155,6 +164,23 @@ def _memory(summary: Summary) -> Iterator[tuple[str, Drawing, str]]:
         if curves:
             drawn = lines.length_plot(curves, summary.labels, title, unit, over)
             yield stem, drawn, f"{title} against its length"
+
+
+def _phases(summary: Summary) -> Iterator[tuple[str, Drawing, str]]:
+    """Times against lengths, and prefill and decode below the roofs."""
+    found = phases.phases(summary)
+    for phase in found:
+        title, over, beside = PHASE_TITLES[phase.name]
+        text = f"{title}, {beside.format(phase.fixed_tokens)}"
+        yield f"phase-{phase.name}", phase_plots.phase_plot(phase, summary.labels, text, over), text
+    placed = phases.placed(summary, found)
+    ceilings = {"measured" if summary.study.device == "cpu" else "data sheet": summary.ceiling}
+    ceilings |= {"reached": summary.gpu_reached}
+    roofs = {of: made for of, c in ceilings.items() if (made := phases.roofs(summary, c, found))}
+    if placed and roofs:
+        title = "Prefill and decode below the roofline"
+        drawn = phase_plots.roofline_plot(placed, roofs, summary.labels, title)
+        yield "roofline", drawn, f"{title}: FLOP/s against FLOP/byte"
 
 
 def _machine(summary: Summary) -> Iterator[tuple[str, Drawing, str]]:
