@@ -299,8 +299,8 @@ def test_engines_are_listed_with_the_settings_that_each_understands(call, projec
     code, out, _ = call("engines")
     assert code == 0
     assert out.splitlines() == [
-        "alpha  settings: BEHAVIOUR, DTYPE",
-        "beta  settings: BEHAVIOUR, DTYPE",
+        "alpha  settings: BEHAVIOUR, DTYPE, FEATURE",
+        "beta  settings: BEHAVIOUR, DTYPE, FEATURE",
     ]
 
 

@@ -67,7 +67,7 @@ def test_every_meter_of_a_gpu_is_read_in_si_units(library):
     assert told["meters"] == [{"index": 0, "energy_j": 1501.0, "power_limit_w": 300.0}]
     assert told["device"] == "cuda"
     facts = {"name": "Scripted GPU 0", "memory_bytes": 40 * GIB, "driver": "000.00.scripted"}
-    assert told["gpus"] == [facts | {"mig": False}]
+    assert told["gpus"] == [facts | {"mig": False, "capability": 8.9}]
 
 
 def test_what_an_old_gpu_cannot_say_is_none_and_no_failure(library):

@@ -195,12 +195,12 @@ EDITS = {
     "requests in a batch": ("${MAX_NUM_SEQS:-256}", "${MAX_NUM_SEQS:-128}"),
     "tokens in a step": ("${MAX_NUM_BATCHED_TOKENS:-2048}", "8192"),
     "share of the memory": ("UTILIZATION:-0.90}", "UTILIZATION:-0.92}"),
-    ("prefix cache", "vllm"): ("      - --no-enable-prefix-caching", "      - --seed=0"),
-    ("prefix cache", "tgi"): ('PREFIX_CACHING: "0"', 'PREFIX_CACHING: "1"'),
-    ("prefix cache", "trtllm"): ("enable_block_reuse: false", "enable_block_reuse: true"),
-    ("chunked prefill", "vllm"): ("- --enable-chunked", "- --no-enable-chunked"),
-    ("chunked prefill", "tgi"): ('PREFILL_CHUNKING: "1"', 'PREFILL_CHUNKING: "0"'),
-    ("chunked prefill", "trtllm"): ("chunked_prefill: true", "chunked_prefill: false"),
+    ("prefix cache", "vllm"): ("PREFIX_CACHE:-no-enable}", "PREFIX_CACHE:-enable}"),
+    ("prefix cache", "tgi"): ("PREFIX_CACHE:-0}", "PREFIX_CACHE:-1}"),
+    ("prefix cache", "trtllm"): ("PREFIX_CACHE:-false}", "PREFIX_CACHE:-true}"),
+    ("chunked prefill", "vllm"): ("CHUNKED_PREFILL:-enable}", "CHUNKED_PREFILL:-no-enable}"),
+    ("chunked prefill", "tgi"): ("CHUNKED_PREFILL:-1}", "CHUNKED_PREFILL:-0}"),
+    ("chunked prefill", "trtllm"): ("CHUNKED_PREFILL:-true}", "CHUNKED_PREFILL:-false}"),
 }
 
 
@@ -304,11 +304,14 @@ def test_tensorrt_llm_is_started_with_the_options_it_is_given(tmp_path):
     assert yaml.safe_load(written) == {
         "dtype": "bfloat16",
         "enable_chunked_prefill": True,
+        "disable_overlap_scheduler": False,
         "enable_iter_perf_stats": True,
         "kv_cache_config": {
             "enable_block_reuse": False,
+            "dtype": "auto",
             "free_gpu_memory_fraction": 0.9,
             "max_gpu_total_bytes": 0,
         },
         "cuda_graph_config": {"max_batch_size": 256, "enable_padding": True},
+        "speculative_config": None,
     }

@@ -1,11 +1,13 @@
 """Which image an engine runs in, and what is shown while it is pulled."""
 
+import dataclasses
+
 import pytest
 from project import ROOT
 
 from enginebench.base.errors import UserError
 from enginebench.engines import directory
-from enginebench.launch import images
+from enginebench.launch import environment, images
 
 
 def test_a_pull_says_how_far_it_is():
@@ -22,3 +24,28 @@ def test_tensorrt_llm_says_plainly_that_it_needs_a_gpu():
     assert images.name(directory.load_engine(ROOT, "vllm"), "cpu").startswith(
         "vllm/vllm-openai-cpu:"
     )
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("vllm/vllm-openai:v0.33.0", "0.33.0"),
+        ("vllm/vllm-openai-cpu:v0.33.0-x86_64", "0.33.0"),
+        ("host:5000/tgi:3.3.7-intel-cpu", "3.3.7"),
+        ("nvcr.io/release:1.4.0rc1", "1.4.0rc1"),
+        ("host:5000/mine", None),
+        ("mine:latest", None),
+        ("mine@sha256:0123", None),
+    ],
+)
+def test_an_image_s_tag_may_state_a_version(image, version):
+    found = images.tag_version(image)
+    assert (None if found is None else str(found)) == version
+
+
+@pytest.mark.parametrize(("device", "version"), [("cpu", "0.32.0"), ("cuda", "0.33.0")])
+def test_the_version_of_an_engine_is_the_one_that_its_recipe_pins(device, version):
+    engine = directory.load_engine(ROOT, "vllm")
+    assert str(environment.pinned_version(engine, device)) == version
+    unnamed = dataclasses.replace(engine, version_of=())
+    assert environment.pinned_version(unnamed, device) is None

@@ -1,7 +1,9 @@
 """Groups and comparisons of a record whose every time is set."""
 
 import dataclasses
+import gzip
 import itertools
+import json
 
 import made_record
 import pytest
@@ -126,3 +128,29 @@ def test_a_variant_with_one_start_is_ranked_by_the_spread_of_the_others(tmp_path
     single = group(summary, "fast/fp32", 4).figures[RATE]
     assert single.trials == 1 and single.low is not None
     assert narrative.headline(summary).startswith("fast/bf16 is first")
+
+
+def test_answers_of_other_weights_or_another_kv_cache_need_not_be_the_same(tmp_path):
+    labels = ("a/plain", "a/again", "a/int8", "a/kv")
+    directory = made_record.write(tmp_path / "made", dict.fromkeys(labels, (1,)))
+    model = json.loads((directory / "study.json").read_text())["model"]
+    changes = {
+        "int8": {"model": model | {"name": "embedded+w8a8"}},
+        "kv": {"settings": {"KV_CACHE_DTYPE": "fp8"}},
+    }
+    for file in directory.glob("raw/*/launch.json"):
+        facts = json.loads(file.read_text())
+        file.write_text(json.dumps(facts | changes.get(facts["variant"], {})))
+        row = made_record.read_rows(file.parent / "many-c1")[0]
+        with gzip.open(file.parent / "agreement.jsonl.gz", "wt") as answers:
+            same = {"prompt_sha256": "0", "text": facts["variant"], "token_ids": None}
+            answers.write(json.dumps(row | same) + "\n")
+    summary = summarize(directory)
+    found = {c.label: (c.dtypes[0], c.is_same_dtype) for c in summary.agreement}
+    assert found == {
+        "a/again": ("float32", True),
+        "a/int8": ("float32, embedded+w8a8 weights", False),
+        "a/kv": ("float32, fp8 KV cache", False),
+    }
+    judged = {cell.label for cell in summary.cells for f in cell.findings if f.check == "answers"}
+    assert judged == {"a/again"}

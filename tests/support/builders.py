@@ -11,9 +11,8 @@ from enginebench.load import request_record
 from enginebench.load.exchange import Exchange
 from enginebench.load.request_record import RequestRecord
 from enginebench.record import reading
-from enginebench.record.schema import Launch, Request
+from enginebench.record.schema import Launch, Model, Request
 from enginebench.record.schema_samples import GpuSample
-from enginebench.record.schema_study import Model
 
 GIB = 1 << 30
 

@@ -18,6 +18,7 @@ parser.add_argument("--port", type=int)
 parser.add_argument("--behaviour", default="normal")
 parser.add_argument("--model")
 parser.add_argument("--dtype")
+parser.add_argument("--feature", default="none")
 args = parser.parse_args()
 
 if args.behaviour == "dies-loading":
@@ -33,6 +34,7 @@ WORDS = (" the", " and", " of", " to", " is", " in", " it", " for")
 if args.behaviour != "stubborn":  # as the first process of a container it would not even be asked
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
 
+feature = "none" if args.behaviour == "ignores-flag" else args.feature
 counts = {"prompt": 0, "output": 0, "requests": 0}
 
 
@@ -53,6 +55,7 @@ class Handler(BaseHTTPRequestHandler):
             text = (
                 f"double_prompt_tokens_total {counts['prompt']}\n"
                 f"double_output_tokens_total {counts['output']}\n"
+                f'double_info{{feature="{feature}"}} 1\n'
             )
             self.answer(200, text)
         elif self.path == "/version":
@@ -134,4 +137,5 @@ class Handler(BaseHTTPRequestHandler):
 
 
 print(os.environ.get("HF_TOKEN", "no token"), flush=True)
+print(f"feature={feature}", flush=True)
 ThreadingHTTPServer((args.host, args.port), Handler).serve_forever()

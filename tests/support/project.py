@@ -36,6 +36,7 @@ def add_engine(root: Path, name: str) -> Path:
                     "--port=${PORT}",
                     "--behaviour=${BEHAVIOUR:-normal}",
                     "--dtype=${DTYPE:-float32}",
+                    "--feature=${FEATURE:-none}",
                 ]
             }
         },

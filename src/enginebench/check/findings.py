@@ -14,6 +14,7 @@ Verdict = Literal["valid", "suspect", "invalid"]
 CHECKS: Mapping[str, str] = {
     "record": "every raw file is as it was recorded",
     "complete": "every planned request was recorded and ended without an error",
+    "effect": "all that the variant turns on or off took effect in the started engine",
     "output": "exactly the output tokens asked for",
     "prompt": "exactly the prompt tokens sent",
     "finish": "ended by length, not by a stop",

@@ -29,12 +29,14 @@ def setup(
 
 
 def engines(root: RootOption = ROOT) -> None:
-    """List the engines and the settings that each understands."""
+    """List the engines, their settings and their variants."""
     from enginebench.engines import directory
 
     for name in directory.find_engines(root):
-        settings = sorted(directory.load_engine(root, name).settings)
-        log(f"{name}  settings: {', '.join(settings) or 'none'}")
+        engine = directory.load_engine(root, name)
+        log(f"{name}  settings: {', '.join(sorted(engine.settings)) or 'none'}")
+        for variant, declared in engine.declared.items():
+            log(f"  {name}@{variant}  {declared.optimization}: {declared.turns}")
 
 
 def doctor(root: RootOption = ROOT, cache: CacheOption = CACHE) -> None:

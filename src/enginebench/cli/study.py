@@ -34,6 +34,8 @@ def plan(name: StudyArgument = "", root: RootOption = ROOT) -> None:
     from enginebench.cli.terminal import log
     from enginebench.plan import plan
     from enginebench.plan import study_file as studies
+    from enginebench.run import prepare
 
-    study = studies.load(study_file(name, RunOptions(root=root), log))
-    print_plan(study, plan.make(study), log)
+    file = study_file(name, RunOptions(root=root), log)
+    study, left_out = prepare.planned(studies.load(file), root.resolve(), str(file))
+    print_plan(study, plan.make(study), left_out, log)

@@ -36,7 +36,12 @@ def default_file(root: Path, chosen: "Profile") -> Path:
     return file if file.exists() else root / "studies" / "cpu.yaml"
 
 
-def print_plan(study: Study, planned: Plan, log: Log) -> None:
+def print_plan(study: Study, planned: Plan, left_out: Mapping[str, str], log: Log) -> None:
+    """Print what would run.
+
+    Args:
+        left_out: by engine/variant: why it is not run.
+    """
     log(
         f"{study.name}: {len(planned.launches)} engine starts, {planned.cells} cells, "
         f"{planned.requests} requests; about {clock(planned.estimate_s)}"
@@ -45,5 +50,7 @@ def print_plan(study: Study, planned: Plan, log: Log) -> None:
         cells = ", ".join(cell.id for cell in item.cells)
         duration = clock(plan.launch_estimate_s(item))
         log(f"  trial {item.trial}  {item.variant.label:24} {cells}  (about {duration})")
+    for label, reason in left_out.items():
+        log(f"  left out {label:24} {reason}")
     if balance := plan.balance_text(planned):
         log(balance)

@@ -25,6 +25,7 @@ from enginebench.record.locating import last
 from enginebench.report import build
 from enginebench.run import earlier_spread, noise_probe, profile, resume
 from enginebench.run.display import Display, Emit, ignore_events, json_lines
+from enginebench.run.left_out import part
 from enginebench.run.prepare import Prepared, load_engines, prepare
 from enginebench.run.resume import ResumeState
 from enginebench.run.study_run import Outcome, run
@@ -69,17 +70,13 @@ def run_engine(name: str, study_name: str, options: RunOptions) -> None:
 def subset_for(study: Study, engine: str) -> Study:
     """The part of a study that concerns one engine; its defaults if the study has no variant."""
     variants = [v for v in study.engines if v.engine == engine] or [Variant(engine=engine)]
-    names = {name for variant in variants for name in variant.workloads}
-    runs_all = any(not variant.workloads for variant in variants)
     labels = [variant.label for variant in variants]
-    part = {
+    changes = {
         "name": f"{study.name}-{engine}",
-        "engines": variants,
         "reference": study.reference if study.reference in labels else "",
-        "workloads": [w for w in study.workloads if runs_all or w.name in names],
         "decompositions": [d for d in study.decompositions if set(d.labels) <= set(labels)],
     }
-    return study.model_copy(update=part)
+    return part(study, variants).model_copy(update=changes)
 
 
 def _deadline_s(options: RunOptions) -> float:
@@ -110,7 +107,7 @@ def _run(session: Session) -> None:
     """Prepare, run and report a study; raises ``typer.Exit`` unless the exit code is 0."""
     with _ends_reported(session, "no engine was started"):
         prepared = _prepare(session)
-        print_plan(session.study, prepared.plan, session.log)
+        print_plan(prepared.study, prepared.plan, _left_out(prepared), session.log)
         _print_noise(session, prepared)
         writer, state = _open_record(session, prepared)
     kept = (
@@ -163,12 +160,16 @@ def _prepare(session: Session) -> Prepared:
     )
 
 
+def _left_out(prepared: Prepared) -> dict[str, str]:
+    return {left.label: left.reason for left in prepared.facts.left_out}
+
+
 def _print_noise(session: Session, prepared: Prepared) -> None:
     """How steady this machine is, and how many trials a 10 % difference would need on it."""
     if prepared.noise is None:
         return
     before = earlier_spread.between_starts(session.options.results, prepared.facts.machine)
-    study = session.study
+    study = prepared.study
     for line in noise_probe.noise_lines(prepared.noise, before, len(study.engines), study.trials):
         session.log(line)
 

@@ -5,7 +5,9 @@ an ordinary compose file. Its ``x-native`` key says how the same engine runs as 
 the flags and environment of the service are used for both, so they stand there once.
 ``x-cpu-image`` names the image for machines without a GPU, if there is one;
 ``x-without-end-of-sequence`` asks for the model in a form that never stops by itself (``overlay``);
-``x-dtype`` is the dtype that the engine computes in under its settings, wherever that is stated.
+``x-dtype`` is the dtype that the engine computes in under its settings, wherever that is stated;
+``x-version-of`` names packages; the one that is installed has the engine's version. ``variants``
+reads the variants that an engine declares.
 """
 
 import difflib
@@ -14,7 +16,7 @@ import re
 import shlex
 import traceback
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from enginebench.base import text_file, yaml_file
 from enginebench.base.errors import UserError
 from enginebench.base.text import one_line
+from enginebench.engines import variants as declarations
 from enginebench.engines.dialect import METRIC_NAMES, Dialect
 from enginebench.engines.interpolation import (
     Setting,
@@ -31,6 +34,7 @@ from enginebench.engines.interpolation import (
     require_known_forms,
     variables,
 )
+from enginebench.engines.variants import Declared
 
 #: Set by the harness for every engine; a study cannot set them.
 HARNESS_VARIABLES = ("MODEL", "HOST", "PORT", "CPUS", "DEVICE", "IMAGE")
@@ -70,6 +74,8 @@ class Engine:
     without_eos: bool = False  # it cannot be asked to ignore the end of sequence
     passed: tuple[str, ...] = ()  # the caller's variables that it is to have, secrets too
     dtype: str | None = None  # that it computes in, not yet interpolated; None: not stated
+    version_of: tuple[str, ...] = ()  # packages; the version of one is the engine's
+    declared: Mapping[str, Declared] = field(default_factory=dict)  # of variants.yaml, by name
 
     @property
     def launch_file(self) -> Path:
@@ -165,6 +171,7 @@ def _read_launch_file(name: str, directory: Path) -> Engine:
             without_eos=_key(data, "x-without-end-of-sequence", bool, False),
             dtype=_key(data, "x-dtype", str, None),
             passed=passed,
+            version_of=_words(data, "x-version-of"),
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -179,7 +186,7 @@ def _read_launch_file(name: str, directory: Path) -> Engine:
         ) from None
     for text in engine.interpolated:
         require_known_forms(text, str(file))
-    return engine
+    return replace(engine, declared=declarations.read(directory, engine.settings))
 
 
 def _service(data: Any) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class GpuFacts:
     memory_bytes: int | None
     driver: str | None
     mig: bool  # whether it is partitioned
+    capability: float | None = None  # compute capability, major.minor
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,13 @@ def facts(gpu: Gpu) -> GpuFacts:
         memory_bytes=None if memory is None else memory.total,
         driver=_Reader(None)(lambda _: pynvml.nvmlSystemGetDriverVersion()),
         mig=gpu.is_mig,
+        capability=_capability(read),
     )
+
+
+def _capability(read: _Reader) -> float | None:
+    numbers = read(pynvml.nvmlDeviceGetCudaComputeCapability)
+    return None if numbers is None else numbers[0] + numbers[1] / 10
 
 
 def meter(gpu: Gpu) -> GpuMeter:

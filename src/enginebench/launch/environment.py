@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
+from packaging.version import InvalidVersion, Version
 
 from enginebench.base.errors import UserError
 from enginebench.engines.directory import Engine
@@ -121,3 +122,20 @@ def _requirement_files(engine: Engine, arguments: list[str]) -> list[Path]:
     flags = ("-r", "--requirement", "-c", "--constraint")
     pairs = itertools.pairwise(arguments)
     return [engine.directory / value for flag, value in pairs if flag in flags]
+
+
+def pinned_version(engine: Engine, device: str) -> Version | None:
+    """The engine's version as its recipe pins it; None: it does not, or nothing says of what."""
+    assert engine.native is not None
+    native = engine.native.environment
+    calls = native.cuda if device == "cuda" else native.cpu
+    words = [word for arguments in calls for word in arguments]
+    for arguments in calls:
+        for file in _requirement_files(engine, arguments):
+            words += file.read_text().split() if file.is_file() else []
+    pins = dict(word.split("==", 1) for word in words if word.count("==") == 1)
+    texts = [pins[name] for name in engine.version_of if name in pins]
+    try:
+        return Version(texts[0]) if texts else None
+    except InvalidVersion:
+        return None

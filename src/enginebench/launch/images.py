@@ -1,11 +1,13 @@
 """The images of the engines' containers: which one, and that it is there before a study starts."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from docker.errors import ImageNotFound
+from packaging.version import InvalidVersion, Version
 
 from enginebench.base.errors import UserError
 from enginebench.base.redaction import redact
@@ -37,6 +39,15 @@ def name(engine: Engine, device: str) -> str:
             "container; run it as a process (RUNNER=process) or give it an image"
         )
     return interpolate(image, {}, str(engine.launch_file))
+
+
+def tag_version(image: str) -> Version | None:
+    """The version that an image's tag states; None: it states none."""
+    tag = re.search(r":v?(\d+(?:\.\w+)+)", image)
+    try:
+        return Version(tag[1]) if tag else None
+    except InvalidVersion:
+        return None
 
 
 def ensure(

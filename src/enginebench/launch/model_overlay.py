@@ -1,4 +1,4 @@
-"""A model in the form that an engine needs: without an end of sequence, or without links.
+"""A model in the form that an engine needs: without an end of sequence or links, or with a draft.
 
 The overlay is a directory beside the model, with hard links to the model's files. They use no disk
 space and work in a container that sees only this directory. The model's own directory is unchanged.
@@ -17,6 +17,7 @@ from typing import Any
 from enginebench.base.errors import UserError
 
 CONFIG = "generation_config.json"
+DRAFT = "draft"  # the directory of a draft model inside its target's
 
 
 def edited(config: dict[str, Any]) -> dict[str, Any]:
@@ -62,15 +63,28 @@ def without_links(model: Path) -> Path:
     return _beside(model, ".without-links", {}) if has_links else model
 
 
-def _beside(model: Path, suffix: str, texts: Mapping[str, str]) -> Path:
-    """Create a directory with hard links to the model's files and with these texts, or nothing."""
+def with_draft(model: Path, draft: Path) -> Path:
+    """An overlay of the model with the files of a draft model below ``DRAFT``.
+
+    For a container, which sees one directory only.
+
+    Raises:
+        UserError: it cannot be created.
+    """
+    return _beside(model, f".with-{draft.name}", {}, draft)
+
+
+def _beside(model: Path, suffix: str, texts: Mapping[str, str], draft: Path | None = None) -> Path:
+    """Create a directory with hard links to the models' files and with these texts, or nothing."""
     target = model.with_name(model.name + suffix)
     try:
         work = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
         try:
-            for file in sorted(path for path in model.iterdir() if path.is_file()):
-                if file.name not in texts:
-                    os.link(file.resolve(), work / file.name)
+            _link_files(model, work, texts)
+            if draft is not None:
+                (work / DRAFT).mkdir()
+                (work / DRAFT).chmod(0o755)
+                _link_files(draft, work / DRAFT, {})
             for name, text in texts.items():
                 (work / name).write_text(text)
             work.chmod(0o755)  # a container's user must be able to read it
@@ -85,3 +99,9 @@ def _beside(model: Path, suffix: str, texts: Mapping[str, str]) -> Path:
             "that you may write to, or leave that engine out"
         ) from None
     return target
+
+
+def _link_files(source: Path, target: Path, texts: Mapping[str, str]) -> None:
+    for file in sorted(path for path in source.iterdir() if path.is_file()):
+        if file.name not in texts:
+            os.link(file.resolve(), target / file.name)

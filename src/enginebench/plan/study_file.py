@@ -49,12 +49,29 @@ class Hint(Section):
 class Variant(Section):
     """One engine under one set of settings."""
 
-    engine: Name  # the name of an engine directory
+    engine: Name  # the name of an engine directory; in a file also engine@variant+variant
     variant: Name = "default"
+    declared: list[Name] = []  # variants of the engine's variants.yaml
     settings: Settings = {}  # variables of its launch.yaml
     workloads: list[Name] = []  # run only these; empty: all
     trials: Positive | None = None  # run only the first so many trials; none: all
     hint: Hint = Hint()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, data: Any) -> Any:
+        """``name@one+two`` is the engine of that name with two of the variants it declares."""
+        engine = data.get("engine") if isinstance(data, dict) else None
+        if not isinstance(engine, str) or "@" not in engine:
+            return data
+        name, _, rest = engine.partition("@")
+        declared = rest.split("+")
+        if not all(declared) or len(set(declared)) < len(declared) or "declared" in data:
+            raise ValueError(
+                "expected engine@variant or engine@variant+variant, each variant once, "
+                f"found {engine!r}"
+            )
+        return {"variant": "-".join(declared), **data, "engine": name, "declared": declared}
 
     @property
     def label(self) -> str:
@@ -104,6 +121,7 @@ class Study(Section):
     scrape_interval_s: Interval = 1.0
     sample_interval_s: Annotated[Number, Field(ge=0.01, le=LONGEST_S)] = 0.1
     port: Annotated[int, Field(ge=1, le=65535)] | None = None  # none: a free one is chosen
+    skip_unmet: Flag = False  # true: what this machine cannot run is left out, with the reason
 
     @model_validator(mode="after")
     def _consistent(self) -> "Study":

@@ -1,4 +1,4 @@
-"""A type for every raw file that a launch leaves: its fields, their units and their meaning.
+"""A type for every raw file that a launch leaves. Over 300 lines, as it is a table of every field.
 
 ``schema_samples`` has what is sampled while a cell runs, ``schema_study`` the files of the whole
 study, ``schema_derived`` those computed from all of them. ``json_schema`` names the type of every
@@ -20,8 +20,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 #: 3 (2026-11): the load of the whole machine (``machine.jsonl``, ``noise``) and further attempts of
 #:   a disturbed cell (``<cell>~2``, ``attempt``); ``price`` as it was resolved, or null;
 #:   ``ceiling_unknown``.
-SCHEMA = 3
-READABLE = (1, 2, 3)  # what is new in one is "not measured" in those before
+#: 4 (2026-11): declared variants of an engine (``declared``, ``resolved``), the derived copies of
+#:   the model that they run (a launch's ``model``, ``draft``), ``left_out``, ``capability``,
+#:   ``decompositions``.
+SCHEMA = 4
+READABLE = (1, 2, 3, 4)  # what is new in one is "not measured" in those before
 
 #: Marks what the harness itself names: redaction never changes it (see ``redacting``).
 IDENTIFIER = {"identifier": True}
@@ -231,6 +234,32 @@ Files = Annotated[
 ]
 
 
+class Model(Struct, frozen=True, kw_only=True):
+    """A model as an engine is given it."""
+
+    name: Identifier
+    sha256: Identifier
+    hashed: Annotated[Identifier, Meta(description="what the digest covers")]
+    has_random_weights: bool
+    parameters: Annotated[int | None, Meta(description="schema 2")] = None
+    weights_bytes: Annotated[
+        Bytes | None, Meta(description="of the weights' files, as stored; schema 3")
+    ] = None
+    config: Annotated[
+        dict[str, Any], Meta(extra=IDENTIFIER, description="config.json of the model")
+    ]
+
+
+class Resolved(Struct, frozen=True, kw_only=True):
+    """One thing that a declared variant promises, and what the started engine showed."""
+
+    variant: Identifier
+    sets: Annotated[str, Meta(description="what the variant sets, as name=value")]
+    expected: Annotated[str, Meta(description="the condition in words")]
+    found: Annotated[str, Meta(description="what was found instead, or that holds it")]
+    holds: bool
+
+
 class Launch(Struct, frozen=True, kw_only=True):
     """``launch.json``: one start of one engine."""
 
@@ -259,6 +288,14 @@ class Launch(Struct, frozen=True, kw_only=True):
     kv_capacity_tokens: Annotated[
         int | None, Meta(description="from the engine's log, where its metrics lack it")
     ] = None
+    declared: Annotated[
+        list[Identifier], Meta(description="declared variants that were applied; schema 4")
+    ] = []
+    resolved: Annotated[list[Resolved], Meta(description="whether they took effect; schema 4")] = []
+    model: Annotated[
+        Model | None, Meta(description="a derived copy; null: the study's model; schema 4")
+    ] = None
+    draft: Annotated[Model | None, Meta(description="the model that drafts; schema 4")] = None
     failure: Annotated[
         Failure | UnsetType | None,
         Meta(description="null: every planned cell was run; absent: the harness was cut off"),

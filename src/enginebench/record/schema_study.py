@@ -1,10 +1,13 @@
-"""Types of the files of a whole study: ``study.json``, ``events.jsonl``, ``finished.json``."""
+"""Types of the files of a whole study. Over 300 lines, as it is a table of every field.
 
-from typing import Annotated, Any, Literal
+``study.json``, ``events.jsonl``, ``finished.json``.
+"""
+
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from enginebench.record.schema import IDENTIFIER, Bytes, Clocks, Count, Files, Identifier
+from enginebench.record.schema import IDENTIFIER, Bytes, Clocks, Count, Files, Identifier, Model
 from enginebench.record.schema_decomposition import Decomposition
 
 Setting = str | int | float | bool
@@ -24,6 +27,9 @@ class Variant(Struct, frozen=True, kw_only=True):
 
     engine: Identifier
     variant: Identifier = "default"
+    declared: Annotated[
+        list[Identifier], Meta(description="variants of its variants.yaml; schema 4")
+    ] = []
     settings: dict[str, Setting] = {}
     workloads: Annotated[list[Identifier], Meta(description="empty: all of them")] = []
     trials: Annotated[Count | None, Meta(description="null: all of them")] = None
@@ -144,6 +150,9 @@ class StudyFile(Struct, frozen=True, kw_only=True):
     scrape_interval_s: float = 1.0
     sample_interval_s: float = 0.1
     port: int | None = None
+    skip_unmet: Annotated[
+        bool, Meta(description="what this machine cannot run is left out; schema 4")
+    ] = False
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
@@ -151,6 +160,7 @@ class Gpu(Struct, frozen=True, kw_only=True):
     memory_bytes: Bytes | None = None
     driver: Identifier | None = None
     mig: Annotated[bool, Meta(description="partitioned")] = False
+    capability: Annotated[float | None, Meta(description="compute capability; schema 4")] = None
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -208,20 +218,6 @@ class PromptFile(Struct, frozen=True, kw_only=True):
     left_out: Annotated[Count, Meta(description="entries of the file without a prompt")] = 0
 
 
-class Model(Struct, frozen=True, kw_only=True):
-    name: Identifier
-    sha256: Identifier
-    hashed: Annotated[Identifier, Meta(description="what the digest covers")]
-    has_random_weights: bool
-    parameters: Annotated[int | None, Meta(description="schema 2")] = None
-    weights_bytes: Annotated[
-        Bytes | None, Meta(description="of the weights' files, as stored; schema 3")
-    ] = None
-    config: Annotated[
-        dict[str, Any], Meta(extra=IDENTIFIER, description="config.json of the model")
-    ]
-
-
 class PlannedCell(Struct, frozen=True, kw_only=True):
     id: Annotated[Identifier, Meta(description="its directory: <workload>-c<n> or -r<rate>")]
     workload: Identifier
@@ -239,6 +235,13 @@ class PlannedLaunch(Struct, frozen=True, kw_only=True):
     variant: Identifier
     label: Identifier
     cells: list[PlannedCell]
+
+
+class LeftOut(Struct, frozen=True, kw_only=True):
+    """A variant of the study file that this machine cannot run."""
+
+    label: Identifier
+    reason: str
 
 
 class Study(Struct, frozen=True, kw_only=True):
@@ -270,6 +273,9 @@ class Study(Struct, frozen=True, kw_only=True):
     prompts: PromptFile
     model: Model
     plan: list[PlannedLaunch]
+    left_out: Annotated[
+        list[LeftOut], Meta(description="what study.engines does not have for it; schema 4")
+    ] = []
 
 
 class Event(Struct, frozen=True, kw_only=True):

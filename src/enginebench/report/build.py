@@ -12,7 +12,6 @@ from rich.table import Table
 
 from enginebench.base.errors import UserError
 from enginebench.base.text import one_line
-from enginebench.check.findings import CHECKS
 from enginebench.metrics import cost
 from enginebench.metrics.agreement import NEAR_TIE_NATS
 from enginebench.record import reading
@@ -129,7 +128,7 @@ def _values(summary: Summary, directory: Path) -> dict[str, object]:
         "near_ties": NEAR_TIE_NATS,
         "compared_on": summary.study.study.agreement,
         "price": cost.recorded_price(summary.study),
-        "checks": CHECKS,
+        "checks": check_tables.shown_checks(summary),
         "least_requests": distributions.LEAST_REQUESTS,
         "elsewhere_headings": other_tools_report.HEADINGS,
         "elsewhere": other_tools_report.rows(summary),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from enginebench.check.findings import CHECKS
-from enginebench.record.schema_study import Model
+from enginebench.record.schema import Model
 from enginebench.report import formats
 from enginebench.report.formats import NOT_MEASURED, number
 from enginebench.summarize import claims
@@ -43,13 +43,23 @@ class ParityRow:
     checks: Mapping[str, int | None]
 
 
+def shown_checks(summary: Summary) -> dict[str, str]:
+    """The checks of the parity table with their meanings.
+
+    A study whose variants promise nothing has no column for that.
+    """
+    is_switched = any(launch.resolved for launch in summary.launches.values())
+    return {name: text for name, text in CHECKS.items() if name != "effect" or is_switched}
+
+
 def parity(summary: Summary) -> list[ParityRow]:
     """Variant × check: how many requests (or cells) failed it; None where it was not checked."""
     rows = []
+    checks = shown_checks(summary)
     for label in summary.labels:
         cells = [cell for cell in summary.cells if cell.label == label]
         row: dict[str, int | None] = {}
-        for check in CHECKS:
+        for check in checks:
             found = [f for cell in cells for f in cell.findings if f.check == check]
             row[check] = sum(1 if f.failed is None else f.failed for f in found)
         for check, needed in NEEDED_FOR.items():
@@ -58,6 +68,8 @@ def parity(summary: Summary) -> list[ParityRow]:
         launches = [start for c in cells if (start := summary.launches.get(c.launch))]
         if not row["record"] and not any(launch.files for launch in launches):
             row["record"] = None  # from before raw files had checksums
+        if "effect" in checks and not any(launch.resolved for launch in launches):
+            row["effect"] = None
         same = [c for c in summary.agreement if c.label == label and c.is_same_dtype]
         row["answers"] = len(same[0].clear) + same[0].unanswered if same else None
         rows.append(ParityRow(label, row))

@@ -33,6 +33,10 @@ def threats(summary: Summary) -> list[str]:
             f"{len(summary.invalid)} of {len(summary.cells)} cells are invalid; no figure here "
             "includes them."
         )
+    found += [
+        f"{left_out.label} was left out, as this machine cannot run it: {left_out.reason}."
+        for left_out in study.left_out
+    ]
     if study.model.has_random_weights:
         found.append(
             f"The model ({study.model.name}) has random weights, so its text is gibberish. "

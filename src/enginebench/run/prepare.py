@@ -9,12 +9,12 @@ from tokenizers import Tokenizer
 
 from enginebench.base import linux
 from enginebench.base.errors import UserError
-from enginebench.engines import directory
+from enginebench.engines import directory, variants
 from enginebench.engines.directory import Engine
 from enginebench.hardware import machine, nvml, prices
 from enginebench.hardware.prices import HourlyPrice
 from enginebench.hardware.roofline import Ceiling
-from enginebench.launch import environment, images, measured_ceilings, model_overlay, process
+from enginebench.launch import environment, images, measured_ceilings
 from enginebench.launch.docker_daemon import Docker
 from enginebench.launch.measured_ceilings import Probe
 from enginebench.load import calibrate
@@ -23,8 +23,10 @@ from enginebench.plan import models, plan, prompt_files, prompts
 from enginebench.plan.plan import Cell, Launch, Plan
 from enginebench.plan.study_file import Study
 from enginebench.record import schema_study
-from enginebench.run import cell_requests, noise_probe, study_facts
+from enginebench.run import applied, cell_requests, left_out, noise_probe, profile, study_facts
+from enginebench.run.applied import Applied
 from enginebench.run.cell_requests import Work
+from enginebench.run.left_out import Place, Reasons
 from enginebench.run.noise_probe import Noise
 from enginebench.run.profile import Device
 
@@ -39,7 +41,7 @@ class Prepared:
     study: Study
     plan: Plan
     engines: Mapping[str, Engine]
-    model_paths: Mapping[str, Path]  # by engine: the model's files in the form that it is given
+    applied: Mapping[str, Applied]  # by engine/variant
     tokenizer: Tokenizer
     work: Mapping[str, Work]  # by cell id
     texts: Sequence[str]  # that prompts are made of
@@ -76,13 +78,16 @@ def load_engines(study: Study, root: Path, where: str) -> dict[str, Engine]:
         where: the study's file, for messages.
 
     Raises:
-        UserError: no such engine, or a setting that it, or no engine of the study, understands.
+        UserError: no such engine, a setting that it, or no engine of the study, understands, or
+            variants that it does not declare or that do not agree.
     """
     engines = {}
     for index, variant in enumerate(study.engines):
         place = f"{where}: engines[{index}]"
         engine = directory.load_engine(root, variant.engine, f"{place}.engine: ")
         directory.check_settings(variant.settings, engine.settings, place)
+        who = f"{place}.engine: {variant.engine}"
+        variants.combine(variant.declared, engine.declared, variant.settings, who)
         engines[variant.engine] = engine
     known = set().union(*(engine.settings for engine in engines.values()))
     directory.check_settings(study.settings, known, where)
@@ -114,7 +119,7 @@ def prepare(
     Raises:
         UserError: whatever the study asks for that is not there or cannot be.
     """
-    _require_possible(engines, device, docker, chosen_images)
+    study, engines, missing = _possible(study, engines, device, docker, chosen_images)
     price = _price(study, device, log)
     source = root / study.prompts.path  # root / an absolute path is that path
     sources = prompt_files.read(source, study.prompts.format)
@@ -126,6 +131,9 @@ def prepare(
     study_plan = plan.make(study)
     most = max((c.concurrency for item in study_plan.launches for c in item.cells), default=0)
     linux.allow_open_files(most + OTHER_FILES, f"{most} requests in flight")
+    of_variants = applied.of_variants(
+        study, engines, model, cache / "models", docker is not None, log
+    )
     work = cell_requests.make_all(study, study_plan, tokenizer, texts, root, model.context)
     image_of, probes = _install(engines, device, cache, docker, chosen_images, log)
     noise = _noise(study, log)
@@ -135,34 +143,77 @@ def prepare(
         study, study_plan, root=root, rerun=rerun, device=device,
         runner="process" if docker is None else "container",
         price=price, sources=sources, model=model, noise=noise, calibration=calibration,
-        probes=probes, log=log,
+        probes=probes, missing=missing, log=log,
     )  # fmt: skip
     return Prepared(
-        study=study, plan=study_plan, engines=engines,
-        model_paths=_model_paths(engines, model.path, docker), tokenizer=tokenizer,
+        study=study, plan=study_plan, engines=engines, applied=of_variants, tokenizer=tokenizer,
         work=work, texts=texts, root=root, device=device, cache=cache, docker=docker,
         images=image_of, probes=tuple(probes), noise=noise, calibration=tuple(calibration),
         facts=facts,
     )  # fmt: skip
 
 
-def _require_possible(
+def planned(study: Study, root: Path, where: str) -> tuple[Study, Reasons]:
+    """What a study would run as this machine is, without looking for its environments or models.
+
+    Args:
+        root, where: as of ``load_engines``.
+
+    Returns:
+        the part that would run, and why not the rest.
+
+    Raises:
+        UserError: as of ``load_engines``, or a variant needs what is not there.
+    """
+    engines = load_engines(study, root, where)
+    if not study.skip_unmet and not any(variant.declared for variant in study.engines):
+        return study, {}
+    chosen = profile.choose("" if study.device == "auto" else study.device)
+    place = _place(chosen.device, chosen.runner == "container", {})
+    lacks = left_out.unmet(study, engines, place)
+    if not study.skip_unmet:
+        left_out.require_met(lacks)
+        return study, {}
+    missing = lacks | left_out.impossible(study, engines, place)
+    return left_out.without(study, missing) if missing else study, missing
+
+
+def _place(device: Device, in_containers: bool, chosen_images: Mapping[str, str]) -> Place:
+    capability = next((gpu.capability for gpu in machine.gpus()), None)
+    return Place(
+        device=device, in_containers=in_containers, capability=capability, images=chosen_images
+    )
+
+
+def _possible(
+    study: Study,
     engines: Mapping[str, Engine],
-    device: str,
+    device: Device,
     docker: Docker | None,
     chosen_images: Mapping[str, str],
-) -> None:
-    """Refuse what cannot be before anything takes time."""
+) -> tuple[Study, Mapping[str, Engine], Reasons]:
+    """The part of a study that this machine can run, and why not the rest.
+
+    Raises:
+        UserError: it cannot run all, and the study does not say that the rest be left out.
+    """
     if device == "cuda" and not machine.gpus():
         raise UserError(
             f"device: expected an NVIDIA GPU for this study, found none "
             f"({nvml.error() or 'no NVML library'}); run make doctor to see what this machine has"
         )
-    for engine in engines.values():
-        if docker is None:
-            process.recipe(engine)
-        elif engine.name not in chosen_images:
-            images.name(engine, device)
+    place = _place(device, docker is not None, chosen_images)
+    cannot_run = left_out.impossible(study, engines, place)
+    lacks = left_out.unmet(study, engines, place)
+    if not study.skip_unmet:
+        if cannot_run:
+            raise UserError(next(iter(cannot_run.values())))
+        left_out.require_met(lacks)
+    missing = lacks | cannot_run
+    possible = left_out.without(study, missing) if missing else study
+    names = {variant.engine for variant in possible.engines}
+    used = {name: engine for name, engine in engines.items() if name in names}
+    return possible, used, missing
 
 
 def _price(study: Study, device: str, log: Log) -> HourlyPrice | None:
@@ -205,13 +256,3 @@ def _install(
     }
     probes = [measured_ceilings.in_container(docker, image) for image in image_of.values()]
     return image_of, probes
-
-
-def _model_paths(
-    engines: Mapping[str, Engine], model: Path, docker: Docker | None
-) -> dict[str, Path]:
-    plain = model if docker is None else model_overlay.without_links(model)
-    return {
-        engine.name: model_overlay.without_eos(model) if engine.without_eos else plain
-        for engine in engines.values()
-    }

@@ -1,6 +1,6 @@
 """The contents of ``study.json``: what is to be run, on what machine, with which prompts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,9 +37,14 @@ def of_study(
     noise: Noise | None,
     calibration: Sequence[Calibration],
     probes: Sequence[Probe],
+    missing: Mapping[str, str],
     log: Callable[[str], None],
 ) -> schema_study.Study:
-    """All that ``study.json`` states; the machine's ceiling is looked up or measured now."""
+    """All that ``study.json`` states; the machine's ceiling is looked up or measured now.
+
+    Args:
+        missing: by engine/variant: why this machine cannot run it.
+    """
     log("looking up what this machine can do at most ...")
     limit = ceiling(device, probes)
     return schema_study.Study(
@@ -64,8 +69,11 @@ def of_study(
             count=len(sources.texts),
             left_out=sources.left_out,
         ),
-        model=_model(model),
+        model=as_recorded(schema.Model, model),
         plan=[_planned(item) for item in plan.launches],
+        left_out=[
+            schema_study.LeftOut(label=label, reason=reason) for label, reason in missing.items()
+        ],
     )
 
 
@@ -97,18 +105,6 @@ def _noise(noise: Noise) -> schema_study.Noise:
         slowest_ratio=noise.slowest_ratio,
         machine=asdict(noise.machine),
         error=noise.error,
-    )
-
-
-def _model(model: models.Model) -> schema_study.Model:
-    return schema_study.Model(
-        name=model.name,
-        sha256=model.sha256,
-        hashed=model.hashed,
-        has_random_weights=model.has_random_weights,
-        parameters=model.parameters,
-        weights_bytes=model.weights_bytes,
-        config=model.config,
     )
 
 

@@ -13,15 +13,16 @@ import orjson
 from msgspec import structs
 
 from enginebench.base.errors import EngineError, UserError
+from enginebench.check import in_effect
 from enginebench.check.disturbance import RerunBudget
 from enginebench.engines import http_page
 from enginebench.engines.dialect import capacity_in_log
-from enginebench.engines.directory import Engine
 from enginebench.engines.interpolation import Setting
 from enginebench.hardware import machine
 from enginebench.launch import container, device_free, environment, process
 from enginebench.launch.server import LOG_TAIL_LINES, Server, choose_port
 from enginebench.plan import plan
+from enginebench.plan.models import Model
 from enginebench.plan.plan import Launch
 from enginebench.record import schema, schema_study
 from enginebench.record.files import Writer
@@ -32,6 +33,7 @@ from enginebench.run.interrupts import DeferredInterrupts
 from enginebench.run.prepare import Prepared
 from enginebench.run.ready import wait_ready
 from enginebench.run.recorded import as_recorded
+from enginebench.run.resolved import resolved
 from enginebench.run.resume import ResumeState
 from enginebench.run.study_facts import recorded_ceiling
 
@@ -120,9 +122,11 @@ def _run_launch(
     try:
         device_free.wait(prepared.device, engine.name)
         with interrupts.defer():
-            server = _start(prepared, engine, facts.settings, item.id, directory)
+            server = _start(prepared, item, facts.settings, directory)
         facts = _started(facts, server)
         facts = _ready(facts, prepared, item, server)
+        for finding in in_effect.findings(facts):
+            show.warn(f"{label}: {finding.text}; its cells are invalid")
         writer.event("ready", launch=item.id)
         show.start_done(item.variant.hint.start_s)
         budget = _run_cells(RunningLaunch(prepared, item, server, writer, show), budget)
@@ -158,7 +162,8 @@ def _planned(prepared: Prepared, item: Launch) -> schema.Launch:
     engine = prepared.engines[item.variant.engine]
     of_study = prepared.study.settings.items()
     settings = {name: value for name, value in of_study if name in engine.variables}
-    settings |= item.variant.settings
+    applied = prepared.applied[item.variant.label]
+    settings |= {**item.variant.settings, **applied.settings}
     return schema.Launch(
         engine=engine.name,
         variant=item.variant.variant,
@@ -169,7 +174,14 @@ def _planned(prepared: Prepared, item: Launch) -> schema.Launch:
         env={},
         metrics={ours: list(names) for ours, names in engine.dialect.metrics.items()},
         kv_blocks_kept_back=engine.dialect.kv_blocks_kept_back,
+        declared=list(applied.parts),
+        model=_recorded(applied.model),
+        draft=_recorded(applied.draft),
     )
+
+
+def _recorded(model: Model | None) -> schema.Model | None:
+    return None if model is None else as_recorded(schema.Model, model)
 
 
 def _started(facts: schema.Launch, server: Server) -> schema.Launch:
@@ -196,6 +208,7 @@ def _ready(facts: schema.Launch, prepared: Prepared, item: Launch, server: Serve
         ready_s=ready_s,
         version=_version(server),
         kv_capacity_tokens=capacity_in_log(pattern, server.log_text()),
+        resolved=resolved(server, prepared.applied[item.variant.label].parts),
     )
 
 
@@ -230,16 +243,13 @@ def _fault(name: str, error: Exception) -> EngineError:
 
 
 def _start(
-    prepared: Prepared,
-    engine: Engine,
-    settings: Mapping[str, Setting],
-    launch_id: str,
-    directory: Path,
+    prepared: Prepared, item: Launch, settings: Mapping[str, Setting], directory: Path
 ) -> Server:
     """Start the engine in the way that the study was prepared for."""
+    engine, label = prepared.engines[item.variant.engine], item.variant.label
     port = choose_port(prepared.study.port)
     placement = {
-        "MODEL": str(prepared.model_paths[engine.name]),
+        "MODEL": str(prepared.applied[label].model_path),
         "CPUS": machine.cpu_list(machine.cpus()),
     }
     values = {**settings, **placement}
@@ -249,7 +259,7 @@ def _start(
         home = environment.directory(engine, prepared.device, prepared.cache)
         return replace(server, facts=replace(server.facts, python=home.name))
     image = prepared.images[engine.name]
-    launched = container.project(engine, values, prepared.device, image, port, launch_id)
+    launched = container.project(engine, values, prepared.device, image, port, item.id)
     return container.start(engine, launched, prepared.docker, directory)
 
 

@@ -14,21 +14,28 @@ from enginebench.hardware.run_options import RunOptions, run_options
 from enginebench.metrics import memory
 from enginebench.metrics.figures import Figures
 from enginebench.metrics.request_table import Columns
-from enginebench.record.schema import Launch
-from enginebench.record.schema_study import Model, Study
+from enginebench.record.schema import Launch, Model
+from enginebench.record.schema_study import Study
 
 
 def account(study: Study, launch: Launch | None, figures: Figures) -> dict[str, float | None]:
     """The parts of the memory that the machine shows, and what a token takes by the config."""
-    shape = model_shape(study.model)
+    model = model_of(study, launch)
+    shape = model_shape(model)
     dtypes = run_dtypes(shape, launch) if shape is not None else None
     per_token = None
     if shape is not None and dtypes is not None:
         per_token = shape.kv_bytes_per_token(dtypes.kv_bytes)
     shown_by = "gpu_memory_peak_bytes" if study.device == "cuda" else "memory_peak_bytes"
     total = figures[shown_by]
-    parts = memory.account(total, weights_bytes(study.model, launch), figures["kv_reserved_bytes"])
+    parts = memory.account(total, weights_bytes(model, launch), figures["kv_reserved_bytes"])
     return parts | {"total_bytes": total, "kv_bytes_per_token": per_token}
+
+
+def model_of(study: Study, launch: Launch | None) -> Model:
+    """The model that an engine was given: a derived copy, or the study's."""
+    own = launch.model if launch else None
+    return own or study.model
 
 
 def model_shape(model: Model) -> roofline.ModelShape | None:
@@ -42,7 +49,7 @@ def model_shape(model: Model) -> roofline.ModelShape | None:
 def run_dtypes(shape: roofline.ModelShape, launch: Launch | None) -> roofline.Dtypes | None:
     """The dtypes of a launch; None: not known."""
     name = _dtype(launch)
-    stated = _options(launch).kv_dtype
+    stated = launch_options(launch).kv_dtype
     kv_dtype = roofline.dtype_name(stated or "")
     if name is None or (stated is not None and kv_dtype is None):
         return None
@@ -50,11 +57,18 @@ def run_dtypes(shape: roofline.ModelShape, launch: Launch | None) -> roofline.Dt
 
 
 def weights_bytes(model: Model, launch: Launch | None) -> float | None:
-    """Bytes that the weights take in memory; None: not known."""
+    """Bytes that the weights take in memory, with those of a draft model; None: not known."""
+    models = [model, launch.draft] if launch and launch.draft else [model]
+    parts = [_own_weights_bytes(each, launch) for each in models]
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def _own_weights_bytes(model: Model, launch: Launch | None) -> float | None:
     if _is_quantized(model):
         return model.weights_bytes  # they stay as they are stored
     name = _dtype(launch)
-    if name is None or not model.parameters or _options(launch).is_quantized:
+    if name is None or not model.parameters or launch_options(launch).is_quantized:
         return None
     return float(model.parameters * roofline.DTYPE_BYTES[name])
 
@@ -68,11 +82,12 @@ def shares(
     figures: Figures,
 ) -> Shares:
     """How near the cell came to what the hardware allows; None where a ceiling is not known."""
-    shortest, model, options = _shortest(requests), model_shape(study.model), _options(launch)
+    given = model_of(study, launch)
+    shortest, model, options = _shortest(requests), model_shape(given), launch_options(launch)
     window_s = figures["window_s"]
     if model is None or ceiling is None or not shortest or not window_s:
         return Shares()
-    if options.is_quantized and not _is_quantized(study.model):
+    if options.is_quantized and not _is_quantized(given):
         return Shares()  # by the engine, in a way that is not known here
     dtypes = run_dtypes(model, launch)
     if dtypes is None:
@@ -120,10 +135,11 @@ def _dtype(launch: Launch | None) -> str | None:
     return roofline.dtype_name((launch.dtype if launch else None) or "")
 
 
-def _options(launch: Launch | None) -> RunOptions:
+def launch_options(launch: Launch | None) -> RunOptions:
     if launch is None:
         return RunOptions()
-    return run_options({"command": launch.command, "env": launch.env})
+    # Settings too: some engines are told in a file that the environment holds.
+    return run_options({"command": launch.command, "env": {**launch.settings, **launch.env}})
 
 
 def _is_quantized(model: Model) -> bool:

@@ -9,6 +9,7 @@ from enginebench.check import (
     client_error,
     counters,
     disturbance,
+    in_effect,
     physics,
     request_checks,
     silence,
@@ -218,6 +219,7 @@ def _findings(
     findings: list[Finding] = []
     if about.engine_death:
         findings.append(Finding("complete", "invalid", about.engine_death))
+    findings += in_effect.findings(source.launch)
     findings += request_checks.warmup_findings(raw.warmup)
     findings += request_checks.tally_findings(raw.tally, source.cell.requests)
     findings += counters.counter_findings(raw.requests, *raw.ends)

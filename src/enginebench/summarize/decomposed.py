@@ -84,7 +84,7 @@ def _at_level(
 
 def _left_out(summary: Summary) -> dict[str, str]:
     """The variants that this machine cannot run, and why not; records before schema 4 have none."""
-    return {one.label: one.reason for one in getattr(summary.study, "left_out", [])}
+    return {one.label: one.reason for one in summary.study.left_out}
 
 
 def _reason(cells: Sequence[CellRow], figure: str, known: Mapping[str, str], label: str) -> str:

@@ -14,7 +14,7 @@ from enginebench.metrics import agreement
 from enginebench.record import reading, schema
 from enginebench.record.schema_study import Ceiling as RecordedCeiling
 from enginebench.record.schema_study import OutputRange, PlannedCell, PlannedLaunch, Study, Workload
-from enginebench.summarize import cell_reader, documents
+from enginebench.summarize import ceiling_shares, cell_reader, documents
 from enginebench.summarize.cell_reader import CellSource
 from enginebench.summarize.cells import CellRow
 from enginebench.summarize.documents import Documents
@@ -141,9 +141,19 @@ def _agreement(
         except reading.RecordError as error:
             read.damages[path] = error.message
             continue
-        answers[label], dtypes[label] = rows, launch.dtype
+        answers[label], dtypes[label] = rows, _arithmetic(launch)
     ordered = {label: answers[label] for label in _labels(read.study) if label in answers}
     return agreement.comparisons(ordered, dtypes, reference)
+
+
+def _arithmetic(launch: schema.Launch) -> str | None:
+    """What decides which answers an engine gives: its dtype, other weights, the dtype of its KV
+    cache. Answers of two launches must agree only where it is the same; None: not known."""
+    if launch.dtype is None:
+        return None
+    weights = f"{launch.model.name} weights" if launch.model else ""
+    kv_dtype = ceiling_shares.launch_options(launch).kv_dtype
+    return ", ".join(filter(None, [launch.dtype, weights, kv_dtype and f"{kv_dtype} KV cache"]))
 
 
 def _ceiling(recorded: RecordedCeiling | None) -> roofline.Ceiling | None:
