@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_SPECULATION = re.compile(r"speculat|draft|num.?lookahead|ngram", re.I)
+_SPECULATION = re.compile(r"speculat|draft|assist|num.?lookahead|ngram", re.I)
 _QUANTIZATION = re.compile(r"quantiz|load.?in.?[48].?bit", re.I)
 _KV_DTYPE = re.compile(r"kv.?cache.?dtype", re.I)
 _OFF = frozenset(("", "none", "no", "off", "false", "0", "auto", "null"))
