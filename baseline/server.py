@@ -31,6 +31,7 @@ import asyncio
 import functools
 import itertools
 import json
+import sys
 import threading
 import time
 from collections import deque
@@ -41,7 +42,6 @@ from typing import Any
 
 import prometheus_client
 import torch
-import torch._dynamo
 import transformers
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -138,7 +138,8 @@ class Model:
 
 def compiled_graphs() -> int:
     """How many graphs torch.compile has made in this process."""
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    dynamo = sys.modules.get("torch._dynamo")  # imported with what uses it
+    return int(dynamo.utils.counters["stats"]["unique_graphs"]) if dynamo else 0
 
 
 class Batches:
