@@ -25,5 +25,7 @@ DIALECT = Dialect(
         "output_tokens_total": ("baseline_output_tokens_total",),
         "kv_reserved_bytes": ("baseline_kv_cache_bytes",),
         "kv_used_tokens": ("baseline_kv_cache_tokens",),
+        "kv_capacity_tokens": ("baseline_kv_capacity_tokens",),  # of MODE: continuous alone
+        "kv_block_tokens": ("baseline_kv_block_tokens",),
     },
 )

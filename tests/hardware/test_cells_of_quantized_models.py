@@ -41,6 +41,9 @@ def test_a_form_that_is_not_known_has_no_shape():
         (["serve", "--quantize", "fp8", "--port=1"], RunOptions(None, True)),
         (["serve", "--speculative-config={}"], RunOptions(None, False, True)),
         (["serve", "--speculate", "0"], RunOptions()),
+        (["--assist=draft", "--draft-model=/m"], RunOptions(None, False, True)),
+        (["--assist=prompt-lookup", "--draft-model="], RunOptions(None, False, True)),
+        (["--assist=off", "--draft-model=", "--candidate-tokens=3"], RunOptions()),
         (["serve", "--load-in-4bit"], RunOptions(None, True)),
     ],
 )

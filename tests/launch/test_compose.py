@@ -91,9 +91,9 @@ def option(*names):
     return find
 
 
-#: What must be the same: its value by default, and where each engine has it. The baseline has no
-#: batch of tokens, no cache to size and none to share prefixes in; README.md of an engine says what
-#: else it lacks.
+#: What must be the same: its value by default, and where each engine has it. The baseline has
+#: no cache to share prefixes in, sizes one in blocks, and prefills in pieces where it batches
+#: continuously; README.md of an engine says what else it lacks.
 EQUAL = {
     "dtype": (
         "bfloat16",
@@ -116,6 +116,7 @@ EQUAL = {
     "requests in a batch": (
         256,
         {
+            "baseline": flag("--max-num-seqs"),
             "vllm": flag("--max-num-seqs"),
             "tgi": flag("--max-batch-size"),
             "trtllm": flag("--max_batch_size"),
@@ -124,6 +125,7 @@ EQUAL = {
     "tokens in a step": (
         2048,
         {
+            "baseline": flag("--max-batch-tokens"),
             "vllm": flag("--max-num-batched-tokens"),
             "tgi": flag("--max-batch-prefill-tokens"),
             "trtllm": flag("--max_num_tokens"),

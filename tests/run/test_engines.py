@@ -1,6 +1,9 @@
 """Real engines, as processes in their own environments: `make test-engines` (minutes)."""
 
+import contextlib
+import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +15,7 @@ import requests
 from builders import rows_of
 from project import ROOT, write_study
 
+from enginebench.base import yaml_file
 from enginebench.engines import directory as launch
 from enginebench.engines.dialect import GenerationRequest
 from enginebench.hardware import machine
@@ -20,6 +24,7 @@ from enginebench.launch.server import choose_port
 from enginebench.load import client, http1
 from enginebench.load.request_record import read
 from enginebench.plan import models, prompts
+from enginebench.plan.derived_models import derive
 from enginebench.record import locating
 from enginebench.run.ready import wait_ready
 
@@ -46,25 +51,33 @@ def started(engine, found, directory, **settings):
     return process.start(engine, command, directory)
 
 
-@pytest.fixture(scope="module", params=["naive", "static"])
-def baseline(request, found, asks, tmp_path_factory):
+@contextlib.contextmanager
+def baseline_under(found, ask, directory, **settings):
     engine = launch.load_engine(ROOT, "baseline")
     environment.build(engine, machine.device(), CACHE, print)
-    directory = tmp_path_factory.mktemp("baseline")
-    server = started(
-        engine,
-        found,
-        directory,
-        MODE=request.param,
-        DTYPE="float32",
-        MAX_BATCH=4,
-        MAX_MODEL_LEN=128,
-    )
+    common = {"DTYPE": "float32", "MAX_BATCH": 4, "MAX_MODEL_LEN": 128, "KV_BLOCKS": 16}
+    server = started(engine, found, directory, **common | settings)
     try:
-        wait_ready(server, asks[0], 300)
+        wait_ready(server, ask, 300)
         yield server
     finally:
         server.stop(lambda: False)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        {"MODE": "naive"},
+        {"MODE": "static"},
+        {"MODE": "continuous"},
+        {"ASSIST": "prompt-lookup"},
+    ],
+    ids=lambda settings: "-".join(settings.values()),
+)
+def baseline(request, found, asks, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("baseline")
+    with baseline_under(found, asks[0], directory, **request.param) as server:
+        yield server
 
 
 def complete(server, **body):
@@ -89,6 +102,12 @@ def metric(server, name):
     text = requests.get(server.url + "/metrics", timeout=10).text
     (line,) = [line for line in text.splitlines() if line.startswith(name + " ")]
     return float(line.split()[1])
+
+
+def config_info(server):
+    text = requests.get(server.url + "/metrics", timeout=10).text
+    (labels,) = re.findall(r"^baseline_config_info\{(.*)\} 1.0$", text, re.M)
+    return dict(re.findall(r'(\w+)="([^"]*)"', labels))
 
 
 def test_the_baseline_streams_every_token_in_an_event_of_its_own(baseline, asks):
@@ -143,7 +162,8 @@ def test_the_baseline_counts_what_it_did_and_frees_its_cache(baseline, asks):
     while metric(baseline, "baseline_requests_running") and time.monotonic() < deadline:
         time.sleep(0.05)
     assert metric(baseline, "baseline_requests_running") == 0
-    assert metric(baseline, "baseline_kv_cache_bytes") == 0
+    if config_info(baseline)["kv_cache"] != "paged":  # its blocks stay
+        assert metric(baseline, "baseline_kv_cache_bytes") == 0
     assert metric(baseline, "baseline_kv_cache_tokens") == 0
 
 
@@ -162,6 +182,50 @@ def test_a_client_that_leaves_frees_the_model(baseline, asks):
     while metric(baseline, "baseline_requests_running") and time.monotonic() < deadline:
         time.sleep(0.05)
     assert metric(baseline, "baseline_output_tokens_total") - before < 90
+
+
+BASELINE_VARIANTS = yaml_file.parse(
+    (ROOT / "baseline" / "variants.yaml").read_text(), "variants.yaml", "settings"
+)
+
+
+@pytest.fixture(scope="session")
+def one_at_a_time(asks, tmp_path_factory):
+    made = {}
+
+    def texts(found):
+        if found.path not in made:
+            directory = tmp_path_factory.mktemp("naive")
+            with baseline_under(found, asks[0], directory, MODE="naive") as server:
+                made[found.path] = [record.text for record in drive(server, asks, 1)]
+        return made[found.path]
+
+    return texts
+
+
+@pytest.mark.parametrize("name", BASELINE_VARIANTS)
+def test_each_declared_variant_of_the_baseline_takes_effect_and_answers_as_one_at_a_time(
+    name, found, asks, one_at_a_time, tmp_path
+):
+    variant = BASELINE_VARIANTS[name]
+    settings = dict(variant["settings"])
+    if "weights" in variant:
+        path = derive(found.path, variant["weights"], CACHE / "models")
+        found = dataclasses.replace(found, path=path)
+    if "draft" in variant:
+        settings["DRAFT_MODEL"] = str(derive(found.path, variant["draft"], CACHE / "models"))
+    with baseline_under(found, asks[0], tmp_path, **settings) as server:
+        records, info = drive(server, asks, 4), config_info(server)
+        log = (tmp_path / "server.log").read_text()
+    for condition in variant["resolved"]:
+        if "metric" in condition:
+            label = condition["metric"].removeprefix("baseline_config_info[").rstrip("]")
+            assert info[label] == condition["equals"]
+        else:
+            assert not re.search(condition["no_log"], log)
+    assert [record.error for record in records] == [None] * 8
+    assert [record.output_tokens for record in records] == [12] * 8
+    assert [record.text for record in records] == one_at_a_time(found)  # in float32
 
 
 def project_of_real_engines(path):

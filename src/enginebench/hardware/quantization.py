@@ -113,7 +113,7 @@ def _compressed(stored: Mapping[str, Any]) -> tuple[float, str | None, str | Non
     if stored.get("sparsity_config") or stored.get("transform_config"):
         raise _Unknown("with sparsity or transforms")
     bits, strategy = _number(weights, "num_bits", (2, 3, 4, 8)), weights.get("strategy")
-    extra = 0.0  # scales of a tensor or a channel: less than a thousandth, left out
+    extra = 0.0  # a scale a tensor or a row of inputs: at most a few thousandths, left out
     if strategy == "group":
         extra = _per_group(weights, 16 + bits * (weights.get("symmetric") is False))
     elif strategy == "tensor_group":

@@ -1,9 +1,14 @@
-"""The files of a model directory: which hold its weights, and what stands in their headers."""
+"""The files of a model directory: its weights, what their headers say, and making one."""
 
 import json
 import re
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from enginebench.base import text_file
 from enginebench.base.errors import UserError
@@ -129,3 +134,32 @@ def _end(tensor: dict[str, Any]) -> int:
     if not all(type(n) is int and n >= 0 for n in sizes) or not isinstance(tensor["dtype"], str):
         raise ValueError
     return int(end)
+
+
+def made_once(cache: Path, name: str, write: Callable[[Path], None]) -> Path:
+    """The directory ``name`` below ``cache``, written by ``write`` if it is not there yet.
+
+    It appears whole or not at all; a second process waits for the first.
+
+    Raises:
+        UserError: there is no place for it.
+    """
+    target = cache / name
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f"{name}.lock"):
+            if not target.exists():
+                work = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=cache))
+                try:
+                    write(work)
+                    work.chmod(0o755)  # a container's user must be able to read it
+                    work.replace(target)
+                except BaseException:
+                    shutil.rmtree(work, ignore_errors=True)
+                    raise
+    except OSError as error:
+        raise UserError(
+            f"{cache}: cannot keep the model {name} there ({error.strerror}); "
+            "free some space, make it writable or give another directory with --cache"
+        ) from None
+    return target

@@ -86,13 +86,7 @@ def resolve(
         if generated is not EMBEDDED:
             size = 2 * generated.shape.weights / 1e9
             log(f"model {name}: {size:.1f} GB of random weights, generated unless in the cache ...")
-        try:
-            path = random_model.make(texts, cache, generated)
-        except OSError as error:
-            raise UserError(
-                f"{cache}: cannot keep the model {name} there ({error.strerror}); "
-                "free some space, make it writable or give another directory with --cache"
-            ) from None
+        path = random_model.make(texts, cache, generated)
     elif (local := _local(name)) is not None:
         path = local
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
@@ -113,7 +107,7 @@ def resolve(
         model_files.require_files(path)
         config = model_files.read_object(config_file)
         counted = _weights(path)
-        sha256, hashed = _hash(path)
+        sha256, hashed = fingerprint(path)
     except OSError as error:
         raise UserError(
             f"{error.filename or path}: expected a file of the model that can be read, found "
@@ -167,7 +161,7 @@ def _weights(path: Path) -> tuple[int | None, int | None]:
     return None if is_packed or not parameters else parameters, size or None
 
 
-def _hash(path: Path) -> tuple[str, str]:
+def fingerprint(path: Path) -> tuple[str, str]:
     """sha256 over every file of the model, or over names and sizes where the weights are big."""
     files = sorted(p for p in path.iterdir() if p.is_file())
     is_complete = sum(p.stat().st_size for p in files) <= FULL_HASH_LIMIT_BYTES

@@ -17,22 +17,18 @@ Greedy decoding then never emits end-of-sequence, and every token adds visible t
 import hashlib
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from enginebench.plan import model_files, tensor_file
 
 RECIPE = "1"  # part of the directory's name: raise it whenever any byte may change
 SEED = 20
 TOKENS = 4096  # that the tokenizer learns; a prompt file of this size supports no more
-MOST_THREADS = 8  # each holds a tensor some times in float32: 6 GB for Llama-3-8B's largest
 BOS, EOS, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 SPECIAL = (BOS, EOS, PAD)
 
@@ -84,19 +80,8 @@ def make(texts: Sequence[str], cache: Path, design: Design = EMBEDDED) -> Path:
         cache: where models are kept; made if missing.
     """
     digest = hashlib.sha256("\0".join([RECIPE, repr(design), *texts]).encode()).hexdigest()
-    target = cache / f"{design.name}-{RECIPE}-{digest[:12]}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f"{target.name}.lock"):
-        if not target.exists():
-            work = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=cache))
-            try:
-                _write(work, texts, design)
-                work.chmod(0o755)  # a container's user must be able to read it
-                work.replace(target)  # whole or not at all
-            except BaseException:
-                shutil.rmtree(work, ignore_errors=True)
-                raise
-    return target
+    name = f"{design.name}-{RECIPE}-{digest[:12]}"
+    return model_files.made_once(cache, name, lambda directory: _write(directory, texts, design))
 
 
 def _write(directory: Path, texts: Sequence[str], design: Design) -> None:
@@ -194,32 +179,14 @@ def _sizes(shape: Shape, vocabulary: int) -> Iterator[tuple[str, tuple[int, ...]
 
 
 def _write_weights(path: Path, silent: Sequence[int], sizes: Mapping[str, tuple[int, ...]]) -> None:
-    """Write one safetensors file: 8 bytes of header length, the JSON header, then the tensors."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    starts, offset = {}, 0
-    for name, shape in sizes.items():
-        starts[name], end = offset, offset + 2 * math.prod(shape)
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
-    head = len(text).to_bytes(8, "little") + text
-    with path.open("wb") as file:
-        file.write(head)
-        file.flush()
+    def made(name: str) -> dict[str, np.ndarray]:
+        tensor = _noise(name, sizes[name])
+        if name == "lm_head.weight":
+            tensor[list(silent)] = 0
+        return {name: tensor}
 
-        def write(name: str) -> None:
-            tensor = _noise(name, sizes[name])
-            if name == "lm_head.weight":
-                tensor[list(silent)] = 0
-            left, place = memoryview(tensor.tobytes()), len(head) + starts[name]
-            while left:  # one call writes at most 2 GiB
-                count = os.pwrite(file.fileno(), left, place)
-                left, place = left[count:], place + count
-
-        threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(write, sizes))
+    forms = {name: ("BF16", shape) for name, shape in sizes.items()}
+    tensor_file.write(path, forms, sizes, made)
 
 
 def _noise(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -231,11 +198,4 @@ def _noise(name: str, shape: tuple[int, ...]) -> np.ndarray:
     fan_in = 1 if name == "model.embed_tokens.weight" else shape[-1]
     limit = np.float32(math.sqrt(3.0 / fan_in))
     values = (bits.astype(np.float32) + np.float32(0.5)) / np.float32(32768) - np.float32(1)
-    return _bfloat16(values * limit).reshape(shape)
-
-
-def _bfloat16(values: np.ndarray) -> np.ndarray:
-    """float32 to bfloat16, rounded to nearest even, as raw uint16."""
-    raw = values.view("<u4")
-    rounded = raw + np.uint32(0x7FFF) + ((raw >> np.uint32(16)) & np.uint32(1))
-    return (rounded >> np.uint32(16)).astype("<u2")
+    return tensor_file.bfloat16(values * limit).reshape(shape)
