@@ -79,7 +79,7 @@ def pack(numbers: np.ndarray, order: Sequence[int] = IN_ORDER) -> np.ndarray:
 
 def _bfloat16_scales(scales: np.ndarray) -> np.ndarray:
     stored = bfloat16(scales)
-    return np.where(stored == 0, bfloat16(np.float32([1])), stored)  # a row of zeros
+    return np.where(stored == 0, bfloat16(np.ones(1, np.float32)), stored)  # a row of zeros
 
 
 def _float16_scales(scales: np.ndarray) -> np.ndarray:
