@@ -470,3 +470,11 @@ def test_whatever_an_engine_sends_is_a_record_that_can_be_written(values, engine
     record = read(HEAD, *map(sse, events), LAST_CHUNK, dialect=load_engine(ROOT, engine).dialect)
     line = Encoder([]).line(record, "here")
     assert msgspec.json.decode(line, type=schema.Request).error_kind == record.error_kind
+
+
+def test_a_text_that_so_few_tokens_cannot_have_fails_its_request():
+    # 3 tokens: 4,096 + 3 · 256 = 4,864 characters at most.
+    whole = read(HEAD, event("a" * 4864, 3, "length") + LAST_CHUNK)
+    assert whole.error is None
+    long = read(HEAD, event("a" * 4865, 3, "length") + LAST_CHUNK)
+    assert (long.error_kind, long.error) == ("protocol", "a text of 4,865 characters for 3 tokens")

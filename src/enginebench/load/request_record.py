@@ -16,6 +16,7 @@ Phase = Literal["warmup", "measured"]
 END_OF_STREAM = "[DONE]"  # the OpenAI API ends its streams with it
 MOST_TOKENS = 2**31 - 1  # the largest record.schema.Count
 _UNKNOWN = "\ufffd"
+MOST_CHARS_A_TOKEN, MOST_CHARS = 256, 4096  # of a text, for each token asked for and besides
 ERROR_BODY_LIMIT = 2000  # characters of an error answer that are kept
 
 
@@ -130,6 +131,9 @@ def read(
         record.error, record.error_kind = f"HTTP {reader.status}: {text[:ERROR_BODY_LIMIT]}", "http"
         return record
     _read_events(record, dialect, events(body) if timed is None else timed)
+    if (size := len(record.text)) > MOST_CHARS + MOST_CHARS_A_TOKEN * request.output_tokens:
+        asked = request.output_tokens
+        _fail(record, f"a text of {size:,} characters for {asked} tokens", "protocol")
     if reader.trailing:
         _fail(record, f"bytes after the end of the answer: {reader.trailing[:80]!r}", "trailing")
     if record.finish_reason is None:

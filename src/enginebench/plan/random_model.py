@@ -88,6 +88,8 @@ def make(texts: Sequence[str], cache: Path, design: Design = EMBEDDED) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f"{target.name}.lock"):
         if not target.exists():
+            for left in cache.glob(f"{target.name}.*/"):  # by a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
             work = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=cache))
             try:
                 _write(work, texts, design)

@@ -25,7 +25,7 @@ from enginebench.record.schema_study import Study
 
 T = TypeVar("T")
 
-LONGEST_LINE_BYTES = 64 << 20
+LONGEST_LINE_BYTES = 128 << 20  # a page of 16 MiB, should JSON escape every byte of it
 LARGEST_DOCUMENT_BYTES = 64 << 20
 MOST_UNPACKED_BYTES = 8 << 30  # of one compressed file
 _DEPTH = 4  # directories from a record's deepest file up to study.json
