@@ -7,16 +7,14 @@ import hashlib
 import io
 import json
 import os
-import platform
-import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
+import made_kit
 import pytest
 import yaml
 from project import ROOT, make_project, study, write_study
@@ -24,43 +22,13 @@ from project import ROOT, make_project, study, write_study
 from enginebench.base.errors import UserError
 from enginebench.cli.kit import kit as kit_verb
 from enginebench.engines import directory
-from enginebench.kit import pack, packages, parts
+from enginebench.kit import pack, packages
 from enginebench.plan import study_file
-
-STAND_IN = """#!/bin/sh
-# Stands for the kit's Python: notes how it was called, leaves results, ends with the code asked.
-echo "$@" >> calls
-mkdir -p results/one
-echo "$(wc -l < calls)" > results/one/finished.json
-exit "$(cat code)"
-"""
 
 
 @pytest.fixture
 def made(tmp_path):
-    """A kit of a small tree, in parts of 4 KiB; its installed harness is a stand-in."""
-    tree = tmp_path / "tree"
-    (tree / ".venv" / "bin").mkdir(parents=True)
-    (tree / ".venv" / ".complete").touch()
-    python = tree / ".venv" / "bin" / "python"
-    python.write_text(STAND_IN)
-    python.chmod(0o755)
-    (tree / "code").write_text("0")
-    (tree / "large").write_bytes(bytes(range(256)) * 100)
-    out = tmp_path / "kit"
-    out.mkdir()
-    manifest = {
-        "format": pack.FORMAT,
-        "study": "small",
-        "file": "studies/small.yaml",
-        "device": "cpu",
-        "python": packages.OUR_PYTHON,
-        "machine": platform.machine(),
-        "parts": [asdict(part) for part in parts.write_parts(tree, out, 4096)],
-    }
-    (out / "kit.json").write_text(json.dumps(manifest))
-    shutil.copy(ROOT / "src" / "enginebench" / "kit" / "host.py", out / "run.py")
-    return out
+    return made_kit.make(tmp_path)
 
 
 def run(made, *options):

@@ -1,13 +1,11 @@
 """Damaged, altered and cut-off records: the cell is named and does not count, the rest is told."""
 
 import gzip
-import json
 import os
 
 import made_record
 import pytest
 
-from enginebench.record import manifest
 from enginebench.report import check_tables
 from enginebench.summarize.study_summary import summarize
 
@@ -18,18 +16,8 @@ LAUNCH = "trial1_quick_plain"
 def directory(tmp_path):
     """A record of two engines whose files all have checksums."""
     found = made_record.write(tmp_path / "made", {"quick/plain": (1,), "slow/plain": (2,)})
-    for launch in (found / "raw").iterdir():
-        paths = [path for path in launch.rglob("*") if path.is_file()]
-        _list_files(found, launch / "launch.json", [p for p in paths if p.name != "launch.json"])
-    documents = [found / "study.json", *found.glob("raw/*/launch.json")]
-    _list_files(found, found / "finished.json", documents)
+    made_record.seal(found)
     return found
-
-
-def _list_files(directory, document, paths):
-    files = {str(path.relative_to(directory)): manifest.checksum(path) for path in paths}
-    plain = {path: {"bytes": f.bytes, "sha256": f.sha256} for path, f in files.items()}
-    document.write_text(json.dumps(json.loads(document.read_text()) | {"files": plain}))
 
 
 def verdicts(directory):
@@ -112,10 +100,7 @@ def test_an_edited_price_makes_every_cell_invalid(directory):
 def test_a_lost_log_leaves_less_to_look_up_and_is_suspect(directory):
     log = directory / "raw" / LAUNCH / "server.log"
     log.write_text("ready\n")
-    document = log.with_name("launch.json")
-    paths = [path for path in log.parent.rglob("*") if path.is_file() and path != document]
-    _list_files(directory, document, paths)
-    _list_files(directory, directory / "finished.json", [document])
+    made_record.seal(directory)
     log.unlink()
     assert [finding.verdict for finding in only(directory, "many-c1")] == ["suspect"]
 
@@ -132,9 +117,7 @@ def test_a_cell_without_a_reading_of_the_metrics_is_suspect(directory):
     where = directory / "raw" / LAUNCH
     with gzip.open(where / "many-c1" / "scrapes.jsonl.gz", "wb"):
         pass
-    paths = [p for p in where.rglob("*") if p.is_file() and p.name != "launch.json"]
-    _list_files(directory, where / "launch.json", paths)
-    _list_files(directory, directory / "finished.json", [where / "launch.json"])
+    made_record.seal(directory)
     (finding,) = only(directory, "many-c1", "counters")
     assert finding.verdict == "suspect" and "no reading of its engine's metrics" in finding.text
 
