@@ -25,7 +25,7 @@ from project import make_project, metrics, pass_on_the_token, study, write_study
 
 ENGINES = ({"engine": "alpha"}, {"engine": "beta"})
 #: What must be the same: all of a cell that is no time.
-COUNTS = ("requests", "failed_requests", "output_tokens", "prompt_tokens", "counters_checked")
+COUNTS = ("requests", "requests_failed", "output_tokens", "prompt_tokens", "counters_checked")
 Table = Mapping[tuple[str, str, int], tuple[Any, ...]]
 
 

@@ -45,14 +45,16 @@ PARTS = {
 STEPS_MIB = (64, 128, 256, 512, MOST_MIB)
 HEAD = """# Faults
 
-Made by `make test-faults ARGS=--write`. {count} faults were injected for real, each into a harness that ran as
-a process of its own: {bad} of them ended in a traceback, a hang, a lost record, something left behind, more than
-{most} MiB of memory of the harness and of all that it waited for, or without being named.
+Made by `make test-faults ARGS=--write`. {count} faults were made for real, each against a harness
+that ran as a process of its own. {bad} of them were not named, or ended in a traceback, a hang, a
+lost record, something left behind or more than {most} MiB of memory.
 
-*Named*: what the harness said of the fault, in a cell's findings or in its only line. *Exit*: of the command; faults
-of cells share a study, whose exit code says that some cells are invalid. *Lost*: records that should be there
-and are not, or other cells that were harmed. *Left*: processes, files in TMPDIR, halves of files, and places with
-the secret that was planted in the environment. *Memory*: at most, in MiB.
+- *Named*: what the harness said, in a cell's findings or in its only line.
+- *Exit*: of the command. Faults of cells share a study, whose exit code says that some are invalid.
+- *Lost*: records that should be there and are not, or other cells that were harmed.
+- *Left*: processes, files in TMPDIR, halves of files, and files with the secret that was planted in
+  the environment.
+- *Memory*: of the command and of all that it waited for, at most, in MiB.
 """
 
 

@@ -86,7 +86,7 @@ def read_document(path: Path, kind: type[T]) -> T:
     Raises:
         RecordError: not there, or not of this type.
     """
-    content = _content(path)
+    content = document_bytes(path)
     try:
         document: T = _decoder(cast(Any, kind)).decode(content)
     except (ValueError, RecursionError) as error:
@@ -215,7 +215,8 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
-def _content(path: Path) -> bytes:
+def document_bytes(path: Path) -> bytes:
+    """The bytes of a document; raises RecordError where they cannot be read, or are too many."""
     with _opened(path) as file:
         try:
             content = file.read(LARGEST_DOCUMENT_BYTES + 1)
