@@ -8,6 +8,7 @@ from project import ROOT, enginebench
 PAGES = [
     "README.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "results/README.md",
     *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
 ]

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import pytest
