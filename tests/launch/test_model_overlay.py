@@ -85,7 +85,9 @@ def test_a_model_of_links_is_given_to_containers_without_any(tmp_path):
     assert model_overlay.without_links(made) == made  # it has none: nothing is made
 
 
-@pytest.mark.parametrize("content", ["[]", "5", "[" * 100_000, None], ids=["list", "5", "deep", "pipe"])
+@pytest.mark.parametrize(
+    "content", ["[]", "5", "[" * 100_000, None], ids=["list", "5", "deep", "pipe"]
+)
 def test_a_generation_config_that_is_no_object_is_one_line(tmp_path, content):
     (tmp_path / "model").mkdir()
     file = tmp_path / "model" / "generation_config.json"

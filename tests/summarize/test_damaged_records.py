@@ -1,11 +1,14 @@
 """Damaged, altered and cut-off records: the cell is named and does not count, the rest is told."""
 
 import gzip
+import json
 import os
+import re
 
 import made_record
 import pytest
 
+from enginebench.base.errors import UserError
 from enginebench.report import check_tables
 from enginebench.summarize.study_summary import summarize
 
@@ -134,3 +137,32 @@ def test_parity_does_not_claim_a_check_that_a_record_without_checksums_cannot_ha
     shown = [row.checks["record"] for row in check_tables.parity(summarize(bare))]
     assert shown == [None]
     assert [row.checks["record"] for row in check_tables.parity(summarize(directory))] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("cell.json", {"ended": {"t_s": 1e300, "wall_s": 0.0, "gpus": []}}, "1e\\+300"),
+        ("processes.jsonl", {"t_s": 1e300, "pss_bytes": 1, "pids": [1]}, "1e\\+300"),
+    ],
+)
+def test_a_number_that_no_cell_can_have_makes_it_invalid_and_no_other(
+    directory, name, change, says
+):
+    file = directory / "raw" / LAUNCH / "many-c1" / name
+    before = json.loads(file.read_text()) if name == "cell.json" else {}
+    file.write_text(json.dumps(before | change) + "\n")
+    made_record.seal(directory)
+    (finding,) = only(directory, "many-c1")
+    assert finding.verdict == "invalid" and re.search(says, finding.text)
+    assert only(directory, "many-c4") == []
+
+
+def test_a_study_whose_values_make_no_sense_together_is_one_line(directory):
+    file = directory / "study.json"
+    data = json.loads(file.read_text())
+    data["study"]["engines"] = []
+    file.write_text(json.dumps(data))
+    with pytest.raises(UserError, match="found values that make no sense together") as error:
+        summarize(directory)
+    assert "\n" not in error.value.message and error.value.details

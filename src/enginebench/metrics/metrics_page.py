@@ -23,6 +23,8 @@ MOST_LINES = 200_000
 LONGEST_LINE = 1 << 14  # characters
 MOST_SERIES = 1024  # of one name: engines on one page, their ranks and models
 LARGEST = 2.0**63  # of a value: counts, bytes and shares are below it
+SMALLEST = 1e-9  # nor is one nearer to 0, but 0
+LARGEST_BLOCK = 1 << 20  # tokens
 
 
 def parse(text: str) -> list[Sample]:
@@ -147,8 +149,11 @@ def _total(series: Series) -> float | None:
 
 
 def _same(series: Series) -> float | None:
+    """The one value of all; None where they differ, or it is no number of tokens of a block."""
     values = {value for _, value in series}
-    return values.pop() if len(values) == 1 and _is_known(series) else None
+    (value, *others) = values or {math.nan}
+    is_block = not others and 1 <= value <= LARGEST_BLOCK and value.is_integer()
+    return value if is_block else None
 
 
 def _weighted_mean(series: Series, weights: Series) -> float | None:
@@ -183,7 +188,9 @@ def _number(value: str | float | None) -> float:
 
 def _possible(value: float | None) -> float | None:
     """What a metric of ours can be; None for what none can."""
-    return value if value is not None and 0 <= value <= LARGEST else None
+    if value is None or not (value == 0 or SMALLEST <= value <= LARGEST):  # NaN, too
+        return None
+    return value
 
 
 def difference(first: Figures, last: Figures, name: str) -> float | None:

@@ -31,7 +31,7 @@ from enginebench.report import (
 from enginebench.report.charts import index as figures
 from enginebench.report.formats import GIB
 from enginebench.summarize import distributions, engine_configs
-from enginebench.summarize.study_summary import Summary, output_text, summarize
+from enginebench.summarize.study_summary import Summary, of_a_record, output_text, summarize
 
 #: The columns that fit on a terminal.
 SHOWN = (
@@ -51,11 +51,12 @@ def build(directory: Path, on_bytes: Callable[[int], object] = reading.ignore) -
     try:
         _remove(part)  # of a report that was cut off
         (part / "figures").mkdir(parents=True)
-        data_files.write(summary, part)
-        drawn = figures.write(summary, part / "figures")
-        values = _values(summary, directory) | _memory_values(summary) | {"figures": drawn}
-        for name in ("report.md", "report.html"):
-            (part / name).write_text(_render(name, values))
+        with of_a_record(directory):
+            data_files.write(summary, part)
+            drawn = figures.write(summary, part / "figures")
+            values = _values(summary, directory) | _memory_values(summary) | {"figures": drawn}
+            for name in ("report.md", "report.html"):
+                (part / name).write_text(_render(name, values))
         _move(part, derived)
     except OSError as error:
         raise UserError(

@@ -3,10 +3,13 @@
 A pure function of the record: the same raw files give the same summary, anywhere, any time.
 """
 
+import contextlib
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from enginebench.base.errors import UserError
 from enginebench.base.estimator import Comparison
 from enginebench.check import record_damage
 from enginebench.hardware import roofline
@@ -57,13 +60,40 @@ class Summary:
         return tuple(cell for cell in self.cells if cell.verdict == "suspect")
 
 
+@contextlib.contextmanager
+def of_a_record(directory: Path) -> Iterator[None]:
+    """A record whose values contradict each other, or make no sense, ends in words.
+
+    Raises:
+        UserError: in place of what such values run into; the details say where that was.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        places = traceback.extract_tb(error.__traceback__)[-3:]
+        raise UserError(
+            f"{directory}: expected a study's record, found values that make no sense together "
+            f"({type(error).__name__}: {str(error)[:200]}); was it edited? If not, report this with "
+            "the lines below",
+            [f"{Path(p.filename).name}:{p.lineno}: {p.line}" for p in places],
+        ) from error
+
+
 def summarize(directory: Path, on_bytes: Callable[[int], object] = reading.ignore) -> Summary:
     """Read a study's raw files, in its directory below results/, and work out every figure.
 
     Args:
         on_bytes: is called with the bytes of the requests' records as they are read; ``size`` has
             their sum.
+
+    Raises:
+        UserError: there is no record there, or its values make no sense.
     """
+    with of_a_record(directory):
+        return _summarize(directory, on_bytes)
+
+
+def _summarize(directory: Path, on_bytes: Callable[[int], object]) -> Summary:
     read = documents.read(directory)
     study = read.study
     reference = study.study.reference or _labels(study)[0]
