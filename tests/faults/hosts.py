@@ -1,16 +1,18 @@
 """Faults of the machine and of the command itself: signals, disks, limits, other people's files."""
 
 import contextlib
+import json
 import os
 import resource
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import Ended, Fault, Result, place, result, run
+from harness import Ended, Fault, Result, environment, place, result, run
 from project import (
     enginebench,
     make_project,
@@ -183,6 +185,48 @@ def gone_reader(cache: Path, stream: str) -> Result:
         return Result(GROUP, fault.name, "the record is whole", row.code, row.lost, ended)
 
 
+NAMESPACES = ["unshare", "--uts", "--pid", "--fork", "--kill-child"]
+ELSEWHERE = [*NAMESPACES, "sh", "-c", 'hostname elsewhere && exec "$@"', "sh"]
+
+
+def can_leave() -> bool:
+    """Whether this user may make namespaces."""
+    with contextlib.suppress(OSError):
+        return subprocess.run([*NAMESPACES, "true"], capture_output=True).returncode == 0
+    return False
+
+
+def two_harnesses(cache: Path, inside: str) -> Result:
+    """A harness at work, and a whole study of another one under another host name, in a namespace of
+    process numbers of its own; the one inside is the first or the second."""
+    with place() as root, place() as other:
+        project(root)
+        project(other)
+        calls = []
+        for number, where in enumerate((root, other)):
+            words = command(where, cache, trials=50 if number == 0 else 1)
+            call = [sys.executable, "-m", "enginebench", *map(str, words)]
+            calls.append([*ELSEWHERE, *call] if inside == ("first", "second")[number] else call)
+        first = subprocess.Popen(
+            calls[0], cwd=root, env=environment(root), stdout=subprocess.DEVNULL
+        )
+        wait_for_step(root, "load")
+        ended = run(other, [], start=lambda **options: subprocess.Popen(calls[1], **options))
+        lost = int(first.poll() is not None) + deaths(root)
+        first.send_signal(signal.SIGINT)
+        first.wait(60)
+    fault = Fault(f"two harnesses, the {inside} one in other namespaces", "report: ", 0)
+    return result(GROUP, fault, ended, lost)
+
+
+def deaths(root: Path) -> int:
+    """The cells and starts of a study, so far, whose engine was ended by somebody else."""
+    cells = [json.loads(p.read_text()) for p in root.glob("results/*/raw/*/*/cell.json")]
+    starts = [json.loads(p.read_text()) for p in root.glob("results/*/raw/*/launch.json")]
+    found = [cell["engine_death"] for cell in cells] + [one.get("failure") for one in starts]
+    return sum(death is not None for death in found)
+
+
 def same_record(cache: Path) -> Result:
     """A second study that resumes the record that a first one is writing."""
     with place() as root:
@@ -229,6 +273,7 @@ def jobs(cache: Path) -> list[Callable[[], list[Result]]]:
         each(gone_reader, "stdout"),
         each(gone_reader, "stderr"),
         each(same_record),
+        *(each(two_harnesses, inside) for inside in ("first", "second") if can_leave()),
         *(
             each(resumed, f"a stray {kind} in raw/", resumes, 0, lambda r, k=kind: _stray(r, k))
             for kind in ("file", "directory", "link", "pipe")

@@ -375,5 +375,5 @@ def wait_for(path):
 
 def test_a_list_of_packages_that_is_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "list.txt")
-    with pytest.raises(UserError, match="found .*list.txt .a pipe."):
+    with pytest.raises(UserError, match=r"found .*list\.txt \(a pipe\)"):
         packages.read_list(tmp_path / "list.txt")

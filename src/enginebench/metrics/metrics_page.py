@@ -28,10 +28,10 @@ LARGEST_BLOCK = 1 << 20  # tokens
 
 
 def parse(text: str) -> list[Sample]:
-    """All samples, NaN and infinite ones too. A broken page gives what precedes the break, and so does
-    one of more or longer lines than engines print.
+    """All samples, NaN and infinite ones too.
 
-    Fields of nested JSON objects are named ``outer.inner``.
+    A broken page gives what precedes the break, and so does one of more or longer lines than
+    engines print. Fields of nested JSON objects are named ``outer.inner``.
     """
     if text.lstrip().startswith("["):
         return _parse_json(text)

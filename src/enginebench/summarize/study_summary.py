@@ -73,8 +73,8 @@ def of_a_record(directory: Path) -> Iterator[None]:
         places = traceback.extract_tb(error.__traceback__)[-3:]
         raise UserError(
             f"{directory}: expected a study's record, found values that make no sense together "
-            f"({type(error).__name__}: {str(error)[:200]}); was it edited? If not, report this with "
-            "the lines below",
+            f"({type(error).__name__}: {str(error)[:200]}); was it edited? If not, report this "
+            "with the lines below",
             [f"{Path(p.filename).name}:{p.lineno}: {p.line}" for p in places],
         ) from error
 
