@@ -1,4 +1,5 @@
-"""Faults of the machine and of the command itself: signals, disks, limits, other people's files."""
+"""Faults of the machine and of the command itself: signals, disks, limits, other people's files.
+Over 300 lines, as it is a list."""
 
 import contextlib
 import json
@@ -197,8 +198,8 @@ def can_leave() -> bool:
 
 
 def two_harnesses(cache: Path, inside: str) -> Result:
-    """A harness at work, and a whole study of another one under another host name, in a namespace of
-    process numbers of its own; the one inside is the first or the second."""
+    """A harness at work, and a whole study of another one meanwhile. One of them is under another
+    host name, in a namespace of process numbers of its own: the first or the second."""
     with place() as root, place() as other:
         project(root)
         project(other)
@@ -213,7 +214,8 @@ def two_harnesses(cache: Path, inside: str) -> Result:
         wait_for_step(root, "load")
         ended = run(other, [], start=lambda **options: subprocess.Popen(calls[1], **options))
         lost = int(first.poll() is not None) + deaths(root)
-        first.send_signal(signal.SIGINT)
+        # unshare itself takes no SIGINT; it ends what is inside when it is killed.
+        first.send_signal(signal.SIGKILL if inside == "first" else signal.SIGINT)
         first.wait(60)
     fault = Fault(f"two harnesses, the {inside} one in other namespaces", "report: ", 0)
     return result(GROUP, fault, ended, lost)

@@ -11,6 +11,7 @@ import gzip
 import json
 import math
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ LONGEST_LINE_BYTES = 128 << 20  # a page of 16 MiB, should JSON escape every byt
 LARGEST_DOCUMENT_BYTES = 64 << 20
 MOST_UNPACKED_BYTES = 8 << 30  # of one compressed file
 _DEPTH = 4  # directories from a record's deepest file up to study.json
+_NAME = re.compile(r"[A-Za-z0-9][^/\0]{0,254}")  # of an engine start or a cell
 
 
 class RecordError(UserError):
@@ -168,6 +170,15 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
+def is_of_record(path: Path) -> bool:
+    """Whether there is a regular file there, and no link leads to it."""
+    try:
+        with opened(path):
+            return True
+    except RecordError:
+        return False
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     """A file of a record, unpacked if it is compressed."""
@@ -252,4 +263,9 @@ def read_study(directory: Path) -> Study:
             f"{file}: expected schema {SCHEMA}, found {found!r}; read it with the version of "
             "enginebench that wrote it"
         )
-    return read_document(file, Study)
+    study = read_document(file, Study)
+    for name in (part.id for item in study.plan for part in (item, *item.cells)):
+        if not _NAME.fullmatch(name):
+            expected = "names of directories in its plan"
+            raise RecordError(file, expected, f"{name[:80]!r}, which leads elsewhere")
+    return study
