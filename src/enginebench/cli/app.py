@@ -45,6 +45,7 @@ def version() -> None:
 
 
 def main() -> None:
+    terminal.never_fail()
     run_cli(app)
 
 
