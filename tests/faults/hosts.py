@@ -261,6 +261,14 @@ def jobs(cache: Path) -> list[Callable[[], list[Result]]]:
         each(
             limited, "files of 12 kB at most (a full disk)", KEPT, 2, resource.RLIMIT_FSIZE, 12_000
         ),
+        each(
+            limited,
+            "1.5 GiB of address space",
+            "report: |out of memory|cannot start|failed",
+            None,
+            resource.RLIMIT_AS,
+            3 << 29,
+        ),
         each(few_files),
         each(port_taken),
         each(before, "results is a file", "expected a directory for results", 2, _results_file),
