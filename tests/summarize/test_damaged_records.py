@@ -166,3 +166,17 @@ def test_a_study_whose_values_make_no_sense_together_is_one_line(directory):
     with pytest.raises(UserError, match="found values that make no sense together") as error:
         summarize(directory)
     assert "\n" not in error.value.message and error.value.details
+
+
+def test_answers_to_other_prompts_are_no_answers_and_the_rest_is_told(directory):
+    for launch, count in (("trial1_slow_plain", 3), (LAUNCH, 2)):
+        where = directory / "raw" / launch
+        rows = made_record.read_rows(where / "many-c1")[:count]
+        with gzip.open(where / "agreement.jsonl.gz", "wt") as file:
+            file.writelines(json.dumps(row | {"prompt_sha256": "a"}) + "\n" for row in rows)
+    made_record.seal(directory)
+    found = verdicts(directory)
+    invalid = {launch for (launch, _), (verdict, _) in found.items() if verdict == "invalid"}
+    assert len(invalid) == 1  # the one that was started last
+    text = " ".join(f.text for _, findings in found.values() for f in findings)
+    assert "agreement.jsonl.gz: expected answers to the same prompts" in text

@@ -161,6 +161,7 @@ def _agreement(
 ) -> tuple[agreement.Comparison, ...]:
     """The answers of every variant that gave any, beside those it should agree with."""
     answers, dtypes = {}, {}
+    asked: list[str] | None = None  # the prompts, by their hashes
     for planned in read.study.plan:
         path = f"raw/{planned.id}/agreement.jsonl.gz"
         launch, label = read.launches.get(planned.id), planned.label
@@ -170,6 +171,11 @@ def _agreement(
             rows = list(reading.read_rows(directory / path, schema.Request))
         except reading.RecordError as error:
             read.damages[path] = error.message
+            continue
+        prompts = [row.prompt_sha256 for row in rows]
+        asked = prompts if asked is None else asked
+        if prompts != asked:
+            read.damages[path] = f"{path}: expected answers to the same prompts as of the others"
             continue
         answers[label], dtypes[label] = rows, launch.dtype
     ordered = {label: answers[label] for label in _labels(read.study) if label in answers}
