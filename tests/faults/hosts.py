@@ -181,9 +181,8 @@ def gone_reader(cache: Path, stream: str) -> Result:
             ended = run(root, command(root, cache), **{stream: write_end})
         finally:
             os.close(write_end)
-        fault = Fault(f"the reader of {stream} has gone", "", None)
-        row = result(GROUP, fault, ended, lost_cells(root))
-        return Result(GROUP, fault.name, "the record is whole", row.code, row.lost, ended)
+        fault = Fault(f"the reader of {stream} has gone", "whole", 0)
+        return result(GROUP, fault, ended, lost_cells(root), "the record is whole")
 
 
 NAMESPACES = ["unshare", "--uts", "--pid", "--fork", "--kill-child"]
