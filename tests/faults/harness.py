@@ -14,6 +14,8 @@ from typing import Any
 
 from project import enginebench
 
+from enginebench.base.text import one_line
+
 SECRET = "hf_" + "x7Kq" * 6  # planted in the environment of every command
 MOST_MIB = 1024
 DEADLINE_S = 60.0
@@ -168,7 +170,7 @@ def secrets(root: Path) -> list[Path]:
 def named(pattern: str, text: str) -> str:
     """The words of a text that match a pattern, on one line; empty where none do."""
     match = re.search(pattern, text, re.S)
-    return " ".join(match[0].split()) if match else ""
+    return one_line(" ".join(match[0].split())) if match else ""
 
 
 def result(

@@ -96,7 +96,7 @@ def halves(data):
     """Two halves of one character, each in an event of its own."""
     first, second = json.loads(data[1]), json.loads(data[2])
     first["choices"][0]["text"], second["choices"][0]["text"] = "@1", "@2"
-    texts = json.dumps(first).replace("@1", " \\ud83d"), json.dumps(second).replace("@2", "\\ude00")
+    texts = json.dumps(first).replace("@1", "\\ud83d"), json.dumps(second).replace("@2", "\\ude00")
     return [data[0], *texts, *data[3:]]
 
 
@@ -272,7 +272,7 @@ SENT = {
     "http-reset": reset,
     "http-chunk-word": raw(CHUNKED + b"zz\r\n"),
     "http-chunk-negative": raw(CHUNKED + b"-5\r\n"),
-    "http-chunk-short": framed(lambda body, _: CHUNKED + b"5\r\n" + body, closes=True),
+    "http-chunk-short": framed(lambda body, _: CHUNKED + b"5\r\n" + body + b"\r\n", closes=True),
     "http-chunk-huge": raw(CHUNKED + b"fffffffffffffff\r\n" + EVENT),
     "http-chunk-name": raw(CHUNKED + b"5;" + b"x" * 9000),
     "http-length-word": raw(OK + b"Content-Length: five\r\n\r\n"),
