@@ -79,7 +79,7 @@ def killed(cache: Path, number: int, after_s: float, expected: Table) -> Result:
         found += [f"process {name} outlived the harness" for name in alive]
         begun = sorted(root.glob("results/*/events.jsonl"))
         step = begun[0].read_text().splitlines()[-1:] if begun else []
-        where = step[0].partition('"step":')[2].split('"')[1] if step else "before the record"
+        where = (step[0] if step else "before the record")[:90]
         ended = run(root, [*words, "--resume"], deadline_s=180)
         now = table(root) if list(root.glob("results/*/derived/metrics_data.json")) else {}
     lost = sum(now.get(key) != row for key, row in expected.items()) + len(now.keys() - expected)
@@ -88,9 +88,10 @@ def killed(cache: Path, number: int, after_s: float, expected: Table) -> Result:
     )
     fault = Fault(f"kill -9, moment {number:2d}", "report: ", 0)
     row = result("kill", fault, ended, lost)
-    same = f"at step {where}: the table is that of an undisturbed study"
+    same = "the table is that of a study that nobody disturbed"
+    print(f"{fault.name}: after {after_s:.2f} s, {where}", flush=True)
     return Result(
-        row.group, row.fault, row.found and same, row.code, lost, ended, ended.said[-600:]
+        row.group, row.fault, row.found and same, row.code, lost, row.ended, ended.said[-600:]
     )
 
 
