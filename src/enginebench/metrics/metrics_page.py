@@ -126,7 +126,7 @@ def _series(samples: Sequence[Sample], expression: str) -> Series:
 
 def _factor(samples: Sequence[Sample], term: str) -> Series:
     name, _, label = term.rstrip("]").partition("[")
-    found = [
+    found: Series = [
         (s.labels, _number(s.labels.get(label) if label else s.value))
         for s in itertools.islice((s for s in samples if s.name == name), MOST_SERIES + 1)
     ]

@@ -264,7 +264,9 @@ def read_study(directory: Path) -> Study:
             "enginebench that wrote it"
         )
     study = read_document(file, Study)
-    for name in (part.id for item in study.plan for part in (item, *item.cells)):
+    names = [item.id for item in study.plan]
+    names += [cell.id for item in study.plan for cell in item.cells]
+    for name in names:
         if not _NAME.fullmatch(name):
             expected = "names of directories in its plan"
             raise RecordError(file, expected, f"{name[:80]!r}, which leads elsewhere")

@@ -88,10 +88,15 @@ def _require_possible(value: object, place: str) -> None:
     elif isinstance(value, list | tuple):
         for item in value:
             _require_possible(item, place)
-    elif is_dataclass(value) or isinstance(value, msgspec.Struct):
-        names = [f.name for f in fields(value)] if is_dataclass(value) else value.__struct_fields__
-        for name in names:
+    else:
+        for name in _field_names(value):
             _require_possible(getattr(value, name), name)
+
+
+def _field_names(value: object) -> Sequence[str]:
+    if isinstance(value, msgspec.Struct):
+        return value.__struct_fields__
+    return [field.name for field in fields(value)] if is_dataclass(value) else ()
 
 
 def _cell_row(source: CellSource, on_bytes: Callable[[int], object]) -> CellRow:
