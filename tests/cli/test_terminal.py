@@ -21,8 +21,9 @@ open(sys.argv[1], "w").write("done")
 
 def run(tmp_path, shell="", **env):
     """Print from a process whose streams are as the shell's redirections say."""
-    done = tmp_path / "done"
-    call = ["sh", "-c", f'"$@" {shell}', "sh", sys.executable, "-P", "-c", CODE, done]
+    done, code = tmp_path / "done", tmp_path / "code.py"
+    code.write_text(CODE, encoding="utf-8")
+    call = ["sh", "-c", f'"$@" {shell}', "sh", sys.executable, "-P", code, done]
     found = subprocess.run(call, capture_output=True, env=os.environ | env, timeout=60)
     return done.exists(), found
 

@@ -237,7 +237,7 @@ def test_a_page_of_endless_depth_or_size_measures_nothing(page):
         "run -3",
         "run 1e300",
         "run 1" + "0" * 5000,
-        'run{a="' + "\\" * 9000 + '"} 1',
+        'run{a="' + "\\" * 9001 + '"} 1',
         "run{" + "".join(f'a{n}="",' for n in range(9000)) + "} 1",
         "\n".join(["run 1e308"] * 20),
         "\n".join(f'run{{i="{n}"}} 1' for n in range(2000)),

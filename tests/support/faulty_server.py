@@ -556,12 +556,10 @@ def answer_request(connection, body):
         IN_CELL[args.mode]()
     data = EVENTS.get(fault, EVENTS["none"])(good_events(prompt, wanted))
     is_stopped = is_measured and args.mode == "stopped-in-cell"
-    try:
-        return (stopped if is_stopped else SENT.get(fault, send_good))(connection, data)
-    finally:
-        with lock:
-            counts["prompt"] += len(prompt)
-            counts["output"] += wanted
+    with lock:  # before the end is sent: a page that is read right after it must have it
+        counts["prompt"] += len(prompt)
+        counts["output"] += wanted
+    return (stopped if is_stopped else SENT.get(fault, send_good))(connection, data)
 
 
 def serve(connection):
