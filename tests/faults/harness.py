@@ -59,7 +59,7 @@ class Result:
     def problems(self) -> list[str]:
         """Why the harness fails this fault; empty: it does not."""
         checks = {
-            f"not named in: {self.said[:300]}": not self.found,
+            f"not named in: {self.said[-300:]}": not self.found,
             "traceback": "Traceback (most recent call last)" in self.ended.said,
             "escape on the terminal": "\x1b" in self.ended.said,
             "hung": self.ended.hung,

@@ -32,6 +32,8 @@ import starts  # noqa: E402
 from harness import MOST_MIB, Result, run  # noqa: E402
 from project import make_project  # noqa: E402
 
+from enginebench.plan import prompt_files, random_model  # noqa: E402
+
 WORKERS = 2
 #: The long ones first, so that none is alone at the end.
 PARTS = {
@@ -99,6 +101,7 @@ def made_cache(where: Path) -> Path:
     ended = run(project, ["setup", "--root", project, "--cache", cache], deadline_s=300)
     if ended.code:
         raise SystemExit(f"cannot set up the doubles: {ended.said}")
+    random_model.make(list(prompt_files.read(ROOT / "prompts.txt").texts), cache / "models")
     return cache
 
 

@@ -1,5 +1,6 @@
 """The report: tables, figures and sentences, all from a summary. Rebuilt from raw at any time."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -63,6 +64,9 @@ def build(directory: Path, on_bytes: Callable[[int], object] = reading.ignore) -
             f"{error.filename or derived}: cannot write the report ({error.strerror}); the raw "
             f"record is kept: free some space, then run: make report DIR={directory}"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            _remove(part)
     return summary
 
 
