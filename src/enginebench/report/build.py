@@ -57,7 +57,7 @@ def build(directory: Path, on_bytes: Callable[[int], object] = reading.ignore) -
             drawn = figures.write(summary, part / "figures")
             values = _values(summary, directory) | _memory_values(summary) | {"figures": drawn}
             for name in ("report.md", "report.html"):
-                (part / name).write_text(_render(name, values))
+                (part / name).write_text(_render(name, values), encoding="utf-8")
         _move(part, derived)
     except OSError as error:
         raise UserError(
