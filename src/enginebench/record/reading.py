@@ -260,8 +260,8 @@ def read_study(directory: Path) -> Study:
     found = read_document(file, _Head).schema
     if type(found) is not int or found not in READABLE:
         raise UserError(
-            f"{file}: expected schema {SCHEMA}, found {repr(found)[:80]}; read it with the version of "
-            "enginebench that wrote it"
+            f"{file}: expected schema {SCHEMA}, found {repr(found)[:80]}; read it with the version "
+            "of enginebench that wrote it"
         )
     study = read_document(file, Study)
     names = [item.id for item in study.plan]
