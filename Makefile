@@ -18,6 +18,8 @@ RUN_OPTIONS = $(if $(RUNNER),--runner $(RUNNER)) $(if $(PROFILE),--profile $(PRO
 	$(foreach image,$(IMAGES),--image $(image)) \
 	$(if $(RESUME),--resume) $(if $(LIMIT),--limit $(LIMIT))
 WORKERS ?= 2
+SECONDS ?= 60
+REQUESTS ?= 1000000
 QUICK := not engine and not containers and not slow
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,7 +37,7 @@ wandb: export WANDB_API_KEY := $(WANDB_API_KEY)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup study phases plan report wandb doctor down lint schema guides
-.PHONY: test test-slow test-engines test-containers
+.PHONY: test test-slow test-engines test-containers test-faults fuzz soak
 .PHONY: bench-server bench-client bench-sampler bench-tools bench-report bench-statistics bench-aa clean
 .PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
 
@@ -90,6 +92,15 @@ test-engines: $(VENV)/.ready-dev ## run the tests that start real engines (minut
 test-containers: $(VENV)/.ready-dev ## run the tests of the container runner (needs Docker; minutes)
 	@.ci/images small
 	@$(BIN)/python -m pytest -q -m containers $(ARGS)
+
+test-faults: $(VENV)/.ready-dev ## make some 400 faults for real, and kill a study at random moments (minutes)
+	@$(BIN)/python tests/faults/run.py $(ARGS)
+
+fuzz: $(VENV)/.ready-dev ## fuzz every reader at an edge for SECONDS=60 each
+	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) $(ARGS)
+
+soak: $(VENV)/.ready-dev ## send REQUESTS=1000000 to a scripted server and watch the memory
+	@$(BIN)/python benchmarks/soak.py --requests $(REQUESTS) $(ARGS)
 
 lint: $(VENV)/.ready-dev ## ruff, mypy, and the rule which stage may import which
 	@$(BIN)/ruff check .

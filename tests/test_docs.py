@@ -8,6 +8,7 @@ from project import ROOT, enginebench
 PAGES = [
     "README.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "results/README.md",
     *(str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("docs/**/*.md"))),
 ]

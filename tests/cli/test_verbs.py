@@ -337,3 +337,13 @@ def test_a_kit_of_an_engine_that_only_runs_in_a_container_is_refused(call, tmp_p
     assert code == 2
     assert "launch.yaml: no x-native key" in one_line(err)
     assert not out.exists()
+
+
+def test_a_machine_without_memory_is_one_line_and_exit_code_2(call, monkeypatch):
+    monkeypatch.setattr("enginebench.record.locating.latest", _raise_memory_error)
+    code, _, error = call("report")
+    assert code == 2 and one_line(error).startswith("enginebench: out of memory; ")
+
+
+def _raise_memory_error(*_):
+    raise MemoryError

@@ -1,6 +1,7 @@
 """Checking a record in one command, and its signature."""
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -88,3 +89,17 @@ def test_a_damaged_record_is_not_signed(record, key):
     assert done.returncode == 2
     assert "expected a whole record to sign, found 1 faults" in done.stderr
     assert not (record / "finished.json.sig").exists()
+
+
+@pytest.mark.parametrize("how", ["a pipe", "binary", "missing"])
+def test_a_signed_file_that_cannot_be_read_is_named_and_not_waited_for(record, key, how):
+    verify(record, "--sign", key)
+    file = record / "finished.json"
+    file.unlink()
+    if how == "a pipe":
+        os.mkfifo(file)
+    elif how == "binary":
+        file.write_bytes(b"\xff\xfe\x00")
+    done = verify(record)
+    assert done.returncode in (1, 2)
+    assert "finished.json" in done.stdout

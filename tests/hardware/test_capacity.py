@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -129,3 +130,20 @@ def test_a_state_is_counted_once_a_request():
     hybrid = replace(model, layers=tuple(replace(x, state_values=1000) for x in model.layers))
     plain = capacity.fit(model, FLOAT16, 80e9, 4096)
     assert capacity.fit(hybrid, FLOAT16, 80e9, 4096).request_bytes == plain.request_bytes + 64_000
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "~no-such-user/config.json", "/" + "y" * 5000, "a\0b"])
+def test_a_name_that_no_path_can_have_is_one_line(name):
+    with pytest.raises(UserError, match="expected"):
+        capacity.load_config(name)
+
+
+def test_a_config_is_read_as_it_is_saved_and_a_pipe_is_not_waited_for(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(LLAMA_2_7B).encode())
+    assert capacity.load_config(str(file))[1] == LLAMA_2_7B
+    file.unlink()
+    os.mkfifo(file)
+    for name in (file, "/dev/zero"):
+        with pytest.raises(UserError, match=r"found: a (pipe|device)"):
+            capacity.load_config(str(name))

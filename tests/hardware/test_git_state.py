@@ -56,3 +56,10 @@ def test_a_kit_says_what_it_was_packed_from_and_git_is_not_asked(tree):
     packed = {"commit": "0123abc", "dirty": True}
     (root / machine.PACKED_FROM).write_text(json.dumps(packed))
     assert machine.git_state(root) == GitState(**packed)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "5", "[" * 100_000])
+def test_what_a_kit_says_in_another_form_is_not_known(tree, content):
+    root, _ = tree
+    (root / machine.PACKED_FROM).write_text(content)
+    assert machine.git_state(root) == GitState(None, None)

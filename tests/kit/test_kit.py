@@ -7,16 +7,14 @@ import hashlib
 import io
 import json
 import os
-import platform
-import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
+import made_kit
 import pytest
 import yaml
 from project import ROOT, make_project, study, write_study
@@ -24,43 +22,13 @@ from project import ROOT, make_project, study, write_study
 from enginebench.base.errors import UserError
 from enginebench.cli.kit import kit as kit_verb
 from enginebench.engines import directory
-from enginebench.kit import pack, packages, parts
+from enginebench.kit import pack, packages
 from enginebench.plan import study_file
-
-STAND_IN = """#!/bin/sh
-# Stands for the kit's Python: notes how it was called, leaves results, ends with the code asked.
-echo "$@" >> calls
-mkdir -p results/one
-echo "$(wc -l < calls)" > results/one/finished.json
-exit "$(cat code)"
-"""
 
 
 @pytest.fixture
 def made(tmp_path):
-    """A kit of a small tree, in parts of 4 KiB; its installed harness is a stand-in."""
-    tree = tmp_path / "tree"
-    (tree / ".venv" / "bin").mkdir(parents=True)
-    (tree / ".venv" / ".complete").touch()
-    python = tree / ".venv" / "bin" / "python"
-    python.write_text(STAND_IN)
-    python.chmod(0o755)
-    (tree / "code").write_text("0")
-    (tree / "large").write_bytes(bytes(range(256)) * 100)
-    out = tmp_path / "kit"
-    out.mkdir()
-    manifest = {
-        "format": pack.FORMAT,
-        "study": "small",
-        "file": "studies/small.yaml",
-        "device": "cpu",
-        "python": packages.OUR_PYTHON,
-        "machine": platform.machine(),
-        "parts": [asdict(part) for part in parts.write_parts(tree, out, 4096)],
-    }
-    (out / "kit.json").write_text(json.dumps(manifest))
-    shutil.copy(ROOT / "src" / "enginebench" / "kit" / "host.py", out / "run.py")
-    return out
+    return made_kit.make(tmp_path)
 
 
 def run(made, *options):
@@ -138,6 +106,9 @@ ROW = {"name": "part-000", "bytes": 4096, "sha256": "0" * 64}
         ({"parts": [{"name": "part-000", "bytes": 4096}]}, "sha256 of part 0, found"),
         ({"parts": [ROW, ROW | {"bytes": "4096"}]}, "sha256 of part 1, found"),
         ({"parts": [ROW | {"bytes": -1}]}, "sha256 of part 0, found"),
+        ({"parts": [ROW | {"bytes": 10**400}]}, "sha256 of part 0, found"),
+        ({"parts": [ROW | {"bytes": True}]}, "sha256 of part 0, found"),
+        ({"python": "\x1b[31m\n3"}, "expected Python ?[31m?3, for which"),
         ({"parts": [ROW | {"sha256": "x"}]}, "sha256 of part 0, found"),
         ({"parts": [ROW | {"name": "../../etc/passwd"}]}, "sha256 of part 0, found"),
         ({"parts": [ROW, ROW]}, "expected each part once"),
@@ -403,3 +374,9 @@ def wait_for(path):
     while not path.exists():
         assert time.monotonic() < deadline, path
         time.sleep(0.02)
+
+
+def test_a_list_of_packages_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "list.txt")
+    with pytest.raises(UserError, match=r"found .*list\.txt \(a pipe\)"):
+        packages.read_list(tmp_path / "list.txt")

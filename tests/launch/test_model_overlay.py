@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -82,3 +83,14 @@ def test_a_model_of_links_is_given_to_containers_without_any(tmp_path):
     assert not any(path.is_symlink() for path in made.iterdir())
     assert contents(made) == contents(model)
     assert model_overlay.without_links(made) == made  # it has none: nothing is made
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "5", "[" * 100_000, None], ids=["list", "5", "deep", "pipe"]
+)
+def test_a_generation_config_that_is_no_object_is_one_line(tmp_path, content):
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "model" / "generation_config.json"
+    os.mkfifo(file) if content is None else file.write_text(content)
+    with pytest.raises(UserError, match=r"generation_config\.json: expected (a )?JSON"):
+        model_overlay.without_eos(tmp_path / "model")

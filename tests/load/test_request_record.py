@@ -353,7 +353,7 @@ def test_what_is_not_json_fails_its_request(total):
         # Each event has what the total grew by; where one falls, the sum is not the last total.
         ([1, 2, 3, 5, 4], [1, 1, 1, 2, 0]),
         ([1, 3, 2, 4], [1, 2, 0, 2]),
-        ([2**31 - 1, 2, 3], [2**31 - 1, 0, 1]),
+        ([4000, 2, 3], [4000, 0, 1]),
     ],
 )
 def test_a_total_that_falls_does_not_add_up(totals, events):
@@ -470,3 +470,21 @@ def test_whatever_an_engine_sends_is_a_record_that_can_be_written(values, engine
     record = read(HEAD, *map(sse, events), LAST_CHUNK, dialect=load_engine(ROOT, engine).dialect)
     line = Encoder([]).line(record, "here")
     assert msgspec.json.decode(line, type=schema.Request).error_kind == record.error_kind
+
+
+def test_a_text_that_so_few_tokens_cannot_have_fails_its_request():
+    # 3 tokens: 4,096 + 3 · 256 = 4,864 characters at most.
+    whole = read(HEAD, event("a" * 4864, 3, "length") + LAST_CHUNK)
+    assert whole.error is None
+    long = read(HEAD, event("a" * 4865, 3, "length") + LAST_CHUNK)
+    assert (long.error_kind, long.error) == ("protocol", "a text of 4,865 characters for 3 tokens")
+
+
+@pytest.mark.parametrize("total", [4145, 10**9, 2**31 - 1])
+def test_more_tokens_than_can_have_been_made_for_what_was_asked_fail_the_request(total):
+    # 3 tokens: 16 · 3 + 4,096 = 4,144 at most.
+    assert stream(said("a", 4144, END)).error is None
+    record = stream(said("a", 1), said("b", total), said("c", 3, END))
+    assert record.error_kind == "protocol"
+    assert f"output_tokens = {total}, expected a count" in record.error
+    assert record.event_tokens == [1, None, None]

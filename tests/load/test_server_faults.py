@@ -136,3 +136,28 @@ def test_an_answer_in_tiny_pieces_is_bounded_too(monkeypatch):
     script = Script(first_s=0.0, pace_s=0.002, bytewise=True, framing="close")
     records = play(script, 1, 1)
     assert kinds(records) == {"protocol": 1}
+
+
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_a_load_may_allow_less_and_of_a_larger_answer_only_the_beginning_is_kept(
+    monkeypatch, bytewise
+):
+    monkeypatch.setattr(event_loop, "KEPT_BYTES", 1 << 10)
+    script = Script(first_s=0.0, pace_s=0.0, bytewise=bytewise, head_bytes=3000)
+    with calibrate.serving(script) as server:
+        request = http1.post(server.address, "/v1/completions", {"max_tokens": 4}, "r")
+        load = spec.LoadSpec(server.address, [request], 1, most_answer_bytes=2048)
+        with client.run(load) as result:
+            (exchange,) = result.exchanges
+            raw = exchange.raw()
+    assert (exchange.kind, exchange.fault) == ("protocol", "the answer is larger than 0.00195 MiB")
+    assert raw.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert 0 < len(raw) <= 1024 + connection.READ_BYTES
+    assert len(raw) == sum(exchange.sizes)
+    assert len(exchange.sizes) == len(exchange.arrival_s) == len(exchange.read_s)
+
+
+def test_the_limit_of_an_answer_is_far_above_what_engines_send():
+    # An event with usage, an id and two log-probabilities is some 500 bytes.
+    assert spec.answer_limit(100_000, 1) > 100_000 * 8 + 500
+    assert spec.answer_limit(1, 100_000) > 100_000 * 500 * 8

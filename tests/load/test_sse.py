@@ -155,3 +155,11 @@ def test_a_regular_body_gives_the_same_events_at_once_wherever_it_is_split(data,
 )
 def test_a_body_of_another_form_is_left_to_the_slow_way(raw):
     assert regular_events(raw, 4, [1.0], [len(raw)]) is None
+
+
+@pytest.mark.parametrize("size", [1, 8, 4096])
+def test_a_long_line_in_many_pieces_is_read_without_looking_at_it_again_and_again(size):
+    """Each byte once: looked at again with every piece, these 2 MiB would take an hour."""
+    text = "x" * (2 << 20)
+    raw = f"data: {text}\r\n\r\n".encode()
+    assert read(*(raw[k : k + size] for k in range(0, len(raw), size))) == [text]

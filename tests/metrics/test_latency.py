@@ -137,3 +137,9 @@ def test_the_first_burst_of_a_closed_loop_is_apart_from_what_follows():
     names = ("in_step_share", "ttft_burst_s_p50", "ttft_steady_s_p50")
     for alone in (None, 1):  # an open loop, one stream
         assert [latency.cell_figures(rows, alone)[name] for name in names] == [None] * 3
+
+
+def test_events_of_more_tokens_than_could_be_held_as_gaps_are_no_figures():
+    odd = row(event_s=[1.0, 2.0, 3.0], event_tokens=[1, 2**31 - 1, 1], event_chars=[1] * 3)
+    with pytest.raises(ValueError, match="2,147,483,649 tokens in 3 events"):
+        latency.cell_figures([odd])

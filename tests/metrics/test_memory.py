@@ -45,6 +45,8 @@ def test_used_tokens_are_stated_or_a_share_of_the_capacity(values, tokens):
     [
         ("INFO x\nINFO KV-cache blocks: 4000, size: 16\nINFO y", 64_000),
         ("INFO KV-cache blocks: many", None),
+        (f"INFO KV-cache blocks: {'9' * 5000}, size: 16", None),
+        ("INFO KV-cache blocks: 999999999999999999, size: 99999", None),
         ("", None),
     ],
 )

@@ -19,6 +19,7 @@ wait_bucket{le="+Inf"} 6
 wait_sum 9.5
 wait_count 6
 """
+OUT = "output_tokens_total"
 METRICS = {
     "requests_running": ("run",),
     "requests_waiting": ("queue",),
@@ -223,3 +224,53 @@ def test_a_look_at_a_json_page_is_what_it_says():
 )
 def test_a_page_of_endless_depth_or_size_measures_nothing(page):
     assert metrics_page.parse(page) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'run{a="1", ="x"} 1',  # the parser stumbles with an IndexError
+        "run 1" + "0" * 400,  # beyond any float
+        "other 1" + "0" * 400 + "\nrun 5",
+        "run 1 1" + "0" * 400,
+        "run 1e400",
+        "run -3",
+        "run 1e300",
+        "run 1" + "0" * 5000,
+        'run{a="' + "\\" * 9001 + '"} 1',
+        "run{" + "".join(f'a{n}="",' for n in range(9000)) + "} 1",
+        "\n".join(["run 1e308"] * 20),
+        "\n".join(f'run{{i="{n}"}} 1' for n in range(2000)),
+        "#\n" * 300_000 + "run 5",
+    ],
+    ids=range(13),
+)
+def test_a_line_that_no_engine_prints_measures_nothing_and_stops_nothing(line):
+    page = f"made_total 7\n{line}\n"
+    found = read(scrape(page), {"requests_running": ("run",), "output_tokens_total": METRICS[OUT]})
+    assert found[OUT] == 7.0
+    assert found["requests_running"] in (None, 5.0)
+    assert metrics_page.gauges(200, page, {"requests_running": ("run",)}) in (
+        {"requests_running": None},
+        {"requests_running": 5.0},
+    )
+
+
+@pytest.mark.parametrize("name", ["info[a]*info[b]", "info[a]", "a*b"])
+def test_labels_and_products_of_absurd_size_are_no_figure(name):
+    page = f'info{{a="1e308",b="{"9" * 500}"}} 1\na 1e200\nb 1e200\n'
+    assert read(scrape(page), {"kv_capacity_tokens": (name,)}) == {"kv_capacity_tokens": None}
+
+
+@given(st.text(st.sampled_from('ab_{}"\\=, 1.#+-e\n:~NaInf'), max_size=60), st.text(max_size=20))
+def test_whatever_a_page_is_every_figure_is_a_possible_number_or_none(odd, any_text):
+    names = {
+        "requests_running": ("a",),
+        "kv_used_ratio": ("b",),
+        "kv_block_tokens": ("a[b]",),
+        "kv_capacity_tokens": ("a[a]*b[b]", "a*b"),
+    }
+    for page in (odd, any_text, f"[{odd}]", f'[{{"a": 1{odd}}}]', f"{odd}\na 1\n{any_text}"):
+        for look in (metrics_page.read, metrics_page.gauges):
+            found = look(200, page, names)
+            assert all(value is None or 0 <= value <= 2**63 for value in found.values())

@@ -169,3 +169,12 @@ def test_a_study_names_a_shape_by_its_model():
 def test_a_shape_that_is_not_known_is_one_line_that_names_those_that_are():
     with pytest.raises(UserError, match=r"expected random: with one of .*llama-2-7b.*mixtral-8x7b"):
         models.design("random:mixtral-8x7b")
+
+
+def test_what_a_killed_run_had_begun_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(random_model, "_write", lambda where, *_: (where / "config.json").touch())
+    made = random_model.make(["text"], tmp_path)
+    begun = tmp_path / f"{made.name}.abcd1234"
+    made.rename(begun)
+    assert random_model.make(["text"], tmp_path) == made
+    assert not begun.exists() and (made / "config.json").exists()

@@ -3,6 +3,7 @@ import errno
 import gzip
 import json
 import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,20 @@ def test_a_number_named_like_a_secret_leaves_json_readable(tmp_path, monkeypatch
     writer = Writer.create(tmp_path, "small")
     writer.write_json("a.json", {"memory_bytes": 131072})
     assert reading.read_document(writer.directory / "a.json", Any) == {"memory_bytes": 131072}
+
+
+def test_a_record_that_was_removed_while_it_is_written_is_one_line_that_says_so(writer):
+    shutil.rmtree(writer.directory)
+    for write in (
+        lambda: writer.write_json("study.json", {}),
+        lambda: writer.write_lines("raw/a/requests.jsonl", []),
+        lambda: writer.write_launch("a", schema.Launch(**FACTS)),
+        lambda: writer.event("down"),
+        lambda: writer.launch_directory("b"),
+    ):
+        with pytest.raises(UserError, match="found that it was removed; run the study again"):
+            write()
+    assert not writer.directory.exists()
+
+
+FACTS = {"engine": "a", "variant": "b", "trial": 1, "settings": {}, "command": [], "env": {}}

@@ -32,6 +32,14 @@ def test_the_newest_record_of_this_machine_counts_and_its_levels_are_pooled(tmp_
     assert (found.source, found.is_between_starts) == ("between the starts of new", True)
 
 
+@pytest.mark.parametrize("spread", [(1e300, 2), (-1.0, 2), (0.5, -2), (1e308, 10**15)])
+def test_a_spread_that_none_can_have_is_passed_over(tmp_path, spread):
+    record(tmp_path, "forged", "2026-03-01", [spread])
+    assert earlier_spread.between_starts(tmp_path, THIS) is None
+    record(tmp_path, "good", "2026-01-01", [(0.1, 2)])
+    assert earlier_spread.between_starts(tmp_path, THIS).sd_log == pytest.approx(0.1)
+
+
 def test_a_record_of_single_starts_or_one_that_cannot_be_read_is_passed_over(tmp_path):
     record(tmp_path, "single", "2026-03-01", [(0.0, 0)])
     record(tmp_path, "damaged", "2026-02-01", [(0.5, 4)])

@@ -55,7 +55,7 @@ AS_IT_IS = [
 @pytest.mark.parametrize(("name", "condition"), AS_IT_IS)
 def test_no_condition_of_vllm_holds_of_one_that_was_started_as_it_is(name, condition):
     """Else it would say nothing. Log and page are those of real starts of version 0.32.0."""
-    record = ROOT / "results" / "published" / "2026-11-21-cpu-sweep"
+    record = ROOT / "results" / "published" / "2026-11-26-cpu-sweep"
     log = (record / "raw" / "trial1_vllm_default" / "server.log").read_text()
     page = (ROOT / "tests" / "data" / "vllm-0.32.0" / "metrics.txt").read_text()
     holds, found = resolved.judge(condition, page if condition.metric else log)

@@ -3,11 +3,12 @@
 import gzip
 import json
 import os
+import re
 
 import made_record
 import pytest
 
-from enginebench.record import manifest
+from enginebench.base.errors import UserError
 from enginebench.report import check_tables
 from enginebench.summarize.study_summary import summarize
 
@@ -18,18 +19,8 @@ LAUNCH = "trial1_quick_plain"
 def directory(tmp_path):
     """A record of two engines whose files all have checksums."""
     found = made_record.write(tmp_path / "made", {"quick/plain": (1,), "slow/plain": (2,)})
-    for launch in (found / "raw").iterdir():
-        paths = [path for path in launch.rglob("*") if path.is_file()]
-        _list_files(found, launch / "launch.json", [p for p in paths if p.name != "launch.json"])
-    documents = [found / "study.json", *found.glob("raw/*/launch.json")]
-    _list_files(found, found / "finished.json", documents)
+    made_record.seal(found)
     return found
-
-
-def _list_files(directory, document, paths):
-    files = {str(path.relative_to(directory)): manifest.checksum(path) for path in paths}
-    plain = {path: {"bytes": f.bytes, "sha256": f.sha256} for path, f in files.items()}
-    document.write_text(json.dumps(json.loads(document.read_text()) | {"files": plain}))
 
 
 def verdicts(directory):
@@ -112,10 +103,7 @@ def test_an_edited_price_makes_every_cell_invalid(directory):
 def test_a_lost_log_leaves_less_to_look_up_and_is_suspect(directory):
     log = directory / "raw" / LAUNCH / "server.log"
     log.write_text("ready\n")
-    document = log.with_name("launch.json")
-    paths = [path for path in log.parent.rglob("*") if path.is_file() and path != document]
-    _list_files(directory, document, paths)
-    _list_files(directory, directory / "finished.json", [document])
+    made_record.seal(directory)
     log.unlink()
     assert [finding.verdict for finding in only(directory, "many-c1")] == ["suspect"]
 
@@ -132,9 +120,7 @@ def test_a_cell_without_a_reading_of_the_metrics_is_suspect(directory):
     where = directory / "raw" / LAUNCH
     with gzip.open(where / "many-c1" / "scrapes.jsonl.gz", "wb"):
         pass
-    paths = [p for p in where.rglob("*") if p.is_file() and p.name != "launch.json"]
-    _list_files(directory, where / "launch.json", paths)
-    _list_files(directory, directory / "finished.json", [where / "launch.json"])
+    made_record.seal(directory)
     (finding,) = only(directory, "many-c1", "counters")
     assert finding.verdict == "suspect" and "no reading of its engine's metrics" in finding.text
 
@@ -151,3 +137,46 @@ def test_parity_does_not_claim_a_check_that_a_record_without_checksums_cannot_ha
     shown = [row.checks["record"] for row in check_tables.parity(summarize(bare))]
     assert shown == [None]
     assert [row.checks["record"] for row in check_tables.parity(summarize(directory))] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("cell.json", {"ended": {"t_s": 1e300, "wall_s": 0.0, "gpus": []}}, "1e\\+300"),
+        ("processes.jsonl", {"t_s": 1e300, "pss_bytes": 1, "pids": [1]}, "1e\\+300"),
+    ],
+)
+def test_a_number_that_no_cell_can_have_makes_it_invalid_and_no_other(
+    directory, name, change, says
+):
+    file = directory / "raw" / LAUNCH / "many-c1" / name
+    before = json.loads(file.read_text()) if name == "cell.json" else {}
+    file.write_text(json.dumps(before | change) + "\n")
+    made_record.seal(directory)
+    (finding,) = only(directory, "many-c1")
+    assert finding.verdict == "invalid" and re.search(says, finding.text)
+    assert only(directory, "many-c4") == []
+
+
+def test_a_study_whose_values_make_no_sense_together_is_one_line(directory):
+    file = directory / "study.json"
+    data = json.loads(file.read_text())
+    data["study"]["engines"] = []
+    file.write_text(json.dumps(data))
+    with pytest.raises(UserError, match="found values that make no sense together") as error:
+        summarize(directory)
+    assert "\n" not in error.value.message and error.value.details
+
+
+def test_answers_to_other_prompts_are_no_answers_and_the_rest_is_told(directory):
+    for launch, count in (("trial1_slow_plain", 3), (LAUNCH, 2)):
+        where = directory / "raw" / launch
+        rows = made_record.read_rows(where / "many-c1")[:count]
+        with gzip.open(where / "agreement.jsonl.gz", "wt") as file:
+            file.writelines(json.dumps(row | {"prompt_sha256": "a"}) + "\n" for row in rows)
+    made_record.seal(directory)
+    found = verdicts(directory)
+    invalid = {launch for (launch, _), (verdict, _) in found.items() if verdict == "invalid"}
+    assert len(invalid) == 1  # the one that was started last
+    text = " ".join(f.text for _, findings in found.values() for f in findings)
+    assert "agreement.jsonl.gz: expected answers to the same prompts" in text

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from enginebench.plan import study_file
+from enginebench.record import manifest
 
 WORDS = "many words of a text that differs from others by number"
 
@@ -37,6 +38,25 @@ def write(directory: Path, factors: Mapping[str, tuple[float, ...]], **changes: 
     for planned in plan:
         _write_launch(directory / "raw" / planned["id"], planned, factors, parsed["workloads"])
     return directory
+
+
+def seal(directory: Path) -> None:
+    """Give a record the checksums of all its regular files, as they are now."""
+    for launch in sorted((directory / "raw").iterdir()):
+        paths = (path for path in sorted(launch.rglob("*")) if path.name != "launch.json")
+        _list_files(directory, launch / "launch.json", [p for p in paths if _is_regular(p)])
+    documents = [directory / "study.json", *sorted(directory.glob("raw/*/launch.json"))]
+    _list_files(directory, directory / "finished.json", documents)
+
+
+def _is_regular(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _list_files(directory: Path, document: Path, paths: list[Path]) -> None:
+    files = {str(path.relative_to(directory)): manifest.checksum(path) for path in paths}
+    plain = {path: {"bytes": f.bytes, "sha256": f.sha256} for path, f in files.items()}
+    document.write_text(json.dumps(json.loads(document.read_text()) | {"files": plain}))
 
 
 def _planned(label: str, trial: int, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+from enginebench.watch import sampler
 from enginebench.watch.processes import family, process_sample
 from enginebench.watch.pulse import Pulse
+from enginebench.watch.scrape import Scrape
 
 pytestmark = pytest.mark.serial  # times are measured
 
@@ -52,3 +54,48 @@ def test_pss_is_read_where_asked_and_a_process_that_is_gone_is_none():
     sample = process_sample(gone, with_pss=True)
     assert (sample.pss_bytes, sample.rss_bytes, sample.cpu_s) == (None, None, None)
     assert sample.pids == family(process.pid) == []
+
+
+PAGE = Scrape(t_s=0.0, took_s=0.0, status=200, text="run 1\n" * 1000, error=None)
+
+
+@pytest.fixture
+def watcher(monkeypatch):
+    """Reads a page of 6 kB, and may keep 20 kB of such pages."""
+    monkeypatch.setattr(sampler, "scrape", lambda url: PAGE)
+    monkeypatch.setattr(sampler, "MOST_PAGES_BYTES", 20_000)
+    return lambda **more: sampler.Watcher("http://127.0.0.1:1/", None, 60, 60, (), **more)
+
+
+def test_pages_of_a_cell_beyond_the_limit_are_said_to_be_and_not_held(watcher):
+    watch = watcher()
+    for _ in range(5):
+        watch._scrape()
+    kept = [(scrape.text is not None, scrape.error) for scrape in watch.watched.scrapes]
+    assert kept[:3] == [(True, None)] * 3
+    assert kept[3:] == [(False, "TooLarge: more than 0 MiB of pages in this cell")] * 2
+
+
+def test_a_display_that_fails_is_left_alone_and_the_reading_goes_on(watcher, capsys):
+    shown = []
+
+    def fail(scrape):
+        shown.append(scrape)
+        raise IndexError("odd\nline")
+
+    watch = watcher(on_scrape=fail)
+    for _ in range(2):
+        watch._scrape()
+    assert (len(shown), len(watch.watched.scrapes)) == (1, 2)
+    said = capsys.readouterr().err
+    assert said == "the live view of the engine has ended (IndexError: odd line)\n"
+
+
+def test_a_beat_for_which_there_is_no_memory_is_missing():
+    def do():
+        raise MemoryError
+
+    pulse = Pulse(do, 60)
+    pulse.start()
+    pulse.stop()
+    assert pulse.cost().beats == 0

@@ -45,6 +45,7 @@ def version() -> None:
 
 
 def main() -> None:
+    terminal.never_fail()
     run_cli(app)
 
 
@@ -61,6 +62,12 @@ def run_cli(command: Callable[[], object]) -> None:
         terminal.log_to_stderr(f"enginebench: {one_line(error.message)}")
         for line in error.details:
             terminal.log_to_stderr(f"    {one_line(line)}")
+        sys.exit(exit_codes.USER_ERROR)
+    except MemoryError:
+        terminal.log_to_stderr(
+            "enginebench: out of memory; what was recorded is kept: free some memory, or raise the "
+            "limit (ulimit -v), and run it again"
+        )
         sys.exit(exit_codes.USER_ERROR)
     except KeyboardInterrupt:
         sys.exit(exit_codes.INTERRUPTED)

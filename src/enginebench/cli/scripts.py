@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from enginebench.cli import terminal
 from enginebench.cli.app import app, run_cli
 
 KV_STUDY = "kv-cpu"  # a GPU runs it too: its counts and curves are the same
@@ -22,4 +23,5 @@ def _bench(file: Path, *defaults: str) -> None:
     """Options of the command line come last, as the last of two equal ones counts."""
     engine = file.resolve().parent
     arguments = ["bench", engine.name, "--root", str(engine.parent), *defaults, *sys.argv[1:]]
+    terminal.never_fail()
     run_cli(lambda: app(arguments))

@@ -81,31 +81,35 @@ def _sign(file: Path, key: Path) -> None:
 
 def _check_signature(file: Path, signers: Path | None) -> bool:
     """Print what the signature is worth; False: it is wrong, or missing though one is asked for."""
+    from enginebench.record import reading
+
     signature = file.with_name(f"{file.name}.sig")
     if not signature.is_file():
         terminal.log("not signed")
         return signers is None
     where = ("-n", NAMESPACE, "-s", str(signature))
+    signed = reading.document_bytes(file)
     if signers is None:
-        done = _ssh_keygen("-Y", "check-novalidate", *where, stdin=file)
+        done = _ssh_keygen("-Y", "check-novalidate", *where, stdin=signed)
     else:
         asked = ("-Y", "find-principals", "-s", str(signature), "-f", str(signers))
         names = _ssh_keygen(*asked).stdout.splitlines()
         who = ("-I", names[0] if names else "nobody", "-f", str(signers))
-        done = _ssh_keygen("-Y", "verify", *who, *where, stdin=file)
+        done = _ssh_keygen("-Y", "verify", *who, *where, stdin=signed)
     terminal.log(f"signature: {_last_line(done)}")
     return done.returncode == 0
 
 
-def _ssh_keygen(*words: str, stdin: Path | None = None) -> subprocess.CompletedProcess[str]:
+def _ssh_keygen(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
     if shutil.which("ssh-keygen") is None:
         raise UserError("ssh-keygen: expected it for signatures, found none; install OpenSSH")
     try:
         return subprocess.run(
             ["ssh-keygen", *words],
-            input="" if stdin is None else stdin.read_text(),
+            input=stdin.decode(errors="surrogateescape"),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             timeout=TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:

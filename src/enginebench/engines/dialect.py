@@ -91,6 +91,13 @@ SAME = "kv_block_tokens"
 
 
 def capacity_in_log(pattern: str, log: str) -> int | None:
-    """Tokens of KV cache in an engine's log: the product of the pattern's groups, if it matches."""
+    """Tokens of KV cache in an engine's log: the product of the pattern's groups, if it matches.
+
+    None, too, where that is no number of tokens that a record could hold.
+    """
     match = re.search(pattern, log) if pattern else None
-    return math.prod(int(number) for number in match.groups()) if match else None
+    texts = match.groups() if match else ()
+    if not texts or not all(text and text.isdecimal() and len(text) <= 18 for text in texts):
+        return None
+    tokens = math.prod(map(int, texts))
+    return tokens if tokens < 2**53 else None

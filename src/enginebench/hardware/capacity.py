@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from enginebench.base import text_file
 from enginebench.base.errors import UserError
 from enginebench.hardware import data_sheets, model_names
 from enginebench.hardware.model_config import shape
@@ -13,6 +14,7 @@ from enginebench.hardware.model_shape import ModelShape, UnknownShape
 from enginebench.hardware.roofline import Dtypes
 
 GIB = 1 << 30
+MOST_CONFIG_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +213,7 @@ def load_config(model: str) -> tuple[str, Mapping[str, Any]]:
     Raises:
         UserError: it is nowhere, is no JSON object, or the name leaves a version open.
     """
-    path = Path(model).expanduser()
-    if path.is_dir():
-        path = path / "config.json"
-    if path.exists():
+    if (path := _local(model)) is not None:
         return str(path.parent.name if path.name == "config.json" else path.name), _read(path)
     named = model_names.find(model, data_sheets.table("models.yaml"))
     owner = model.split("/")[0].lower() if "/" in model else None
@@ -227,10 +226,20 @@ def load_config(model: str) -> tuple[str, Mapping[str, Any]]:
     return rows[0]["name"], rows[0]
 
 
+def _local(model: str) -> Path | None:
+    """The file of this name, or the config of the directory of this name, if there is one."""
+    try:
+        path = Path(model).expanduser()
+        path = path / "config.json" if path.is_dir() else path
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long; no home of that user; a NUL
+        return None
+
+
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        config = json.loads(text_file.read_text(path, MOST_CONFIG_BYTES))
+    except (text_file.UnreadableFile, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: expected a model's config.json, found: {error}; name that file"
         ) from None

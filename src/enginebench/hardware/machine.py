@@ -116,8 +116,11 @@ def facts() -> Machine:
 def git_state(root: Path) -> GitState:
     """The state of a checkout, or of the one that a kit was packed from."""
     if (packed := root / PACKED_FROM).exists():
-        stated = json.loads(packed.read_text())
-        return GitState(stated.get("commit"), stated.get("dirty"))
+        try:
+            stated = json.loads(packed.read_text())
+            return GitState(stated.get("commit"), stated.get("dirty"))
+        except (OSError, ValueError, RecursionError, AttributeError):  # somebody changed it
+            return GitState(None, None)
 
     def git(*arguments: str) -> str | None:
         call = ["git", "-C", str(root), *arguments]

@@ -33,6 +33,7 @@ FORMAT = 1
 CHUNK = 1 << 20
 GRACE_S = 120  # after the limit, for the last engine's end and the report; then it is interrupted
 MOST_MINUTES = 100_000
+MOST_BYTES = 1 << 50  # of a part
 USER_ERROR = 2  # this and the next two: as in cli/exit_codes.py, which is not here
 TIME_IS_UP = 3
 INTERRUPTED = 130
@@ -78,8 +79,9 @@ def log(text: str) -> None:
 
 
 def fail(text: str) -> NoReturn:
-    """End with one line: a user's mistake, or a damaged kit."""
-    print(f"kit: {text}", file=sys.stderr)
+    """End with one line: a user's mistake, or a damaged kit, whose texts may be anything."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text[:1000])
+    print(f"kit: {shown}", file=sys.stderr)
     sys.exit(USER_ERROR)
 
 
@@ -127,7 +129,7 @@ def problems(manifest: Manifest) -> Iterator[str]:
         is_part = matches(row.get("name"), r"part-\d+") and matches(
             row.get("sha256"), "[0-9a-f]{64}"
         )
-        if not is_part or type(size) is not int or size < 0:
+        if not is_part or type(size) is not int or not 0 <= size <= MOST_BYTES:
             yield f"expected name, bytes and sha256 of part {number}, found {str(part)[:120]!r}"
             return
         names.append(row["name"])

@@ -111,8 +111,8 @@ def pack(
         log("writing the parts ...")
         parts = write_parts(packing.tree, kit, part_bytes)
         manifest = _manifest(study, file, target, git, parts)
-        script = resources.files("enginebench.kit").joinpath("host.py").read_text()
-        (kit / "run.py").write_text(script)
+        script = resources.files("enginebench.kit").joinpath("host.py").read_text(encoding="utf-8")
+        (kit / "run.py").write_text(script, encoding="utf-8")
         (kit / "kit.json").write_text(json.dumps(asdict(manifest), indent=1) + "\n")
         out.mkdir(exist_ok=True)
         for path in sorted(kit.iterdir()):
@@ -163,7 +163,7 @@ def _find_model(name: str, log: Log) -> Path | None:
 def _copy_study(packing: _Packing, study: Study, file: Path, model_path: Path | None) -> None:
     """The study, its prompts and traces, and its model."""
     root, tree = packing.root, packing.tree
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     if model_path is not None:
         name = f"models/{study.model.strip('/').replace('/', '--')}"
         packing.log(f"copying the model from {model_path} ...")
@@ -171,7 +171,7 @@ def _copy_study(packing: _Packing, study: Study, file: Path, model_path: Path | 
         data = yaml_file.parse(text, str(file), "settings")
         text = yaml.safe_dump(data | {"model": name}, sort_keys=False)
     (tree / "studies").mkdir()
-    (tree / "studies" / file.name).write_text(text)
+    (tree / "studies" / file.name).write_text(text, encoding="utf-8")
     for needed in {study.prompts.path, *(w.trace for w in study.workloads if w.trace)}:
         if Path(needed).is_absolute() or ".." in Path(needed).parts:
             raise UserError(
@@ -212,14 +212,14 @@ def _pack_engine(packing: _Packing, engine: Engine, listed: Sequence[str] | None
     packages.download(packing.target, engine.name, requirements, packing.wheels, packing.root)
     _copy(engine.directory, packing.tree / engine.name)
     file = packing.tree / engine.name / "launch.yaml"
-    data = yaml_file.parse(file.read_text(), str(file), "everywhere")
+    data = yaml_file.parse(file.read_text(encoding="utf-8"), str(file), "everywhere")
     call = ["--no-index", "--no-deps", "--find-links", "../wheels"]
     call += ["-r", f"../wheels/{engine.name}.txt"]
     native = data["x-native"]["environment"]
     native[device] = [call]
     native["uses_system_packages"] = listed is not None or native.get("uses_system_packages", False)
     head = "# As packed by `enginebench kit`: the packages come from ../wheels.\n"
-    file.write_text(head + yaml.safe_dump(data, sort_keys=False, width=1000))
+    file.write_text(head + yaml.safe_dump(data, sort_keys=False, width=1000), encoding="utf-8")
 
 
 def _pack_harness(packing: _Packing) -> None:

@@ -17,10 +17,12 @@ from packaging.markers import default_environment
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
+from enginebench.base import text_file
 from enginebench.base.errors import UserError
 from enginebench.launch.server import LOG_TAIL_LINES
 
 OUR_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+MOST_LIST_BYTES = 1 << 20
 # Newer machines also run what was built for older ones; pip takes only what is named.
 _GLIBC_MINORS = (17, 24, 26, 27, 28, 31, 34, 35)
 PLATFORMS = (
@@ -59,11 +61,11 @@ def read_list(path: Path) -> list[str]:
         UserError: there is no such file, or it is not text.
     """
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, ValueError) as error:
+        lines = text_file.read_text(path, MOST_LIST_BYTES).splitlines()
+    except text_file.UnreadableFile as error:
         raise UserError(
-            f"--packages: expected a file of name==version lines, found {path} "
-            f"({getattr(error, 'strerror', None) or error}); correct its name"
+            f"--packages: expected a file of name==version lines, found {path} ({error.reason}); "
+            "correct its name"
         ) from None
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 

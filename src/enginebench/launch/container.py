@@ -60,7 +60,7 @@ def start(engine: Engine, launched: Project, docker: Docker, directory: Path) ->
             f"{engine.name}: compose cannot resolve {engine.launch_file}: {reasons[-1]}", reasons
         )
     text = yaml.safe_dump(redact_values(yaml.safe_load(resolved.stdout)), sort_keys=False)
-    (directory / "compose.yaml").write_text(hide_home(text))
+    (directory / "compose.yaml").write_text(hide_home(text), encoding="utf-8")
     started_s = time.perf_counter()
     done = launched.call("up", "-d", "--no-build")
     if done.returncode:

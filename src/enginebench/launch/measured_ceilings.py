@@ -60,7 +60,8 @@ def in_container(docker: Docker, image: str) -> Probe:
 
 
 def _probe_code() -> str:
-    return resources.files("enginebench.hardware").joinpath("probe.py").read_text()
+    file = resources.files("enginebench.hardware").joinpath("probe.py")
+    return file.read_text(encoding="utf-8")
 
 
 def measure(probe: Probe, threads: int, device: str) -> Ceiling | str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from enginebench.base.errors import UserError
+from enginebench.plan import model_files
 
 CONFIG = "generation_config.json"
 DRAFT = "draft"  # the directory of a draft model inside its target's
@@ -35,17 +36,10 @@ def without_eos(model: Path) -> Path:
         its directory, ``<model>.without-eos``; an older one is replaced.
 
     Raises:
-        UserError: it cannot be created, or the generation config is not JSON.
+        UserError: it cannot be created, or the generation config is no JSON object.
     """
     file = model / CONFIG
-    try:
-        config = json.loads(file.read_text()) if file.exists() else {}
-    except OSError as error:
-        raise UserError(
-            f"{file}: expected a readable file, found: {error.strerror}; correct that"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{file}: expected JSON, found: {error}; fix that file") from None
+    config = model_files.read_object(file) if file.exists() else {}
     text = json.dumps(edited(config), indent=2) + "\n"
     return _beside(model, ".without-eos", {CONFIG: text})
 

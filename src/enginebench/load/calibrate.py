@@ -8,7 +8,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from enginebench.engines.dialect import Dialect, GenerationRequest
 from enginebench.engines.openai_completions import read_completions_event
 from enginebench.hardware import machine
 from enginebench.load import client, client_stats, http1, spec
+from enginebench.load.exchange import Spool
 from enginebench.load.request_record import RequestRecord, read
 from enginebench.load.script import Script, Served, read_log
 from enginebench.plan import plan
@@ -94,27 +94,29 @@ def serving(script: Script, cpu: int | None = None) -> Iterator[Running]:
     Raises:
         UserError: it did not start.
     """
-    with tempfile.TemporaryDirectory(prefix="enginebench-") as name:
-        file, log = Path(name) / "script.json", Path(name) / "log"
-        file.write_text(script.to_json())
-        module = "enginebench.load.scripted_server"
-        command = [sys.executable, "-P", "-m", module, str(file), str(log)]
-        command += [] if cpu is None else [str(cpu)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            assert process.stdout is not None
-            port = process.stdout.readline()
-            if not port:
-                raise UserError(
-                    "calibration: expected the scripted server to start, found that it did not; "
-                    "run it by hand to see why: python -m enginebench.load.scripted_server"
-                )
-            yield Running(int(port), process, log)
-        finally:
-            process.kill()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+    # Without a name, so that nothing is left of them, however this process ends.
+    script_file, log = Spool(), Spool()
+    script_file.keep(bytearray(script.to_json().encode()))
+    module = "enginebench.load.scripted_server"
+    command = [sys.executable, "-P", "-m", module, str(script_file.path), str(log.path)]
+    command += [] if cpu is None else [str(cpu)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        port = process.stdout.readline()
+        if not port:
+            raise UserError(
+                "calibration: expected the scripted server to start, found that it did not; "
+                "run it by hand to see why: python -m enginebench.load.scripted_server"
+            )
+        yield Running(int(port), process, log.path)
+    finally:
+        process.kill()
+        process.wait()
+        script_file.close()
+        log.close()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @contextlib.contextmanager

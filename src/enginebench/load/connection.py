@@ -67,6 +67,15 @@ class Stream:
         self.read_s = array("d")
         self.sizes = array("I")
 
+    def keep_beginning(self, least_bytes: int) -> None:
+        """Drop all pieces of the response but the first ones, at least so many bytes of them."""
+        pieces = size = 0
+        while pieces < len(self.sizes) and size < least_bytes:
+            size += self.sizes[pieces]
+            pieces += 1
+        del self.kept[size:], self.stamps[pieces * clock.STAMP.size :]
+        del self.sizes[pieces:], self.read_s[pieces:]
+
     def connect(
         self,
         family: socket.AddressFamily,

@@ -24,9 +24,10 @@ IDLE_LIMIT_S = 4.0  # servers drop a silent connection after 5 s (uvicorn's defa
 OPEN_AT_START = 64  # connections opened before the clock starts, in an open loop
 TICK_S = 0.005  # how often the loop checks whether it is on time
 SAVED_PER_TICK = 16  # finished responses written to the file between two looks at the sockets
-#: A larger answer is a fault. The stamp of each piece (16 bytes) counts too, so that an answer in
-#: tiny pieces is bounded as well.
+#: A larger answer is a fault, whatever the load allows. The stamp of each piece (16 bytes) counts
+#: too, so that an answer in tiny pieces is bounded as well.
 MOST_ANSWER_BYTES = 64 << 20
+KEPT_BYTES = 1 << 16  # of an answer that is too large, to show what it was
 
 
 class EventLoop:
@@ -44,6 +45,7 @@ class EventLoop:
         self._engine_gone, self._on_tick = engine_gone, on_tick
         self._exchanges = [Exchange(index) for index in range(len(load.requests))]
         self._unfinished = len(self._exchanges)
+        self._most_bytes = min(load.most_answer_bytes, MOST_ANSWER_BYTES)
         self._epoll = select.epoll()
         self._ticks, self._join_timer = clock.Timer(), clock.Timer()
         self._tick_due_s = 0.0
@@ -178,8 +180,9 @@ class EventLoop:
         stream.read_s.append(read_s)
         stream.sizes.append(len(data))
         stamps += control[0][2] if control else clock.NO_STAMP
-        if len(kept) + len(stamps) > MOST_ANSWER_BYTES:
-            text = f"the answer is larger than {MOST_ANSWER_BYTES >> 20} MiB"
+        if len(kept) + len(stamps) > self._most_bytes:
+            stream.keep_beginning(KEPT_BYTES)
+            text = f"the answer is larger than {self._most_bytes / 2**20:.3g} MiB"
             self._finish(stream, text, "protocol")
         elif not (stream.is_regular and is_one_chunk(data)):
             self._frame(stream, data)

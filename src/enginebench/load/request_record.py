@@ -16,6 +16,8 @@ Phase = Literal["warmup", "measured"]
 END_OF_STREAM = "[DONE]"  # the OpenAI API ends its streams with it
 MOST_TOKENS = 2**31 - 1  # the largest record.schema.Count
 _UNKNOWN = "\ufffd"
+MOST_CHARS_A_TOKEN, MOST_CHARS = 256, 4096  # of a text, for each token asked for and besides
+MOST_TIMES_ASKED, MOST_MORE = 16, 4096  # output tokens that can have been made, alike
 ERROR_BODY_LIMIT = 2000  # characters of an error answer that are kept
 
 
@@ -130,6 +132,9 @@ def read(
         record.error, record.error_kind = f"HTTP {reader.status}: {text[:ERROR_BODY_LIMIT]}", "http"
         return record
     _read_events(record, dialect, events(body) if timed is None else timed)
+    if (size := len(record.text)) > MOST_CHARS + MOST_CHARS_A_TOKEN * request.output_tokens:
+        asked = request.output_tokens
+        _fail(record, f"a text of {size:,} characters for {asked} tokens", "protocol")
     if reader.trailing:
         _fail(record, f"bytes after the end of the answer: {reader.trailing[:80]!r}", "trailing")
     if record.finish_reason is None:
@@ -176,6 +181,7 @@ def _read_events(
     margins: list[float | None] = []
     event_s, event_tokens, event_chars = record.event_s, record.event_tokens, record.event_chars
     read, total_before = dialect.read, 0
+    most = min(MOST_TIMES_ASKED * record.output_tokens_asked + MOST_MORE, MOST_TOKENS)
     is_known = True  # the sizes of all events so far are known
     is_over = False
     half = ""  # the first half of a character, whose second is to come
@@ -194,10 +200,10 @@ def _read_events(
         text, tokens, usage = delta.text, delta.tokens, delta.usage
         if delta.error is not None:
             _fail(record, f"the engine reported: {delta.error}", "engine")
-        total = _note_usage(record, usage) if usage is not None else None
+        total = _note_usage(record, usage, most) if usage is not None else None
         if tokens is not None:
             # One that fixes its own size is not made to fit: the checks compare it with the total.
-            if (count := _count(tokens)) is None:
+            if (count := _count(tokens, most)) is None:
                 _fail(record, f"an event of {_shown(tokens)} tokens", "protocol")
             tokens, total_before = count, total_before + (count or 0)
         elif total is not None and is_known:
@@ -227,19 +233,20 @@ def _read_events(
     record.text, record.token_ids, record.margins = "".join(texts), ids or None, margins or None
 
 
-def _note_usage(record: RequestRecord, usage: Usage) -> int | None:
-    """Keep the counts of a usage; the output tokens so far."""
+def _note_usage(record: RequestRecord, usage: Usage, most: int) -> int | None:
+    """Keep the counts of a usage, of output tokens at most so many; the output tokens so far."""
     total = None
     for name in ("output_tokens", "prompt_tokens", "cached_tokens"):
         stated = getattr(usage, name)
         if stated is None:
             continue
-        if (count := _count(stated)) is None:
+        is_output = name == "output_tokens"
+        if (count := _count(stated, most if is_output else MOST_TOKENS)) is None:
             reason = f"the engine's usage has {name} = {_shown(stated)}, expected a count"
             _fail(record, reason, "protocol")
             continue
         setattr(record, name, count)
-        total = count if name == "output_tokens" else total
+        total = count if is_output else total
     return total
 
 
@@ -265,11 +272,11 @@ def _reason(record: RequestRecord, stated: object) -> str:
     return "unknown"
 
 
-def _count(value: object) -> int | None:
+def _count(value: object, most: int = MOST_TOKENS) -> int | None:
     """A number of tokens, or a token's id, that a record can hold: 4.0 is 4; else None."""
     if type(value) is float and value.is_integer():
         value = int(value)
-    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
+    return value if type(value) is int and 0 <= value <= most else None
 
 
 def _whole(text: str) -> tuple[str, str]:

@@ -19,8 +19,15 @@ class LoadSpec:
     due_s: Sequence[float] | None = None
     ramp_s: float = 0.0  # closed loop: the streams start evenly over this time
     timeout_s: float = 600.0  # longest time for one request; then its connection is closed
+    most_answer_bytes: int = 64 << 20  # a larger answer is a fault; see ``answer_limit``
     #: Requests to cancel, by index: seconds after sending at which their connection is closed.
     cancel_after_s: Mapping[int, float] = field(default_factory=dict)
+
+
+def answer_limit(prompt_tokens: int, output_tokens: int) -> int:
+    """Bytes that no answer of so many tokens has: some ten times what engines send with usage, ids
+    and log-probabilities in every event. A first event may hold the ids of the prompt."""
+    return (1 << 18) + 64 * prompt_tokens + 4096 * output_tokens
 
 
 @dataclass(slots=True)

@@ -84,16 +84,23 @@ def regular_events(
 
 
 def _lines(pieces: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:
-    rest = b""
+    """Each line with the time of the piece that ended it; every byte is looked at once, however
+    many pieces a line comes in."""
+    parts: list[bytes] = []  # of a line that has not ended
+    held = b""  # a CR at the end of a piece may be half of a CRLF
     time_s = 0.0
     for time_s, piece in pieces:
-        text = rest + piece
-        # A CR at the very end may be half of a CRLF: keep it back until the next piece.
-        held = text.endswith(b"\r")
-        lines = (text[:-1] if held else text).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *complete, rest = lines.split(b"\n")
-        rest += b"\r" if held else b""
-        for line in complete:
-            yield time_s, line
-    if rest:
-        yield time_s, rest.rstrip(b"\r")
+        text = held + piece
+        held = b"\r" if text.endswith(b"\r") else b""
+        text = text[:-1] if held else text
+        first, *others = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        parts.append(first)
+        if others:
+            *complete, rest = others
+            yield time_s, b"".join(parts)
+            for line in complete:
+                yield time_s, line
+            parts = [rest]
+    last = b"".join(parts)
+    if last or held:
+        yield time_s, last

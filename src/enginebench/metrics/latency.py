@@ -20,6 +20,9 @@ from enginebench.record.schema import Request
 PERCENTILES = (50, 90, 95, 99)
 CLAIMED = (90, 95, 99)  # those that have a bound
 QUANTILES = 200  # steps from the least to the largest that are kept of every latency of a cell
+#: Tokens in an event, on average over a cell of more than ``ALWAYS_FINE`` tokens: each is a gap.
+MOST_TOKENS_AN_EVENT = 64
+ALWAYS_FINE = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,14 @@ def inter_token_s(found: Columns) -> Times:
 
     An event whose token count the engine does not say gives no gap, as its share is unknown; nor
     does a request that showed nothing.
+
+    Raises:
+        ValueError: so many tokens came in so few events as no engine sends.
     """
+    known = found.event_tokens[found.event_tokens > 0]
+    tokens_in_all = int(known.sum(dtype=np.int64))
+    if tokens_in_all > max(MOST_TOKENS_AN_EVENT * len(known), ALWAYS_FINE):
+        raise ValueError(f"{tokens_in_all:,} tokens in {len(known):,} events")
     gaps = array("d")
     has_text = ~np.isnan(found.first_text_s + found.sent_s + found.planned_s)
     for part in found.parts():

@@ -4,11 +4,13 @@ Most engines print Prometheus text. A page that is a JSON list holds one object 
 engine, oldest first, each handed out once; its last one is the present.
 """
 
+import io
+import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.parser import text_fd_to_metric_families
 from prometheus_client.samples import Sample
 
 from enginebench.engines.dialect import SAME, SHARE
@@ -16,19 +18,30 @@ from enginebench.metrics.figures import Figures
 
 Metrics = dict[str, float | None]  # our name -> value
 
+# No engine prints as much, and a parser may need the square of it.
+MOST_LINES = 200_000
+LONGEST_LINE = 1 << 14  # characters
+MOST_SERIES = 1024  # of one name: engines on one page, their ranks and models
+LARGEST = 2.0**63  # of a value: counts, bytes and shares are below it
+SMALLEST = 1e-9  # nor is one nearer to 0, but 0
+LARGEST_BLOCK = 1 << 20  # tokens
+
 
 def parse(text: str) -> list[Sample]:
-    """All samples, NaN and infinite ones too; a broken page gives what precedes the break.
+    """All samples, NaN and infinite ones too.
 
-    Fields of nested JSON objects are named ``outer.inner``.
+    A broken page gives what precedes the break, and so does one of more or longer lines than
+    engines print. Fields of nested JSON objects are named ``outer.inner``.
     """
     if text.lstrip().startswith("["):
         return _parse_json(text)
     samples: list[Sample] = []
     try:
-        for family in text_string_to_metric_families(text):
+        lines = itertools.islice(io.StringIO(text), MOST_LINES)
+        short = itertools.takewhile(lambda line: len(line) <= LONGEST_LINE, lines)
+        for family in text_fd_to_metric_families(short):  # type: ignore[arg-type]
             samples += family.samples
-    except ValueError:
+    except (ValueError, LookupError, ArithmeticError):
         pass  # half a line, not a number: the page was cut off or is not Prometheus text
     return samples
 
@@ -90,7 +103,7 @@ def read(
     if SHARE in found:
         usable = [(labels, tokens - kept_back_tokens) for labels, tokens in capacities]
         found[SHARE] = _weighted_mean(series[SHARE], usable)
-    return found
+    return {name: _possible(value) for name, value in found.items()}
 
 
 Labels = Mapping[str, str]
@@ -113,11 +126,11 @@ def _series(samples: Sequence[Sample], expression: str) -> Series:
 
 def _factor(samples: Sequence[Sample], term: str) -> Series:
     name, _, label = term.rstrip("]").partition("[")
-    return [
-        (s.labels, _number(s.labels.get(label)) if label else float(s.value))
-        for s in samples
-        if s.name == name
+    found: Series = [
+        (s.labels, _number(s.labels.get(label) if label else s.value))
+        for s in itertools.islice((s for s in samples if s.name == name), MOST_SERIES + 1)
     ]
+    return found if len(found) <= MOST_SERIES else []
 
 
 def _partner(labels: Labels, others: Series) -> float:
@@ -132,12 +145,15 @@ def _partner(labels: Labels, others: Series) -> float:
 
 def _total(series: Series) -> float | None:
     """The sum; None where there is no series, or one of them is no number."""
-    return math.fsum(value for _, value in series) if _is_known(series) else None
+    return _sum(value for _, value in series) if _is_known(series) else None
 
 
 def _same(series: Series) -> float | None:
+    """The one value of all; None where they differ, or it is no number of tokens of a block."""
     values = {value for _, value in series}
-    return values.pop() if len(values) == 1 and _is_known(series) else None
+    (value, *others) = values or {math.nan}
+    is_block = not others and 1 <= value <= LARGEST_BLOCK and value.is_integer()
+    return value if is_block else None
 
 
 def _weighted_mean(series: Series, weights: Series) -> float | None:
@@ -147,19 +163,34 @@ def _weighted_mean(series: Series, weights: Series) -> float | None:
     by = [_partner(labels, weights) for labels, _ in series]
     if not all(math.isfinite(weight) and weight > 0 for weight in by):
         by = [1.0] * len(series)
-    return math.fsum(w * value for w, (_, value) in zip(by, series, strict=True)) / math.fsum(by)
+    return _sum(w * value for w, (_, value) in zip(by, series, strict=True)) / _sum(by)
+
+
+def _sum(values: Iterable[float]) -> float:
+    """Exactly rounded; NaN where it is beyond any number."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):  # ValueError: infinities of both signs
+        return math.nan
 
 
 def _is_known(series: Series) -> bool:
     return bool(series) and all(math.isfinite(value) for _, value in series)
 
 
-def _number(text: str | None) -> float:
-    """A label's value as a number; NaN where it is none."""
+def _number(value: str | float | None) -> float:
+    """A number of a page, or in a label; NaN where it is none."""
     try:
-        return float(text or "nan")
-    except ValueError:
+        return math.nan if value is None else float(value)
+    except (ValueError, OverflowError):  # OverflowError: hundreds of digits
         return math.nan
+
+
+def _possible(value: float | None) -> float | None:
+    """What a metric of ours can be; None for what none can."""
+    if value is None or not (value == 0 or SMALLEST <= value <= LARGEST):  # NaN, too
+        return None
+    return value
 
 
 def difference(first: Figures, last: Figures, name: str) -> float | None:

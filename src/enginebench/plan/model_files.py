@@ -149,6 +149,8 @@ def made_once(cache: Path, name: str, write: Callable[[Path], None]) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{name}.lock"):
             if not target.exists():
+                for left in cache.glob(f"{name}.*/"):  # by a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
                 work = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=cache))
                 try:
                     write(work)

@@ -88,6 +88,7 @@ class Writer:
 
     def launch_directory(self, launch_id: str) -> Path:
         path = self.directory / "raw" / launch_id
+        self._require_directory()
         with _one_line(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
@@ -156,6 +157,7 @@ class Writer:
         row = {"t_s": time.perf_counter(), "step": step, **fields}
         target = self.directory / "events.jsonl"
         line = self._encoder.line(row, str(target))
+        self._require_directory()
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         with _one_line(target), os.fdopen(os.open(target, flags, 0o666), "r+b", 0) as file:
             end = file.seek(0, os.SEEK_END)
@@ -168,16 +170,19 @@ class Writer:
                 file.truncate(end)
                 raise
 
-    @contextlib.contextmanager
-    def _replacing(self, path: str) -> Iterator[HashingFile]:
-        """A new file that takes the place of ``path`` once all is written; else it is removed."""
-        target = self.directory / path
-        part = target.with_name(target.name + ".part")
+    def _require_directory(self) -> None:
         if not self.directory.is_dir():
             raise UserError(
                 f"{self.directory}: expected the record that is being written, found that it was "
                 "removed; run the study again"
             )
+
+    @contextlib.contextmanager
+    def _replacing(self, path: str) -> Iterator[HashingFile]:
+        """A new file that takes the place of ``path`` once all is written; else it is removed."""
+        target = self.directory / path
+        part = target.with_name(target.name + ".part")
+        self._require_directory()
         with _one_line(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             part.unlink(missing_ok=True)  # of a harness that was killed

@@ -11,6 +11,7 @@ import gzip
 import json
 import math
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,10 +26,11 @@ from enginebench.record.schema_study import Study
 
 T = TypeVar("T")
 
-LONGEST_LINE_BYTES = 64 << 20
+LONGEST_LINE_BYTES = 128 << 20  # a page of 16 MiB, should JSON escape every byte of it
 LARGEST_DOCUMENT_BYTES = 64 << 20
 MOST_UNPACKED_BYTES = 8 << 30  # of one compressed file
 _DEPTH = 4  # directories from a record's deepest file up to study.json
+_NAME = re.compile(r"[A-Za-z0-9][^/\0]{0,254}")  # of an engine start or a cell
 
 
 class RecordError(UserError):
@@ -86,7 +88,7 @@ def read_document(path: Path, kind: type[T]) -> T:
     Raises:
         RecordError: not there, or not of this type.
     """
-    content = _content(path)
+    content = document_bytes(path)
     try:
         document: T = _decoder(cast(Any, kind)).decode(content)
     except (ValueError, RecursionError) as error:
@@ -168,6 +170,15 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
+def is_of_record(path: Path) -> bool:
+    """Whether there is a regular file there, and no link leads to it."""
+    try:
+        with opened(path):
+            return True
+    except RecordError:
+        return False
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     """A file of a record, unpacked if it is compressed."""
@@ -215,7 +226,8 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
-def _content(path: Path) -> bytes:
+def document_bytes(path: Path) -> bytes:
+    """The bytes of a document; raises RecordError where they cannot be read, or are too many."""
     with _opened(path) as file:
         try:
             content = file.read(LARGEST_DOCUMENT_BYTES + 1)
@@ -248,7 +260,14 @@ def read_study(directory: Path) -> Study:
     found = read_document(file, _Head).schema
     if type(found) is not int or found not in READABLE:
         raise UserError(
-            f"{file}: expected schema {SCHEMA}, found {found!r}; read it with the version of "
-            "enginebench that wrote it"
+            f"{file}: expected schema {SCHEMA}, found {repr(found)[:80]}; read it with the version "
+            "of enginebench that wrote it"
         )
-    return read_document(file, Study)
+    study = read_document(file, Study)
+    names = [item.id for item in study.plan]
+    names += [cell.id for item in study.plan for cell in item.cells]
+    for name in names:
+        if not _NAME.fullmatch(name):
+            expected = "names of directories in its plan"
+            raise RecordError(file, expected, f"{name[:80]!r}, which leads elsewhere")
+    return study

@@ -1,5 +1,6 @@
 """The report: tables, figures and sentences, all from a summary. Rebuilt from raw at any time."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ from enginebench.report import (
 from enginebench.report.charts import index as figures
 from enginebench.report.formats import GIB
 from enginebench.summarize import distributions, engine_configs
-from enginebench.summarize.study_summary import Summary, output_text, summarize
+from enginebench.summarize.study_summary import Summary, of_a_record, output_text, summarize
 
 #: The columns that fit on a terminal.
 SHOWN = (
@@ -54,19 +55,23 @@ def build(directory: Path, on_bytes: Callable[[int], object] = reading.ignore) -
     try:
         _remove(part)  # of a report that was cut off
         (part / "figures").mkdir(parents=True)
-        data_files.write(summary, part)
-        phases_file.write(summary, part)
-        drawn = figures.write(summary, part / "figures")
-        values = _values(summary, directory) | _memory_values(summary) | {"figures": drawn}
-        values |= phases_report.values(summary) | batching_report.values(summary)
-        for name in ("report.md", "report.html"):
-            (part / name).write_text(_render(name, values))
+        with of_a_record(directory):
+            data_files.write(summary, part)
+            phases_file.write(summary, part)
+            drawn = figures.write(summary, part / "figures")
+            values = _values(summary, directory) | _memory_values(summary) | {"figures": drawn}
+            values |= phases_report.values(summary) | batching_report.values(summary)
+            for name in ("report.md", "report.html"):
+                (part / name).write_text(_render(name, values), encoding="utf-8")
         _move(part, derived)
     except OSError as error:
         raise UserError(
             f"{error.filename or derived}: cannot write the report ({error.strerror}); the raw "
             f"record is kept: free some space, then run: make report DIR={directory}"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            _remove(part)
     return summary
 
 

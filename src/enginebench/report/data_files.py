@@ -40,12 +40,16 @@ def write(summary: Summary, derived: Path) -> None:
     if summary.study.study.decompositions:
         data["attributions"] = [asdict(found) for found in attributions(summary)]
     text = json.dumps(data, indent=1, allow_nan=False, default=list)
-    (derived / "metrics_data.json").write_text(text + "\n")
-    (derived / "kv_cache_data.json").write_text(_series_text(summary, _kv_series))
-    (derived / "gpu_memory_data.json").write_text(_series_text(summary, _memory_series))
-    (derived / "latency_data.json").write_text(_series_text(summary, _latency_series))
+    (derived / "metrics_data.json").write_text(text + "\n", encoding="utf-8")
+    (derived / "kv_cache_data.json").write_text(_series_text(summary, _kv_series), encoding="utf-8")
+    (derived / "gpu_memory_data.json").write_text(
+        _series_text(summary, _memory_series), encoding="utf-8"
+    )
+    (derived / "latency_data.json").write_text(
+        _series_text(summary, _latency_series), encoding="utf-8"
+    )
     elsewhere = _series_text(summary, lambda cell: {"tools": cell.elsewhere})
-    (derived / "other_tools_data.json").write_text(elsewhere)
+    (derived / "other_tools_data.json").write_text(elsewhere, encoding="utf-8")
     rows = [_csv_row(summary, group) for group in summary.groups]
     pd.DataFrame(rows).to_csv(derived / "metrics_summary.csv", index=False)
 

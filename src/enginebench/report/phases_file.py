@@ -25,7 +25,7 @@ def write(summary: Summary, derived: Path) -> None:
     }
     if any(data.values()):
         text = json.dumps(data, indent=1, allow_nan=False)
-        (derived / "phases_data.json").write_text(text + "\n")
+        (derived / "phases_data.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _curve(curve: phases.Curve) -> dict[str, object]:

@@ -134,7 +134,7 @@ def _log_run(wandb: Any, summary: Summary, directory: Path, item: PlannedLaunch,
     run.summary.update(run_summary(mine))
     raw = wandb.Artifact(f"record-{name}", type="raw-record", metadata={"launch": item.id})
     for file in sorted([directory / "study.json", *(directory / "raw" / item.id).rglob("*")]):
-        if file.is_file() and not file.is_symlink():  # a link may lead out of the record
+        if reading.is_of_record(file):  # a link may lead out of it
             # Raw files never change: they are read where they lie and not copied.
             name_inside = str(file.relative_to(directory))
             raw.add_file(str(file.resolve()), name=name_inside, policy="immutable")

@@ -173,6 +173,9 @@ def _drive(
         due_s=None if is_warmup else work.due_s,
         ramp_s=0.0 if is_warmup else cell.workload.ramp_s,
         timeout_s=prepared.study.request_timeout_s,
+        most_answer_bytes=spec.answer_limit(
+            cell.workload.prompt_tokens, max(request.output_tokens for request in requests)
+        ),
     )
     is_timed = not is_warmup and not cell.wants_ids
     processes = prepared.client_processes(launch.item, cell) if is_timed else 1
@@ -182,9 +185,10 @@ def _drive(
             request_record.read(answer, dialect, request, phase=phase, request_id=request_id)
             for answer, request, request_id in zip(result.exchanges, requests, ids, strict=True)
         ]
-    texts = [record.text for record in records]
+    good = [record for record in records if record.error is None]  # the others count for nothing
+    texts = [record.text for record in good]
     counted = prepared.tokenizer.encode_batch(texts, add_special_tokens=False)
-    for record, encoding in zip(records, counted, strict=True):
+    for record, encoding in zip(good, counted, strict=True):
         record.text_tokens = len(encoding.ids)
     return records, stats
 

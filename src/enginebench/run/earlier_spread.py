@@ -12,6 +12,7 @@ from enginebench.record.schema_study import Machine
 
 RATE = "output_tokens_per_s"
 MOST_RECORDS = 20  # looked at, the newest first
+LARGEST_SD = 100.0  # of a logarithm: no two starts are so far apart
 
 
 class _Spread(msgspec.Struct):
@@ -64,7 +65,8 @@ def between_starts(results: Path, machine: Machine) -> Spread | None:
             derived = reading.read_document(file, _Derived)
         except reading.RecordError:
             continue
-        spreads = [s for c in derived.comparisons if c.figure == RATE for s in c.spreads if s.df]
+        all_spreads = [s for c in derived.comparisons if c.figure == RATE for s in c.spreads]
+        spreads = [s for s in all_spreads if s.df > 0 and 0 <= s.log_sd < LARGEST_SD]  # made up?
         if freedom := sum(spread.df for spread in spreads):
             pooled = math.sqrt(sum(s.df * s.log_sd**2 for s in spreads) / freedom)
             return Spread(pooled, f"between the starts of {directory.name}", True)

@@ -134,7 +134,7 @@ def _run_launch(
     except EngineError as error:
         facts = structs.replace(facts, failure=_failure(error))
         raise
-    except UserError:  # the record cannot be written: the study ends
+    except (UserError, MemoryError):  # the record cannot be written: the study ends
         raise
     except Exception as error:  # a fault of ours ends this start, not the study
         fault = _fault(engine.name, error)

@@ -1,8 +1,10 @@
 """From the raw files of a cell to its row: of several attempts the least disturbed one counts."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from enginebench.check import (
     answers,
@@ -40,6 +42,8 @@ from enginebench.summarize import ceiling_shares, raw_cell
 from enginebench.summarize.cells import AttemptSpan, CellRow
 from enginebench.summarize.raw_cell import RawCell
 
+LARGEST = 1e18  # of any figure: bytes, joules, tokens, seconds on either clock
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellSource:
@@ -61,12 +65,40 @@ def cell_row(source: CellSource, on_bytes: Callable[[int], object] = reading.ign
         on_bytes: is called with the bytes of requests.jsonl as they are read.
     """
     try:
-        return _cell_row(source, on_bytes)
+        row = _cell_row(source, on_bytes)
+        _require_possible(row, "its row")
+        return row
     except reading.RecordError as error:
         return _without_figures(source, Finding("record", "invalid", error.message))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         text = f"no figures can be computed from its files ({type(error).__name__}: {error})"
         return _without_figures(source, Finding("record", "invalid", text))
+
+
+def _require_possible(value: object, place: str) -> None:
+    """Refuse what JSON cannot hold and no chart can show, at any depth.
+
+    Raises:
+        ValueError: a number that is not finite or absurdly large; says where.
+    """
+    if isinstance(value, float | int):
+        if not abs(value) <= LARGEST:
+            raise ValueError(f"{place} is {value:.6g}")
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            _require_possible(item, str(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _require_possible(item, place)
+    else:
+        for name in _field_names(value):
+            _require_possible(getattr(value, name), name)
+
+
+def _field_names(value: object) -> Sequence[str]:
+    if isinstance(value, msgspec.Struct):
+        return value.__struct_fields__
+    return [field.name for field in fields(value)] if is_dataclass(value) else ()
 
 
 def _cell_row(source: CellSource, on_bytes: Callable[[int], object]) -> CellRow:

@@ -3,10 +3,13 @@
 A pure function of the record: the same raw files give the same summary, anywhere, any time.
 """
 
+import contextlib
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from enginebench.base.errors import UserError
 from enginebench.base.estimator import Comparison
 from enginebench.check import record_damage
 from enginebench.hardware import roofline
@@ -57,13 +60,40 @@ class Summary:
         return tuple(cell for cell in self.cells if cell.verdict == "suspect")
 
 
+@contextlib.contextmanager
+def of_a_record(directory: Path) -> Iterator[None]:
+    """A record whose values contradict each other, or make no sense, ends in words.
+
+    Raises:
+        UserError: in place of what such values run into; the details say where that was.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        places = traceback.extract_tb(error.__traceback__)[-3:]
+        raise UserError(
+            f"{directory}: expected a study's record, found values that make no sense together "
+            f"({type(error).__name__}: {str(error)[:200]}); was it edited? If not, report this "
+            "with the lines below",
+            [f"{Path(p.filename).name}:{p.lineno}: {p.line}" for p in places],
+        ) from error
+
+
 def summarize(directory: Path, on_bytes: Callable[[int], object] = reading.ignore) -> Summary:
     """Read a study's raw files, in its directory below results/, and work out every figure.
 
     Args:
         on_bytes: is called with the bytes of the requests' records as they are read; ``size`` has
             their sum.
+
+    Raises:
+        UserError: there is no record there, or its values make no sense.
     """
+    with of_a_record(directory):
+        return _summarize(directory, on_bytes)
+
+
+def _summarize(directory: Path, on_bytes: Callable[[int], object]) -> Summary:
     read = documents.read(directory)
     study = read.study
     reference = study.study.reference or _labels(study)[0]
@@ -131,6 +161,7 @@ def _agreement(
 ) -> tuple[agreement.Comparison, ...]:
     """The answers of every variant that gave any, beside those it should agree with."""
     answers, dtypes = {}, {}
+    asked: list[str] | None = None  # the prompts, by their hashes
     for planned in read.study.plan:
         path = f"raw/{planned.id}/agreement.jsonl.gz"
         launch, label = read.launches.get(planned.id), planned.label
@@ -140,6 +171,11 @@ def _agreement(
             rows = list(reading.read_rows(directory / path, schema.Request))
         except reading.RecordError as error:
             read.damages[path] = error.message
+            continue
+        prompts = [row.prompt_sha256 for row in rows]
+        asked = prompts if asked is None else asked
+        if prompts != asked:
+            read.damages[path] = f"{path}: expected answers to the same prompts as of the others"
             continue
         answers[label], dtypes[label] = rows, _arithmetic(launch)
     ordered = {label: answers[label] for label in _labels(read.study) if label in answers}

@@ -50,7 +50,7 @@ class Pulse:
 
     def _beat(self) -> None:
         """Do it once; a beat that the system refuses (no free file descriptor) is missing."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, MemoryError):
             self._do()
 
     def cost(self) -> PulseCost:

@@ -4,13 +4,14 @@ Everything is stamped on the clock of the requests. Raw readings are kept as the
 parser can be fixed afterwards.
 """
 
-import traceback
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psutil
 
 from enginebench.base.machine_row import MachineRow
+from enginebench.base.text import one_line
 from enginebench.hardware import nvml
 from enginebench.watch import machine_load
 from enginebench.watch.processes import ProcessSample, family, process_sample
@@ -18,6 +19,7 @@ from enginebench.watch.pulse import Pulse, PulseCost
 from enginebench.watch.scrape import Scrape, scrape
 
 PSS_INTERVAL_S = 1.0  # at least: for PSS the kernel walks every page, which costs the engine time
+MOST_PAGES_BYTES = 256 << 20  # of a cell's pages, as they are held in memory until its end
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class Watcher:
         # The PSS thread writes it and the RSS thread reads it. Safe without a lock: the list is
         # replaced, never changed, so a reader has the old one or the new one.
         self._family: list[psutil.Process] = []
+        self._pages_left = MOST_PAGES_BYTES
         self._gpus = gpus
         machine = machine_load.MachineSampler(None if pid is None else (pid,))
         self.watched = Watched()
@@ -85,11 +88,16 @@ class Watcher:
 
     def _scrape(self) -> None:
         reading = scrape(self._url)
+        self._pages_left -= sys.getsizeof(reading.text)
+        if self._pages_left < 0:
+            error = f"TooLarge: more than {MOST_PAGES_BYTES >> 20} MiB of pages in this cell"
+            reading = replace(reading, text=None, error=error)
         self.watched.scrapes.append(reading)
         try:
             self._on_scrape(reading)
-        except Exception:  # a fault of the display must not stop the recording
-            traceback.print_exc()
+        except Exception as error:  # a fault of the display must not stop the recording
+            reason = one_line(f"{type(error).__name__}: {error}")[:200]
+            print(f"the live view of the engine has ended ({reason})", file=sys.stderr)
             self._on_scrape = lambda scrape: None
 
     def _sample_pss(self) -> None:

@@ -197,6 +197,6 @@ def _keep(drawing: Drawing, path: Path, caption: str) -> Kept:
     style.save(drawing.figure, path, drawing.marks)
     return {
         "png": f"figures/{path.name}.png",
-        "svg": svg.inline(path.with_suffix(".svg").read_text()),
+        "svg": svg.inline(path.with_suffix(".svg").read_text(encoding="utf-8")),
         "caption": caption,
     }

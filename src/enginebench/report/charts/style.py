@@ -202,7 +202,8 @@ def save(figure: Figure, stem: Path, marks: Sequence[Mark] = ()) -> None:
         path = stem.with_suffix(".svg")
         figure.savefig(path, metadata={"Date": None, "Creator": None})
     if marks:
-        path.write_text(svg.with_marks(path.read_text(), [_place(figure, m) for m in marks]))
+        drawn = svg.with_marks(path.read_text(encoding="utf-8"), [_place(figure, m) for m in marks])
+        path.write_text(drawn, encoding="utf-8")
     plt.close(figure)
 
 
