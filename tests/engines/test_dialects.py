@@ -155,7 +155,9 @@ def untimed(record):
 def test_a_metrics_page_is_read_into_our_names(engine, expected):
     found = metrics_page.read(200, page(engine)["text"], dialect(engine).metrics)
     assert expected.items() <= found.items()
-    assert None not in found.values()  # every name that is mapped is on the recorded page
+    # Every name that is mapped is on the recorded page, but for those of a cache of fixed size.
+    growing = {"kv_capacity_tokens", "kv_block_tokens"} if engine == "baseline" else set()
+    assert {name for name, value in found.items() if value is None} == growing
 
 
 @pytest.mark.parametrize("engine", RECORDED)

@@ -208,6 +208,9 @@ def resolved(engine, settings):
     return [interpolate(text, values, "") for text in engine.interpolated]
 
 
+NAMES_THE_DEFAULT = {("baseline", "naive")}  # a rung of a ladder needs a name
+
+
 @pytest.mark.parametrize(("engine", "name"), OF_REPOSITORY)
 def test_every_variant_of_this_repository_changes_what_is_started(engine, name):
     loaded = directory.load_engine(ROOT, engine)
@@ -217,7 +220,7 @@ def test_every_variant_of_this_repository_changes_what_is_started(engine, name):
     assert settings or combined.weights
     if combined.settings:
         changed = resolved(loaded, settings) != resolved(loaded, {})
-        assert changed or combined.weights  # the setting may name what is the default
+        assert changed or combined.weights or (engine, name) in NAMES_THE_DEFAULT
 
 
 #: Optimization -> the variant that turns it, by the same name in every engine that has it.
