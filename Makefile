@@ -36,7 +36,7 @@ export HF_TOKEN
 wandb: export WANDB_API_KEY := $(WANDB_API_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study phases plan report wandb doctor down lint schema guides
+.PHONY: help setup study decompose phases plan report wandb doctor down lint schema guides
 .PHONY: test test-slow test-engines test-containers test-faults fuzz soak
 .PHONY: bench-server bench-client bench-sampler bench-tools bench-report bench-statistics bench-aa clean
 .PHONY: $(ENGINES:%=bench-%) $(ENGINES:%=kv-%)
@@ -48,6 +48,9 @@ help: ## list the verbs and the engines
 
 study: $(VENV)/.ready ## run the study for this machine (or STUDY=...) and write its report
 	@$(BIN)/enginebench study $(STUDY) $(RUN_OPTIONS)
+
+decompose: $(VENV)/.ready ## which optimization gives what: ladders and switches of this machine's engines
+	@$(BIN)/enginebench study decompose-cpu $(RUN_OPTIONS)
 
 phases: $(VENV)/.ready ## prefill against the prompt, decode against the output, gaps against the context
 	@$(BIN)/enginebench study phases-cpu $(RUN_OPTIONS)
