@@ -6,6 +6,7 @@ A verb imports what it needs when it is called, so that ``--help`` loads nothing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -15,6 +16,8 @@ from enginebench import __version__
 from enginebench.base.errors import UserError
 from enginebench.base.text import one_line
 from enginebench.cli import exit_codes, hardware, kit, machine, reports, study, terminal, verify
+
+AGAIN_S = 0.05  # until an interrupt that Python dropped is sent again
 
 app = typer.Typer(
     help="A comparison study of LLM inference engines that can be trusted and rerun.",
@@ -56,6 +59,7 @@ def run_cli(command: Callable[[], object]) -> None:
     signal.signal(signal.SIGTERM, _on_sigterm)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
         signal.signal(signal.SIGHUP, _on_sighup)
+    sys.unraisablehook = _on_unraisable
     try:
         command()
     except UserError as error:
@@ -85,3 +89,14 @@ def _on_sighup(number: int, frame: FrameType | None) -> None:
             os.dup2(silent, fd)
     os.close(silent)
     signal.raise_signal(signal.SIGINT)
+
+
+def _on_unraisable(lost: "sys.UnraisableHookArgs") -> None:
+    """An interrupt that lands in a callback (of a weak reference, of a fork) is dropped by Python,
+    and the study would go on: send it again."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        again = threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(lost)

@@ -1,0 +1,30 @@
+"""An interrupt that Python would drop still stops the program."""
+
+import subprocess
+import sys
+
+LANDS_IN_A_CALLBACK = """
+import os, signal, sys, time
+from enginebench.cli import app
+
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)  # the handler runs in here, where Python ignores what it raises
+
+def command():
+    Dropped()
+    print("goes on", flush=True)
+    time.sleep(30)
+
+app.run_cli(command)
+"""
+
+
+def test_an_interrupt_that_lands_in_a_callback_ends_the_command_all_the_same():
+    ended = subprocess.run(
+        [sys.executable, "-c", LANDS_IN_A_CALLBACK], capture_output=True, text=True, timeout=20
+    )
+    assert ended.stdout == "goes on\n"
+    assert ended.returncode == 130
+    assert ended.stderr == ""
