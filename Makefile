@@ -49,10 +49,10 @@ help: ## list the verbs and the engines
 study: $(VENV)/.ready ## run the study for this machine (or STUDY=...) and write its report
 	@$(BIN)/enginebench study $(STUDY) $(RUN_OPTIONS)
 
-decompose: $(VENV)/.ready ## which optimization gives what: ladders and switches of this machine's engines
+decompose: $(VENV)/.ready ## which optimization gives what: transformers and vLLM on a CPU
 	@$(BIN)/enginebench study decompose-cpu $(RUN_OPTIONS)
 
-phases: $(VENV)/.ready ## prefill against the prompt, decode against the output, gaps against the context
+phases: $(VENV)/.ready ## prefill and decode against their lengths, on a CPU
 	@$(BIN)/enginebench study phases-cpu $(RUN_OPTIONS)
 
 plan: $(VENV)/.ready ## print what a study would run, and for how long
@@ -96,10 +96,10 @@ test-containers: $(VENV)/.ready-dev ## run the tests of the container runner (ne
 	@.ci/images small
 	@$(BIN)/python -m pytest -q -m containers $(ARGS)
 
-test-faults: $(VENV)/.ready-dev ## make some 400 faults for real, and kill a study at random moments (minutes)
+test-faults: $(VENV)/.ready-dev ## make faults for real, and kill a study at random moments (minutes)
 	@$(BIN)/python tests/faults/run.py $(ARGS)
 
-fuzz: $(VENV)/.ready-dev ## fuzz every reader at an edge for SECONDS=60 each
+fuzz: $(VENV)/.ready-dev ## fuzz every input reader for SECONDS=60 each
 	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) $(ARGS)
 
 soak: $(VENV)/.ready-dev ## send REQUESTS=1000000 to a scripted server and watch the memory

@@ -3,8 +3,8 @@
 It is the baseline that all are divided by. Three modes, all of them the library's own:
 
 * ``naive``: requests one after another, as most people's first script does it;
-* ``static``: left-padded batches; a batch ends when its longest member ends, and whoever comes
-  meanwhile waits;
+* ``static``: left-padded batches; a batch ends when its longest member ends, and requests that arrive
+  meanwhile wait;
 * ``continuous``: the library's continuous batching with a paged KV cache of fixed size; requests
   join and leave at every step. On a CPU its attention reads the keys of all requests for each.
 
@@ -234,7 +234,7 @@ class Batches:
         kinds = {DynamicCache: "dynamic", StaticCache: "static", type(None): "off"}
         kept = made.past_key_values
         assist = ("draft" if drafted else "prompt-lookup") if seen.has_candidates else "off"
-        mode = "static" if self.most_rows > 1 else "naive"
+        mode = self.model.options.mode
         return self.model.resolved(mode, kinds.get(type(kept), type(kept).__name__), assist)
 
     def _next_batch(self) -> list[Job]:
@@ -478,6 +478,9 @@ class Paged:
         job.made += len(new)
         self.model.output_tokens_total += len(new)
         if output.is_finished():
+            if not job.made:
+                job.tokens.put_nowait(RuntimeError("finished without a token; see the log"))
+                return
             is_stop = not job.ignore_eos and output.generated_tokens[-1] in self.model.eos_ids
             job.finish_reason = "stop" if is_stop else "length"
         _deliver([(job, (token, None)) for token in new])

@@ -84,3 +84,11 @@ def test_shares_without_noise_are_exact_and_add_up():
 def test_of_a_whole_that_may_be_nothing_a_share_has_no_interval():
     one = share(of_logs(ROWS), {"a": 1.0, "b": -1.0}, {"a": 1.0, "c": -1.0})
     assert one is None or (one.low, one.high) == (None, None)
+
+
+def test_a_part_that_is_the_whole_has_all_of_it_whatever_else_was_compared():
+    # x stands alone in a block of its own, so no spread is known of it.
+    figures = {"x": {9: 1.0}, "a": {1: 1.0, 2: 1.1, 3: 1.0}, "b": {1: 4.0, 2: 4.1, 3: 4.2}}
+    one = share(compare(figures), {"b": 1.0, "a": -1.0}, {"b": 1.0, "a": -1.0})
+    assert one.mean == 1
+    assert all(end is None or math.isfinite(end) for end in (one.low, one.high))

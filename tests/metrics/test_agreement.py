@@ -49,6 +49,7 @@ def test_an_answer_that_ends_before_the_other_parts_where_it_ends():
     [
         (0.001, DTYPES, False),
         (0.002, DTYPES, True),
+        (0.002, ("float32, m+easy weights as easy", "float32"), True),
         (0.002, ("float32", "bfloat16"), False),  # the coarser one decides
         (0.25, ("bfloat16", "bfloat16"), False),
         (0.26, ("bfloat16", "bfloat16"), True),

@@ -74,8 +74,8 @@ def test_a_fraction_of_the_combinations_will_do_with_none_and_all_of_them():
     [
         (study({"name": "x"}), "expected a ladder, or switches and runs, found neither"),
         (changed(LADDER, "ladder", LADDER["ladder"][:1]), "expected at least two rungs"),
-        (changed(LADDER, "ladder.1.run", "fast/off"), "the run 'fast/off' is there twice"),
-        (changed(LADDER, "ladder.1.name", "off"), "the rung 'off' is there twice"),
+        (changed(LADDER, "ladder.1.run", "fast/off"), "the run 'fast/off' appears twice"),
+        (changed(LADDER, "ladder.1.name", "off"), "the rung 'off' appears twice"),
         (changed(LADDER, "ladder.1.name", " "), "decompositions[0].ladder[1].name: string should"),
         (changed(LADDER, "ladder.1.name", "a\nb"), "decompositions[0].ladder[1].name: string"),
         (changed(LADDER, "ladder.1.runs", "x"), "ladder[1].runs: unknown key 'runs'; did you mean"),
@@ -84,11 +84,11 @@ def test_a_fraction_of_the_combinations_will_do_with_none_and_all_of_them():
             "the decomposition 'steps' names the run 'fast/oon', which is none of the variants "
             "(fast/off, fast/on, fast/small, fast/both)",
         ),
-        (study(LADDER, LADDER), "the decomposition 'steps' is there twice"),
+        (study(LADDER, LADDER), "the decomposition 'steps' appears twice"),
         (changed(SWITCHES, "runs", {}), "expected switches and runs together, found switches only"),
         (changed(SWITCHES, "switches", []), "expected switches and runs together, found runs only"),
         (changed(SWITCHES, "switches", list("abcdefg")), "expected at most 6 switches, found 7"),
-        (changed(SWITCHES, "switches", ["x", "x"]), "the switch 'x' is there twice"),
+        (changed(SWITCHES, "switches", ["x", "x"]), "the switch 'x' appears twice"),
         (
             changed(SWITCHES, "runs.fast/on", ["batch"]),
             "fast/on has 'batch' on, which is none of the switches (batching, int8 weights)",

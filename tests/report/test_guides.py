@@ -9,6 +9,7 @@ from project import ROOT
 from enginebench.base.errors import UserError
 from enginebench.hardware import roofline
 from enginebench.hardware.model_config import shape
+from enginebench.plan import study_file
 from enginebench.report import build, guides
 
 PAGES = sorted((ROOT / "docs" / "guides").glob("*.md"))
@@ -29,6 +30,15 @@ def test_every_mark_is_closed_and_filled(page):
     blocks = guides.BLOCK.findall(text)
     assert len(blocks) == marks == text.count("<!-- end -->")
     assert all(content.strip() for *_, content, _ in blocks)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_mark_asks_for_a_workload_that_its_study_has(page):
+    for _, _, words, *_ in guides.BLOCK.findall(page.read_text()):
+        name, kind, *arguments = words.split()
+        study = study_file.load(ROOT / "studies" / f"{name}.yaml")
+        if kind == "results":
+            assert arguments[0] in [workload.name for workload in study.workloads]
 
 
 @pytest.fixture
@@ -58,9 +68,11 @@ def test_a_block_is_written_anew_and_the_rest_is_kept(tmp_path, studies):
 
 def test_the_latest_of_several_records_is_taken(tmp_path, studies):
     shutil.copytree(studies / "2026-01-02-made", studies / "2026-02-03-made")
+    shutil.copytree(studies / "2026-01-02-made", studies / "2026-02-03-made-2")
+    shutil.copytree(studies / "2026-01-02-made", studies / "2026-03-04-made-up")  # another study
     file = page(tmp_path, "figure: made many-throughput")
     guides.write(file.parent, studies)
-    assert "2026-02-03-made/derived/figures/many-throughput.svg" in file.read_text()
+    assert "2026-02-03-made-2/derived/figures/many-throughput.svg" in file.read_text()
 
 
 def test_a_study_without_a_record_is_said_in_words(tmp_path, studies):

@@ -110,6 +110,25 @@ def test_floors_are_those_of_the_roofline():
     assert found["itl"].curves[0].points[0].floor_s == 2 * weights + 524_288 * 108
 
 
+@pytest.mark.parametrize(
+    ("changes", "bounded"),
+    [
+        ({"model": model(LLAMA_2_7B, name="m+w8a8")}, set()),  # reads fewer bytes
+        ({"command": ["--quantization=fp8"]}, set()),
+        ({"command": ["--speculative-config={}"]}, set()),  # several tokens a reading
+        ({}, {"prefill", "itl"}),
+    ],
+)
+def test_a_floor_is_stated_only_where_the_model_itself_is_computed(changes, bounded):
+    lengths = [(n, 16) for n in (100, 200, 400)]
+    groups = [group("a/b", f"{n}-16", ttft_s_p50=1e12, itl_s_p50=1e12) for n, _ in lengths]
+    made = summary(lengths, groups, UNIT)
+    made.launches["a/b"] = launch(dtype="float16", **changes)
+    found = phases.phases(made)
+    assert {p.name for p in found if p.curves[0].points[0].floor_s is not None} == bounded
+    assert bool(phases.placed(made, found)) is bool(bounded)
+
+
 def test_a_model_of_unknown_form_has_curves_without_floors():
     lengths = [(n, 16) for n in (100, 200, 400)]
     groups = [group("a/b", f"{n}-16", ttft_s_p50=1.0, itl_s_p50=1.0) for n, _ in lengths]

@@ -91,7 +91,9 @@ def share(found: Comparison, part: Weights, whole: Weights) -> Interval | None:
     value = a.log / b.log
     bare = Interval(value, None, None, b.trials)
     rest = contrast(found, added(part, whole, -value))
-    if rest is None or a.variance is None or b.variance is None or both.variance is None:
+    if rest is None or rest.variance is None:
+        return bare
+    if a.variance is None or b.variance is None or both.variance is None:
         return bare
     t2 = float(stdtrit(rest.df, 1 - ERROR / 2)) ** 2
     covariance = (both.variance - a.variance - b.variance) / 2

@@ -52,8 +52,9 @@ class Comparison:
     @property
     def near_tie_nats(self) -> float:
         """What counts as a near tie here: the coarser one of the two dtypes decides."""
-        coarsest = max(NEAR_TIE_NATS.values())
-        return max(NEAR_TIE_NATS.get(dtype or "", coarsest) for dtype in self.dtypes)
+        coarsest, names = max(NEAR_TIE_NATS.values()), [found or "" for found in self.dtypes]
+        # Behind the dtype stands what else decides which answers are given, such as other weights.
+        return max(NEAR_TIE_NATS.get(name.split(",")[0], coarsest) for name in names)
 
     @property
     def clear(self) -> tuple[Difference, ...]:

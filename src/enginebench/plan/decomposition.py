@@ -1,4 +1,4 @@
-"""The decompositions of a study file: which of its variants tell what each optimization gives."""
+"""The decompositions of a study file: which variants show what each optimization gains."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated
@@ -52,7 +52,7 @@ class Decomposition(Section):
             ("switch", self.switches),
         ):
             if twice := _twice(names):
-                raise ValueError(f"the {kind} {twice!r} is there twice; each has one place")
+                raise ValueError(f"the {kind} {twice!r} appears twice; name each once")
         self._require_subsets()
         return self
 
@@ -85,7 +85,7 @@ def require_known(decompositions: Sequence[Decomposition], labels: Sequence[str]
         ValueError: says which.
     """
     if twice := _twice([found.name for found in decompositions]):
-        raise ValueError(f"the decomposition {twice!r} is there twice; give each its own name")
+        raise ValueError(f"the decomposition {twice!r} appears twice; give each its own name")
     for name, label in _named(decompositions):
         if label not in labels:
             raise ValueError(

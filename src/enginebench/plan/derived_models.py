@@ -3,8 +3,8 @@
 ``easy`` is the model with what its layers from the third on add damped, and ``draft`` is its first
 two layers. The less the later layers add, the more often both choose the same token, so the factor
 sets the share of drafts that is accepted without any training. ``easy`` alone has DAMPING;
-``easy-0.1`` states another. The weights of a real model are no longer worth anything after that; of
-a random one they never were.
+``easy-0.1`` states another. A real model's answers are
+useless after that.
 
 The same model gives the same bytes, whatever the machine.
 """
@@ -74,14 +74,24 @@ def derive(model_dir: Path, kind: str, cache: Path) -> Path:
             f"derived model: expected one of {', '.join(KINDS)}, found {kind!r}; correct the name"
         )
     source = _source(model_dir)
-    sha256, _ = models.fingerprint(model_dir)
-    digest = hashlib.sha256(f"{RECIPE}\0{kind}\0{sha256}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{RECIPE}\0{kind}\0{_identity(model_dir)}".encode()).hexdigest()
     if kind in FORMATS:
         _require_convertible(source, kind)
     elif source.layers <= DRAFT_LAYERS:
         raise _refusal(model_dir, kind, f"more than {DRAFT_LAYERS} layers", str(source.layers))
     name = f"{model_dir.name}-{kind}-{digest[:12]}"
     return model_files.made_once(cache, name, lambda directory: _write(directory, source, kind))
+
+
+def _identity(directory: Path) -> str:
+    """What tells a model from another one; of large weights their place and times, too, as they are
+    not read for it."""
+    sha256, hashed = models.fingerprint(directory)
+    if hashed == models.EVERY_FILE:
+        return sha256
+    files = sorted(path for path in directory.iterdir() if path.is_file())
+    times = [f"{file.name} {file.stat().st_mtime_ns}" for file in files]
+    return "\0".join([sha256, str(directory.resolve()), *times])
 
 
 def _source(directory: Path) -> _Source:

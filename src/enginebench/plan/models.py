@@ -15,6 +15,7 @@ from enginebench.plan import model_files, random_model
 from enginebench.plan.random_model import EMBEDDED, Design, Shape
 
 FULL_HASH_LIMIT_BYTES = 2 << 30  # above this, hashing the weights takes longer than it is worth
+EVERY_FILE = "every file"
 RANDOM = "random:"
 _WANTED = ("*.json", "*.safetensors", "tokenizer*", "*.model", "*.jinja", "*.txt")
 
@@ -174,5 +175,5 @@ def fingerprint(path: Path) -> tuple[str, str]:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     return (
         digest.hexdigest(),
-        "every file" if is_complete else "every file; weights by name and size",
+        EVERY_FILE if is_complete else f"{EVERY_FILE}; weights by name and size",
     )

@@ -104,7 +104,7 @@ class Study(Section):
     settings: Settings = {}  # launch variables for every engine
     prompts: Prompts = Prompts()
     engines: Annotated[list[Variant], Field(min_length=1)]
-    reference: str = ""  # engine/variant that ratios divide by; empty: the first one
+    reference: str = ""  # engine/variant that ratios divide by; empty: the first that runs
     workloads: Annotated[list[Workload], Field(min_length=1)]
     agreement: Agreement | None = None  # none: answers are not compared
     trials: Positive = 1  # fresh starts of every engine

@@ -49,10 +49,10 @@ def write(pages: Path, studies: Path) -> list[Path]:
     """
     changed = []
     for page in sorted(pages.glob("*.md")):
-        old = page.read_text()
+        old = page.read_text(encoding="utf-8")
         new = filled(old, studies, page)
         if new != old:
-            page.write_text(new)
+            page.write_text(new, encoding="utf-8")
             changed.append(page)
     return changed
 
@@ -62,7 +62,7 @@ def filled(text: str, studies: Path, page: Path) -> str:
 
     def fill(found: re.Match[str]) -> str:
         start, kind, words, _, end = found.groups()
-        study, *asked = words.split()
+        study, *asked = words.split() or [""]
         record = latest(studies, study)
         if record is None:
             return f"{start}{NOT_YET.format(study)}{end}"
@@ -78,7 +78,10 @@ def filled(text: str, studies: Path, page: Path) -> str:
 
 def latest(studies: Path, name: str) -> Path | None:
     """The last published record of a study; records are called ``<date>-<name>``."""
-    return max(studies.glob(f"????-??-??-{name}"), default=None)
+    named = re.compile(rf"\d{{4}}-\d\d-\d\d-{re.escape(name)}(?:-(\d+))?")
+    found = [(p, match) for p in studies.iterdir() if (match := named.fullmatch(p.name))]
+    last = max(found, key=lambda one: (one[0].name[:10], int(one[1][1] or 1)), default=None)
+    return last[0] if last else None
 
 
 def _figure(record: Path, page: Path, asked: Sequence[str]) -> str:
@@ -174,6 +177,8 @@ TABLES: Mapping[str, Callable[[Summary, Sequence[str]], Table]] = {
 
 
 def main() -> None:
+    if len(sys.argv) != 3:
+        sys.exit("guides: expected the directory of the pages and that of the studies")
     pages, studies = map(Path, sys.argv[1:])
     try:
         for page in write(pages, studies):

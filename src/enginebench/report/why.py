@@ -80,7 +80,7 @@ def whys(summary: Summary) -> list[Why]:
             Why(
                 title=decomposed.title or decomposed.name,
                 answers=[text for one in main for text in sentences(summary, one)]
-                or ["No run of it was planned, so it says nothing."],
+                or ["None of its runs was planned, so it has no figure."],
                 levels=[_level(summary, decomposed, list(group)) for _, group in at_levels],
                 not_run=_not_run(summary, main),
             )
@@ -231,7 +231,7 @@ def _fractions(factorials: Sequence[tuple[str, Factorial]]) -> Iterator[str]:
         words = [one.verdict for one in found.interactions]
         if words and (left := [word for word in ("tie", "cannot tell") if word in words]):
             counts = formats.listed([f"{words.count(word)} {word}" for word in left])
-            yield f"Other pairs by {SHOWN[figure][0]}, beside no interaction: {counts}."
+            yield f"Other pairs, by {SHOWN[figure][0]}: {counts}; a tie is no interaction."
         if found.measured < found.combinations:
             yield (
                 f"{found.measured} of {found.combinations} combinations have a figure "

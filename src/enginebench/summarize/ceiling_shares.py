@@ -65,7 +65,7 @@ def weights_bytes(model: Model, launch: Launch | None) -> float | None:
 
 
 def _own_weights_bytes(model: Model, launch: Launch | None) -> float | None:
-    if _is_quantized(model):
+    if is_stored_quantized(model):
         return model.weights_bytes  # they stay as they are stored
     name = _dtype(launch)
     if name is None or not model.parameters or launch_options(launch).is_quantized:
@@ -87,7 +87,7 @@ def shares(
     window_s = figures["window_s"]
     if model is None or ceiling is None or not shortest or not window_s:
         return Shares()
-    if options.is_quantized and not _is_quantized(given):
+    if options.is_quantized and not is_stored_quantized(given):
         return Shares()  # by the engine, in a way that is not known here
     dtypes = run_dtypes(model, launch)
     if dtypes is None:
@@ -142,5 +142,5 @@ def launch_options(launch: Launch | None) -> RunOptions:
     return run_options({"command": launch.command, "env": {**launch.settings, **launch.env}})
 
 
-def _is_quantized(model: Model) -> bool:
+def is_stored_quantized(model: Model) -> bool:
     return bool(({**text_config(model.config), **model.config}).get("quantization_config"))

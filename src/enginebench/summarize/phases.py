@@ -201,11 +201,14 @@ def _floor_s(summary: Summary, dtypes: Dtypes | None, floor: Floor, tokens: floa
 
 
 def _dtypes(summary: Summary) -> dict[str, Dtypes]:
-    """Variant -> its dtypes, as far as they are known."""
+    """Variant -> its dtypes, where the study's model and these say what the least work is: not for
+    a derived copy of the model, nor where the engine quantizes it or speculates."""
     model, found = ceiling_shares.model_shape(summary.study.model), {}
     if model is not None:
         for launch in summary.launches.values():
-            dtypes = ceiling_shares.run_dtypes(model, launch)
+            options = ceiling_shares.launch_options(launch)
+            is_other = launch.model or options.is_quantized or options.is_speculative
+            dtypes = None if is_other else ceiling_shares.run_dtypes(model, launch)
             if dtypes is not None:
                 found[f"{launch.engine}/{launch.variant}"] = dtypes
     return found

@@ -177,18 +177,26 @@ def _agreement(
         if prompts != asked:
             read.damages[path] = f"{path}: expected answers to the same prompts as of the others"
             continue
-        answers[label], dtypes[label] = rows, _arithmetic(launch)
+        answers[label], dtypes[label] = rows, _arithmetic(launch, read.study.model)
     ordered = {label: answers[label] for label in _labels(read.study) if label in answers}
     return agreement.comparisons(ordered, dtypes, reference)
 
 
-def _arithmetic(launch: schema.Launch) -> str | None:
+def _arithmetic(launch: schema.Launch, model: schema.Model) -> str | None:
     """What decides which answers an engine gives: its dtype, other weights, the dtype of its KV
-    cache. Answers of two launches must agree only where it is the same; None: not known."""
+    cache. Answers of two launches must agree only where it is the same; None: not known.
+
+    Args:
+        model: the study's.
+    """
     if launch.dtype is None:
         return None
-    weights = f"{launch.model.name} weights" if launch.model else ""
-    kv_dtype = ceiling_shares.launch_options(launch).kv_dtype
+    options, weights = ceiling_shares.launch_options(launch), ""
+    if launch.model:  # one copy may be computed with in several ways: w4a16, w4a8
+        weights = f"{launch.model.name} weights as {'+'.join(launch.declared)}"
+    elif options.is_quantized and not ceiling_shares.is_stored_quantized(model):
+        weights = "weights quantized by the engine"
+    kv_dtype = options.kv_dtype
     return ", ".join(filter(None, [launch.dtype, weights, kv_dtype and f"{kv_dtype} KV cache"]))
 
 
