@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "fuzz")]
 from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
 
 MEMORY_BYTES = 4 << 30
-SLOWEST_S = 10.0  # of one input: a reader that takes longer is taken to hang
+SLOWEST_S = 10.0  # CPU time of one input: a reader that takes longer is taken to hang
 EXAMPLES = 500  # between two looks at the clock
 JOBS = 2
 
@@ -47,15 +47,17 @@ def fuzz(name: str, seconds: float, first: int) -> bool:
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate, Phase.shrink),
+            phases=(Phase.generate,),  # shrinking would take minutes more than it was given
         )
         @given(inputs)
         def one(data: object) -> None:
             nonlocal count, slowest_s
+            if time.monotonic() - started_s > seconds:
+                return
             count += 1
-            began_s = time.monotonic()
+            began_s = time.process_time()
             target.check(data)
-            slowest_s = max(slowest_s, took_s := time.monotonic() - began_s)
+            slowest_s = max(slowest_s, took_s := time.process_time() - began_s)
             assert took_s < SLOWEST_S, f"{took_s:.1f} s"
 
         try:

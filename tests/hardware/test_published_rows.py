@@ -69,6 +69,12 @@ def test_a_number_that_is_none_or_may_be_two_is_not_checked(tmp_path, cells, rea
     assert reason in row.reason
 
 
+def test_a_cell_that_is_no_name_by_its_length_is_not_read(tmp_path):
+    (row,) = check(tmp_path, f"llama-2-7b,a100{'(' * 100_000},float16,1,128,128,2")
+    assert row.verdict == "not checked"
+    assert row.reason == "gpu must be at most 500 characters, found more"
+
+
 @pytest.mark.parametrize("gpu", ["8 x A100", "8xA100", "A100 x8", "8 A100", "A100 (x8)", "A100 8x"])
 def test_the_number_of_gpus_in_their_name_counts(tmp_path, gpu):
     # 2 · 69 GB of weights, 127 times, over 8 · 2.039 TB/s: 1.07 s. On one GPU: 8.6 s.

@@ -43,6 +43,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 SPEEDS = ("latency", "latency_ms", "throughput", "output_throughput", "total_throughput")
 
+LONGEST_CELL = 500  # characters; some patterns that names are read with take the square of them
 NO = frozenset(("", "-", "0", "no", "none", "off", "false", "n", "n/a", "na", "null"))
 _SPECULATION = re.compile(
     r"speculat|medusa|eagle|lookahead|draft|\bmtp\b|multi.?token pred|\bn.?gram|prompt lookup"
@@ -69,11 +70,13 @@ class Row:
         """The cell under a column, empty if there is none.
 
         Raises:
-            Unclear: several headings mean this column, and their cells differ.
+            Unclear: several headings mean this column, and their cells differ; or it is too long.
         """
         found = sorted(set(self.cells.get(column, ())))
         if len(found) > 1:
             raise Unclear(f"two columns for {column}, with {found[0][:40]!r} and {found[1][:40]!r}")
+        if found and len(found[0]) > LONGEST_CELL:
+            raise Unclear(f"{column} must be at most {LONGEST_CELL} characters, found more")
         return found[0] if found else ""
 
     def number(self, column: str) -> float | None:
