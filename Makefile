@@ -56,7 +56,7 @@ phases: $(VENV)/.ready ## prefill and decode against their lengths, on a CPU
 	@$(BIN)/enginebench study phases-cpu $(RUN_OPTIONS)
 
 plan: $(VENV)/.ready ## print what a study would run, and for how long
-	@$(BIN)/enginebench plan $(STUDY)
+	@$(BIN)/enginebench plan $(STUDY) $(if $(RUNNER),--runner $(RUNNER))
 
 report: $(VENV)/.ready ## rebuild the report of the latest study (or DIR=...) from its raw files
 	@$(BIN)/enginebench report $(DIR)

@@ -27,6 +27,10 @@ CacheOption = Annotated[
     Path, typer.Option("--cache", help="Where environments and generated models are kept")
 ]
 RootOption = Annotated[Path, typer.Option("--root", help="Directory that holds the engines")]
+RunnerOption = Annotated[
+    Literal["", "container", "process"],
+    typer.Option("--runner", envvar="ENGINEBENCH_RUNNER", help="Default: containers if possible"),
+]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Exit with code 1 for suspect cells too")
 ]
@@ -43,12 +47,7 @@ class RunOptions:
     results: ResultsOption = RESULTS
     cache: CacheOption = CACHE
     root: RootOption = ROOT
-    runner: Annotated[
-        Literal["", "container", "process"],
-        typer.Option(
-            "--runner", envvar="ENGINEBENCH_RUNNER", help="Default: containers if possible"
-        ),
-    ] = ""
+    runner: RunnerOption = ""
     profile: Annotated[
         Literal["", "gpu", "cpu"],
         typer.Option("--profile", help="Default: by what the machine has"),

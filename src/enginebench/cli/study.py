@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from enginebench.cli.options import ROOT, RootOption, RunOptions, StudyArgument, with_run_options
+from enginebench.cli.options import (
+    ROOT,
+    RootOption,
+    RunnerOption,
+    RunOptions,
+    StudyArgument,
+    with_run_options,
+)
 
 
 @with_run_options
@@ -28,7 +35,7 @@ def bench(
     study_session.run_engine(engine, name, options)
 
 
-def plan(name: StudyArgument = "", root: RootOption = ROOT) -> None:
+def plan(name: StudyArgument = "", root: RootOption = ROOT, runner: RunnerOption = "") -> None:
     """Print what a study would run, and for how long."""
     from enginebench.cli.study_choice import print_plan, study_file
     from enginebench.cli.terminal import log
@@ -36,6 +43,6 @@ def plan(name: StudyArgument = "", root: RootOption = ROOT) -> None:
     from enginebench.plan import study_file as studies
     from enginebench.run import prepare
 
-    file = study_file(name, RunOptions(root=root), log)
-    study, left_out = prepare.planned(studies.load(file), root.resolve(), str(file))
+    file = study_file(name, RunOptions(root=root, runner=runner), log)
+    study, left_out = prepare.planned(studies.load(file), root.resolve(), str(file), runner)
     print_plan(study, plan.make(study), left_out, log)

@@ -153,11 +153,12 @@ def prepare(
     )  # fmt: skip
 
 
-def planned(study: Study, root: Path, where: str) -> tuple[Study, Reasons]:
+def planned(study: Study, root: Path, where: str, runner: str = "") -> tuple[Study, Reasons]:
     """What a study would run as this machine is, without looking for its environments or models.
 
     Args:
         root, where: as of ``load_engines``.
+        runner: "container" or "process" if the person asks for one.
 
     Returns:
         the part that would run, and why not the rest.
@@ -168,7 +169,7 @@ def planned(study: Study, root: Path, where: str) -> tuple[Study, Reasons]:
     engines = load_engines(study, root, where)
     if not study.skip_unmet and not any(variant.declared for variant in study.engines):
         return study, {}
-    chosen = profile.choose("" if study.device == "auto" else study.device)
+    chosen = profile.choose("" if study.device == "auto" else study.device, runner)
     place = _place(chosen.device, chosen.runner == "container", {})
     lacks = left_out.unmet(study, engines, place)
     if not study.skip_unmet:

@@ -193,7 +193,8 @@ def _arithmetic(launch: schema.Launch, model: schema.Model) -> str | None:
         return None
     options, weights = ceiling_shares.launch_options(launch), ""
     if launch.model:  # one copy may be computed with in several ways: w4a16, w4a8
-        weights = f"{launch.model.name} weights as {'+'.join(launch.declared)}"
+        ways = f" as {'+'.join(launch.declared)}" if launch.declared else ""
+        weights = f"{launch.model.name} weights{ways}"
     elif options.is_quantized and not ceiling_shares.is_stored_quantized(model):
         weights = "weights quantized by the engine"
     kv_dtype = options.kv_dtype
