@@ -28,7 +28,7 @@ EXAMPLES = 500  # between two looks at the clock
 JOBS = 2
 
 
-def fuzz(name: str, seconds: float, first: int) -> bool:
+def fuzz(name: str, seconds: float, first: int, most: int) -> bool:
     """Fuzz one target for a time in this process; whether it held."""
     import targets
 
@@ -38,7 +38,7 @@ def fuzz(name: str, seconds: float, first: int) -> bool:
     count, slowest_s, started_s = 0, 0.0, time.monotonic()
     kinds: Counter[str] = Counter()
     number = first
-    while time.monotonic() - started_s < seconds:
+    while time.monotonic() - started_s < seconds and count < most:
         number += 1
 
         @seed(number)
@@ -52,7 +52,7 @@ def fuzz(name: str, seconds: float, first: int) -> bool:
         @given(inputs)
         def one(data: object) -> None:
             nonlocal count, slowest_s
-            if time.monotonic() - started_s > seconds:
+            if time.monotonic() - started_s > seconds or count >= most:
                 return
             count += 1
             began_s = time.process_time()
@@ -86,17 +86,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="of each target")
     parser.add_argument("--only", default="", help=f"of {', '.join(targets.TARGETS)}")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the first inputs")
+    parser.add_argument("--inputs", type=int, default=1 << 60, help="at most, of each target")
     parser.add_argument("--inside", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
-        sys.exit(not fuzz(options.inside, options.seconds, options.seed))
+        sys.exit(not fuzz(options.inside, options.seconds, options.seed, options.inputs))
     names = options.only.split(",") if options.only else list(targets.TARGETS)
     print(f"{len(names)} targets, {options.seconds:g} s each, seed {options.seed}", flush=True)
 
     def run(name: str) -> int:
         words = [sys.executable, __file__, "--inside", name, "--seconds", str(options.seconds)]
         env = os.environ | {"MPLBACKEND": "Agg"}
-        return subprocess.run([*words, "--seed", str(options.seed)], env=env).returncode
+        words += ["--seed", str(options.seed), "--inputs", str(options.inputs)]
+        return subprocess.run(words, env=env).returncode
 
     with ThreadPoolExecutor(JOBS) as pool:
         sys.exit(any(list(pool.map(run, names))))

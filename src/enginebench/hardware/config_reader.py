@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from enginebench.base.text import one_line
 from enginebench.hardware.model_shape import UnknownShape
 
 MAX_SIZE = 1 << 31
@@ -136,8 +137,9 @@ class ConfigReader:
             if key in self._used or not is_set or not _FORM_WORDS.search(str(key)):
                 continue
             if not _HARMLESS.fullmatch(str(key)) and value != _EXPECTED.get(key):
+                name = one_line(str(key))[:60]
                 raise UnknownShape(
-                    f"config.json sets {str(key)[:60]}, which is not worked out here for a model "
+                    f"config.json sets {name}, which is not worked out here for a model "
                     f"of type {model_type}"
                 )
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from enginebench.base.text import one_line
 from enginebench.hardware.config_reader import ConfigReader
 from enginebench.hardware.model_shape import Layer, ModelShape, UnknownShape
 from enginebench.hardware.model_types import FORMS, HYBRIDS, LEFT_OUT
@@ -51,7 +52,7 @@ def shape(config: Mapping[str, Any]) -> ModelShape:
     form, build = HYBRIDS.get(model_type, (None, None))
     form = form or FORMS.get(model_type)
     if form is None:
-        raise UnknownShape(f"models of type {model_type[:60]} are not worked out here")
+        raise UnknownShape(f"models of type {one_line(model_type)[:60]} are not worked out here")
     kept, head_size = LEFT_OUT.get(model_type, (None, None))
     defaults = {"num_key_value_heads": kept, "head_dim": head_size} | dict(form.defaults or {})
     reader = ConfigReader(text, defaults)
