@@ -1,5 +1,6 @@
 """The guides: their tables are those of the published records."""
 
+import json
 import shutil
 
 import made_record
@@ -66,10 +67,19 @@ def test_a_block_is_written_anew_and_the_rest_is_kept(tmp_path, studies):
     assert guides.write(file.parent, studies) == []  # nothing left to do
 
 
+def copied(studies, to, name):
+    """The record again, as one of a study of this name that was started on the day of its own."""
+    record = studies / to
+    shutil.copytree(studies / "2026-01-02-made", record)
+    facts = json.loads((record / "study.json").read_text())
+    facts |= {"started_at": f"{to[:10]}T00:00:00+00:00", "study": facts["study"] | {"name": name}}
+    (record / "study.json").write_text(json.dumps(facts))
+
+
 def test_the_latest_of_several_records_is_taken(tmp_path, studies):
     shutil.copytree(studies / "2026-01-02-made", studies / "2026-02-03-made")
-    shutil.copytree(studies / "2026-01-02-made", studies / "2026-02-03-made-2")
-    shutil.copytree(studies / "2026-01-02-made", studies / "2026-03-04-made-up")  # another study
+    copied(studies, "2026-02-03-made-2", "made")
+    copied(studies, "2026-03-04-made-up", "made-up")  # another study
     file = page(tmp_path, "figure: made many-throughput")
     guides.write(file.parent, studies)
     assert "2026-02-03-made-2/derived/figures/many-throughput.svg" in file.read_text()

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from enginebench.base.errors import UserError
+from enginebench.record import locating
 from enginebench.report import batching_report, escaping, formats, memory_report, phases_report
 from enginebench.report.formats import GIB
 from enginebench.report.memory_report import Table
@@ -63,7 +64,7 @@ def filled(text: str, studies: Path, page: Path) -> str:
     def fill(found: re.Match[str]) -> str:
         start, kind, words, _, end = found.groups()
         study, *asked = words.split() or [""]
-        record = latest(studies, study)
+        record = locating.last(studies, study)
         if record is None:
             return f"{start}{NOT_YET.format(study)}{end}"
         try:
@@ -74,14 +75,6 @@ def filled(text: str, studies: Path, page: Path) -> str:
         return f"{start}{made}{end}"
 
     return BLOCK.sub(fill, text)
-
-
-def latest(studies: Path, name: str) -> Path | None:
-    """The last published record of a study; records are called ``<date>-<name>``."""
-    named = re.compile(rf"\d{{4}}-\d\d-\d\d-{re.escape(name)}(?:-(\d+))?")
-    found = [(p, match) for p in studies.iterdir() if (match := named.fullmatch(p.name))]
-    last = max(found, key=lambda one: (one[0].name[:10], int(one[1][1] or 1)), default=None)
-    return last[0] if last else None
 
 
 def _figure(record: Path, page: Path, asked: Sequence[str]) -> str:

@@ -67,6 +67,21 @@ def _version(engine: Engine, place: Place) -> Version | None:
     return images.tag_version(image)
 
 
+def possible(study: Study, engines: Mapping[str, Engine], place: Place) -> tuple[Study, Reasons]:
+    """The part of a study that this machine can run, and why not the rest.
+
+    Raises:
+        UserError: a variant needs what is not there, and the study does not say that such variants
+            be left out; or as of ``without``.
+    """
+    lacks = unmet(study, engines, place)
+    if not study.skip_unmet:
+        require_met(lacks)
+        return study, {}
+    missing = lacks | impossible(study, engines, place)
+    return without(study, missing) if missing else study, missing
+
+
 def require_met(reasons: Reasons) -> None:
     """Refuse variants whose needs are not met.
 

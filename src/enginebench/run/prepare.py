@@ -171,12 +171,7 @@ def planned(study: Study, root: Path, where: str, runner: str = "") -> tuple[Stu
         return study, {}
     chosen = profile.choose("" if study.device == "auto" else study.device, runner)
     place = _place(chosen.device, chosen.runner == "container", {})
-    lacks = left_out.unmet(study, engines, place)
-    if not study.skip_unmet:
-        left_out.require_met(lacks)
-        return study, {}
-    missing = lacks | left_out.impossible(study, engines, place)
-    return left_out.without(study, missing) if missing else study, missing
+    return left_out.possible(study, engines, place)
 
 
 def _place(device: Device, in_containers: bool, chosen_images: Mapping[str, str]) -> Place:
@@ -204,14 +199,10 @@ def _possible(
             f"({nvml.error() or 'no NVML library'}); run make doctor to see what this machine has"
         )
     place = _place(device, docker is not None, chosen_images)
-    cannot_run = left_out.impossible(study, engines, place)
-    lacks = left_out.unmet(study, engines, place)
     if not study.skip_unmet:
-        if cannot_run:
-            raise UserError(next(iter(cannot_run.values())))
-        left_out.require_met(lacks)
-    missing = lacks | cannot_run
-    possible = left_out.without(study, missing) if missing else study
+        for reason in left_out.impossible(study, engines, place).values():
+            raise UserError(reason)
+    possible, missing = left_out.possible(study, engines, place)
     names = {variant.engine for variant in possible.engines}
     used = {name: engine for name, engine in engines.items() if name in names}
     return possible, used, missing
