@@ -3,8 +3,8 @@
 It is the baseline that all are divided by. Three modes, all of them the library's own:
 
 * ``naive``: requests one after another, as most people's first script does it;
-* ``static``: left-padded batches; a batch ends when its longest member ends, and requests that arrive
-  meanwhile wait;
+* ``static``: left-padded batches; a batch ends when its longest member ends, and requests that
+  arrive meanwhile wait;
 * ``continuous``: the library's continuous batching with a paged KV cache of fixed size; requests
   join and leave at every step. On a CPU its attention reads the keys of all requests for each.
 
