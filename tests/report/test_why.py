@@ -267,7 +267,7 @@ def test_a_last_rung_that_costs_more_than_another_is_said_in_the_words_of_the_fi
         for line in lines(directory)
         if "The last rung" in line and "USD/M output, many, 4 in flight" in line
     )
-    assert "compiling, costs more than batching: 2.0 [" in said
+    assert "compiling, costs more than batching: 1.99 [" in said  # 1 over 0.5015 of the rate
 
 
 def test_one_trial_has_a_waterfall_without_intervals(tmp_path):
