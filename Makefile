@@ -49,8 +49,8 @@ help: ## list the verbs and the engines
 study: $(VENV)/.ready ## run the study for this machine (or STUDY=...) and write its report
 	@$(BIN)/enginebench study $(STUDY) $(RUN_OPTIONS)
 
-decompose: $(VENV)/.ready ## which optimization gives what: transformers and vLLM on a CPU
-	@$(BIN)/enginebench study decompose-cpu $(RUN_OPTIONS)
+decompose: $(VENV)/.ready ## which optimization gives what: on the GPU, or without one on the CPU
+	@$(BIN)/enginebench study decompose-$(if $(wildcard /dev/nvidia0),gpu,cpu) $(RUN_OPTIONS)
 
 phases: $(VENV)/.ready ## prefill and decode against their lengths, on a CPU
 	@$(BIN)/enginebench study phases-cpu $(RUN_OPTIONS)

@@ -16,6 +16,7 @@ Switches, each one optimization: ``--kv-cache off`` keeps no keys and values, so
 the whole sequence again; ``--attention``; ``--compile on`` compiles the decoding step, for which
 the library needs a KV cache of fixed length; ``--assist`` proposes several tokens that the model
 then checks in one step (assisted generation), by a draft model or from the prompt.
+``--quantize`` stores the layers' weights in fewer bits, by torchao.
 
 Before it listens, the server generates a little and reads back what the library did: the labels of
 ``baseline_config_info``, also in ``/version`` and on a line of the log.
@@ -101,6 +102,8 @@ class Model:
         self.device = torch.device(options.device)
         self.tokenizer = AutoTokenizer.from_pretrained(options.model)
         self.model = self._load(options.model)
+        if options.quantize != "off":
+            quantize(self.model, options.quantize)
         self.draft = self._load(options.draft_model) if options.assist == "draft" else None
         if self.draft is not None:  # always as many tokens, however sure it is of them
             config = self.draft.generation_config
@@ -131,9 +134,40 @@ class Model:
             "compile": "on" if compiled_graphs() else "off",
             "kv_cache": kv_cache,
             "assist": assist,
+            "weights": stored_as(self.model),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": str(self.model.device),
         }
+
+
+def is_of_a_layer(module: Any, name: str) -> bool:
+    """Whether the weights of a module are those of a layer: the output matrix stays as it is."""
+    return isinstance(module, torch.nn.Linear) and name != "lm_head"
+
+
+def quantize(model: Any, to: str) -> None:
+    """Store the layers' weights as ``int8`` or ``int4``, in place; products stay as they are.
+
+    Of torchao's packings of 4 bits this is the one whose kernel PyTorch brings: CUDA and bfloat16.
+    """
+    try:
+        from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+    except ImportError as error:  # environments for a CPU lack it
+        raise SystemExit(f"--quantize={to}: expected torchao, found none ({error})") from None
+    packing = "tile_packed_to_4d"
+    whole = Int8WeightOnlyConfig()
+    form = whole if to == "int8" else Int4WeightOnlyConfig(int4_packing_format=packing)
+    quantize_(model, form, filter_fn=is_of_a_layer)
+
+
+def stored_as(model: Any) -> str:
+    """What the weights of all layers are: ``int8``, ``int4``, or the model's dtype."""
+    layers = (m for name, m in model.named_modules() if is_of_a_layer(m, name))
+    kinds = {type(layer.weight).__name__.lower() for layer in layers}  # such as Int8Tensor
+    for form in ("int8", "int4"):
+        if kinds and all(kind.startswith(form) for kind in kinds):
+            return form
+    return str(model.dtype).removeprefix("torch.")
 
 
 def compiled_graphs() -> int:
@@ -729,6 +763,7 @@ def parse() -> argparse.Namespace:
     )
     add("--compile", choices=("on", "off"), default="off", help="torch.compile of decoding steps")
     add("--assist", choices=("off", "draft", "prompt-lookup"), default="off")
+    add("--quantize", choices=("off", "int8", "int4"), default="off", help="weights, by torchao")
     add("--draft-model", default="", help="with --assist=draft: directory or id")
     add("--candidate-tokens", type=int, default=3, help="proposed for a step by --assist")
     add("--max-batch", type=int, default=16, help="rows of a static batch")

@@ -173,6 +173,22 @@ def test_the_path_of_a_draft_model_stands_in_the_settings_that_name_it():
     assert combined("a", a=declared(settings={"MODE": "x"})).settings_with(None) == {"MODE": "x"}
 
 
+def test_a_setting_that_a_variant_names_is_that_of_the_study_and_required():
+    known = {"spec": declared(settings={"MODE": '{"head": "${HEAD}"}', "LEVEL": 3})}
+    found = combined("spec", {"HEAD": "org/head"}, **known)
+    assert dict(found.settings) == {"MODE": '{"head": "org/head"}', "LEVEL": 3}
+    with pytest.raises(UserError) as caught:
+        combined("spec", **known)
+    assert caught.value.message == (
+        "s.yaml: engines[0].engine: a: spec needs HEAD; expected it under settings of this entry, "
+        "found none"
+    )
+
+
+def test_a_study_may_set_what_a_variant_of_this_repository_asks_for():
+    assert "EAGLE_HEAD" in directory.load_engine(ROOT, "vllm").settings
+
+
 @pytest.mark.parametrize(
     ("needs", "device", "capability", "version", "lack"),
     [
@@ -203,18 +219,23 @@ OF_REPOSITORY = [
 ]
 
 
+GIVEN = {"EAGLE_HEAD": "/e"}  # what a variant asks a study for
+
+
 def resolved(engine, settings):
     values = {"MODEL": "/m", "DRAFT_MODEL": "/d"} | {n: as_text(v) for n, v in settings.items()}
     return [interpolate(text, values, "") for text in engine.interpolated]
 
 
-NAMES_THE_DEFAULT = {("baseline", "naive")}  # a rung of a ladder needs a name
+#: A rung of a ladder needs a name, and so does what is to be checked.
+NAMES_THE_DEFAULT = {("baseline", "naive"), ("vllm", "chunked-prefill")}
 
 
 @pytest.mark.parametrize(("engine", "name"), OF_REPOSITORY)
 def test_every_variant_of_this_repository_changes_what_is_started(engine, name):
     loaded = directory.load_engine(ROOT, engine)
-    combined = variants.combine([name], loaded.declared, {}, "")
+    given = {key: GIVEN[key] for key in loaded.declared[name].asks}
+    combined = variants.combine([name], loaded.declared, given, "")
     draft = Path("/d") if combined.draft else None
     settings = combined.settings_with(draft)
     assert settings or combined.weights

@@ -241,16 +241,18 @@ def pinned(name, version):
 @pytest.fixture
 def packed(tmp_path, monkeypatch):
     """Packs a study of one double; pip is not asked: each list of packages is a stand-in."""
-    project = make_project(tmp_path / "project", "alpha")
+    project = make_project(tmp_path / "project", "alpha", "boxed")
+    boxed = project / "boxed" / "launch.yaml"  # runs in containers only
+    boxed.write_text(boxed.read_text().partition("x-native")[0])
     for name in pack.SOURCES:
         (project / name).mkdir() if name == "src" else (project / name).touch()
     monkeypatch.setattr(packages, "resolve", lambda *_: ["one==1"])
     monkeypatch.setattr(packages, "pip", download_stand_in)
 
-    def pack_study(lists=None, **changes):
-        file = write_study(project, study({"engine": "alpha"}, **changes))
+    def pack_study(lists=None, names=("alpha",), **changes):
+        file = write_study(project, study(*({"engine": name} for name in names), **changes))
         found = study_file.load(file)
-        engines = {"alpha": directory.load_engine(project, "alpha")}
+        engines = {name: directory.load_engine(project, name) for name in names}
         out = tmp_path / "out"
         pack.pack(
             found,
@@ -284,6 +286,14 @@ def test_a_packed_engine_takes_its_packages_from_the_wheels_alone(packed):
     assert not environment_of(tree)["uses_system_packages"]
     assert (tree / "prompts.txt").exists()
     assert directory.load_engine(tree, "alpha").name == "alpha"
+
+
+def test_an_engine_of_containers_goes_along_bare_where_the_study_leaves_out_what_cannot_run(packed):
+    with pytest.raises(UserError, match="boxed"):
+        packed(names=("alpha", "boxed"))
+    tree = packed(names=("alpha", "boxed"), skip_unmet=True)
+    assert directory.load_engine(tree, "boxed").native is None
+    assert not (tree / "wheels" / "boxed.txt").exists()
 
 
 def test_a_list_of_ones_own_is_packed_as_it_is(packed, tmp_path):

@@ -1,6 +1,7 @@
 """The guides: their tables are those of the published records."""
 
 import json
+import re
 import shutil
 
 import made_record
@@ -8,6 +9,7 @@ import pytest
 from project import ROOT
 
 from enginebench.base.errors import UserError
+from enginebench.engines.directory import load_engine
 from enginebench.hardware import roofline
 from enginebench.hardware.model_config import shape
 from enginebench.plan import study_file
@@ -115,8 +117,8 @@ def test_the_worked_examples_are_those_of_the_hardware_module():
         "vocab_size": 32000,
     }  # fmt: skip
     model, dtypes = shape(config), roofline.Dtypes("bfloat16", "bfloat16")
-    a100 = roofline.Ceiling("A100", 2.039e12, {"bfloat16": 312e12}, "data sheet")
-    usd_per_hour = 3.673
+    a100 = roofline.Ceiling("A100, PCIe", 1.935e12, {"bfloat16": 312e12}, "data sheet")
+    usd_per_hour = 3.673  # of an instance with the PCIe card; phases are those of the SXM card
     phases = (ROOT / "docs" / "guides" / "prefill-and-decode.md").read_text()
     prompt_ms = model.flops_per_token / 312e12 * 1e3
     step_ms = model.read_bytes(2) / 2.039e12 * 1e3
@@ -130,3 +132,28 @@ def test_the_worked_examples_are_those_of_the_hardware_module():
         usd = usd_per_hour / (rate * 3600) * 1e6
         row = f"| {users} | {gb:.1f} GB | {step_s * 1e3:.1f} ms | {rate:,.0f} | {usd:.2f} |"
         assert row in cost, row
+
+
+TAUGHT = ("prefill-and-decode.md", "cost-of-a-million-tokens.md")
+ENGINES = ("transformers (baseline)", "vLLM", "TGI", "TensorRT-LLM")
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in TAUGHT], ids=lambda p: p.name)
+def test_a_guide_says_when_it_loses_and_has_each_engines_flag_with_its_source(page):
+    _, loses, flags = re.split(r"^## (?:When it loses|The flags)$", page.read_text(), flags=re.M)
+    assert loses.count("\n- ") >= 3 and "][" in loses
+    rows = [line.strip("| ").split(" | ") for line in flags.splitlines() if line.startswith("| ")]
+    headings, *engines = rows
+    assert [row[0] for row in engines] == list(ENGINES)
+    assert headings[-1] == "documented in"
+    links = dict(re.findall(r"^\[(\w+)\]: (https://\S+)$", flags, re.M))
+    for row in engines:
+        assert "https://" in row[-1] or any(f"][{name}]" in row[-1] for name in links), row[-1]
+    for text in (loses, flags):
+        assert set(re.findall(r"\]\[(\w+)\]", text)) <= set(links)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_guide_names_variants_that_are_declared(page):
+    for engine, name in re.findall(r"`(\w+)@([\w-]+)`", page.read_text()):
+        assert engine == "engine" or name in load_engine(ROOT, engine).declared, (engine, name)

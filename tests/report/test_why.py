@@ -228,6 +228,48 @@ def test_a_slower_end_is_a_loss(tmp_path):
     assert found[0].answers[0].startswith("Most of the loss here comes from batching: 0.2")
 
 
+WORSE_AT_LAST = FACTORS | {"a/both": (2.0, 2.2, 1.88)}  # half as fast as batching alone
+
+
+def behind(directory, start="The last rung, "):
+    return [line for line in why.answers(summarize(directory)) if line.startswith(start)]
+
+
+def test_a_last_rung_that_is_slower_than_another_is_said_with_factor_and_interval(tmp_path):
+    said = behind(made(tmp_path, WORSE_AT_LAST))
+    assert len(said) == 2  # at both levels
+    found = re.fullmatch(
+        r"The last rung, compiling, is slower than batching: (\S+) \[(\S+), (\S+)\] times "
+        r"\(output tokens/s, many, 4 in flight\)\.",
+        next(line for line in said if "many, 4" in line),
+    )
+    factor, low, high = map(float, found.groups())
+    assert low <= factor <= high < 1 and factor == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_last_rung_that_is_the_best_or_not_told_apart_from_it_is_not_said(tmp_path):
+    assert behind(made(tmp_path / "best")) == []
+    alike = FACTORS | {"a/both": (1.05, 1.02, 1.04)}
+    assert behind(made(tmp_path / "alike", alike)) == []
+
+
+def test_a_loss_over_the_whole_ladder_is_said_once(tmp_path):
+    factors = {label: tuple(1 / f for f in own) for label, own in FACTORS.items()}
+    directory = made(tmp_path, factors)
+    assert behind(directory) == [] and len(behind(directory, "Most of the loss here")) == 4
+
+
+def test_a_last_rung_that_costs_more_than_another_is_said_in_the_words_of_the_figure(tmp_path):
+    directory = made(tmp_path, WORSE_AT_LAST)
+    build.build(directory)
+    (said,) = (
+        line
+        for line in lines(directory)
+        if "The last rung" in line and "USD/M output, many, 4 in flight" in line
+    )
+    assert "compiling, costs more than batching: 1.99 [" in said  # 1 over 0.5015 of the rate
+
+
 def test_one_trial_has_a_waterfall_without_intervals(tmp_path):
     directory = made(tmp_path, {label: own[:1] for label, own in FACTORS.items()})
     build.build(directory)

@@ -6,10 +6,12 @@ from itertools import combinations, permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from project import ROOT
 
 from enginebench.base.estimator import compare
+from enginebench.plan import study_file
 from enginebench.record.schema_decomposition import Decomposition, Rung
-from enginebench.summarize import attribution
+from enginebench.summarize import attribution, dividends
 
 BLOCKS = (0.0, 0.4, -0.3)
 #: Small deviations that are not those of any block.
@@ -272,3 +274,19 @@ def test_interactions_that_the_trials_cannot_tell_are_not_called_apart():
     assert [one.verdict for one in found.interactions] != ["apart"] * 3
     for one in found.interactions:
         assert one.factor.low < 1 < one.factor.high
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "studies").glob("decompose-*.yaml")), ids=lambda path: path.stem
+)
+def test_the_runs_of_a_study_determine_every_switch_and_every_pair(path):
+    for made in study_file.load(path).decompositions:
+        count = len(made.switches)
+        runs = {
+            sum(1 << made.switches.index(name) for name in on): label
+            for label, on in made.runs.items()
+        }
+        assert all(dividends.shapley(index, count, runs) for index in range(count))
+        assert all(
+            dividends.interaction(i, j, count, runs) for i, j in combinations(range(count), 2)
+        )

@@ -98,8 +98,9 @@ class Engine:
 
     @property
     def settings(self) -> set[str]:
-        """The variables that a study may set."""
-        return self.variables - set(HARNESS_VARIABLES)
+        """The variables that a study may set: of the launch file, or asked for by a variant."""
+        asked = set().union(*(declared.asks for declared in self.declared.values()))
+        return (self.variables | asked) - set(HARNESS_VARIABLES)
 
     def dtype_under(self, settings: Mapping[str, Setting]) -> str | None:
         """The dtype that the engine computes in under these settings; None: not stated."""

@@ -116,6 +116,11 @@ class Declared(_Part):
     source: Annotated[str, Field(pattern=r"^https://\S+$")]  # where its flag is documented
 
     @property
+    def asks(self) -> set[str]:
+        """The settings that it wants from a study: those that its own ones name."""
+        return set().union(*(variables(as_text(v)) for v in self.settings.values())) - {DRAFT_MODEL}
+
+    @property
     def sets(self) -> str:
         """What it sets, in words."""
         texts = [f"{name}={as_text(value)}" for name, value in self.settings.items()]
@@ -231,7 +236,8 @@ def combine(
         where: the entry, for messages.
 
     Raises:
-        UserError: an unknown name, or two that set the same thing differently.
+        UserError: an unknown name, two that set the same thing differently, or a setting that one
+            wants is not there.
     """
     parts = {name: _find(name, declared, where) for name in names}
     set_by: dict[str, tuple[str, str]] = {}  # what -> to what, by whom
@@ -243,7 +249,20 @@ def combine(
     for variable, value in own_settings.items():
         if variable in set_by:
             _note(set_by, variable, as_text(value), "its own settings", where)
-    settings = {name: value for part in parts.values() for name, value in part.settings.items()}
+    given = {name: as_text(value) for name, value in own_settings.items()}
+    settings: dict[str, Setting] = {}
+    for name, part in parts.items():
+        if missing := sorted(part.asks - set(given)):
+            raise UserError(
+                f"{where}: {name} needs {missing[0]}; expected it under settings of this entry, "
+                "found none"
+            )
+        settings |= {  # the path of a draft comes later
+            key: interpolate(value, given | {DRAFT_MODEL: f"${{{DRAFT_MODEL}}}"}, key)
+            if isinstance(value, str)
+            else value
+            for key, value in part.settings.items()
+        }
     weights, draft = (
         next((kind for part in parts.values() if (kind := getattr(part, key))), None)
         for key in ("weights", "draft")

@@ -92,7 +92,9 @@ def pack(
         UserError: something cannot be packed; nothing is then in ``out``.
     """
     lists = {name: packages.read_list(path) for name, path in package_lists.items()}
-    for engine in engines.values():
+    # One without a process is left out there, with the reason, if the study allows that.
+    packed = {n: one for n, one in engines.items() if one.native or not study.skip_unmet}
+    for engine in packed.values():
         process.recipe(engine)
         if engine.name not in lists:
             environment.recipe(engine, target.device)
@@ -106,7 +108,10 @@ def pack(
         _copy_study(packing, study, file, model_path)
         (packing.tree / machine.PACKED_FROM).write_text(json.dumps(asdict(git)) + "\n")
         for engine in engines.values():
-            _pack_engine(packing, engine, lists.get(engine.name))
+            if engine.name in packed:
+                _pack_engine(packing, engine, lists.get(engine.name))
+            else:
+                _copy(engine.directory, packing.tree / engine.name)
         _pack_harness(packing)
         log("writing the parts ...")
         parts = write_parts(packing.tree, kit, part_bytes)

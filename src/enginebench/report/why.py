@@ -27,6 +27,12 @@ SHOWN: Mapping[str, tuple[str, str, float, int]] = {
     "gpu_memory_peak_bytes": ("GPU memory", "GiB", 1 / GIB, 2),
     COST: ("USD/M output", "USD/M output", 1, 2),
 }
+#: How a figure is worse; times and rates are slower.
+WORSE = {
+    "memory_peak_bytes": "needs more memory than",
+    "gpu_memory_peak_bytes": "needs more memory than",
+    COST: "costs more than",
+}
 #: What the figures of the section mean.
 LEGEND = (
     "A factor is a figure over that of the rung before; it and its word are from the comparison "
@@ -113,6 +119,7 @@ def sentences(summary: Summary, found: Attribution) -> list[str]:
         ends = (ladder.first, ladder.last)
         way = f"{place}; from {ladder.first} to {ladder.last}" if ladder.whole else place
         said.append(_sentence(ladder.whole, ladder.leader, parts, ends, way, is_more_better))
+        said += _behind(summary, found, ladder, place)
     if (factorial := found.factorial) is not None:
         parts = {one.name: one.shapley for one in factorial.switches if one.shapley}
         ends, place = ("none of the switches", "all switches"), f"{place}; fair shares of switches"
@@ -125,6 +132,21 @@ def sentences(summary: Summary, found: Attribution) -> list[str]:
             if one.verdict == "apart"
         ]
     return said
+
+
+def _behind(summary: Summary, found: Attribution, ladder: Ladder, place: str) -> Iterator[str]:
+    """That the last rung is worse than the best, if that is shown; the first is the whole's."""
+    if ladder.between is None:
+        return
+    first, last = ladder.between
+    names = {first: ladder.first, **{step.run: step.name for step in ladder.steps}}
+    runs = summary.comparisons[found.workload, found.level, found.figure]
+    best = next(label for label in runs.order if label in names)
+    ratio = runs.ratio(last, best)
+    if best not in (first, last) and ratio is not None and ratio.verdict == "apart":
+        word = WORSE.get(found.figure, "is slower than")
+        factor = formats.bare(ratio.together)
+        yield f"The last rung, {ladder.last}, {word} {names[best]}: {factor} times ({place})."
 
 
 def _sentence(
