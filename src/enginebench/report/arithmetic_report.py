@@ -74,8 +74,8 @@ def weights_table(summary: Summary) -> Table:
     levels = list(dict.fromkeys((g.workload, g.concurrency, g.rate) for g in summary.groups))
     headings = ["engine/variant", *(heading for _, heading, *_ in MEMORY_COLUMNS)]
     for workload, concurrency, rate in levels:
-        level = f"{workload}, {load_text(concurrency, rate)}"
-        headings += [f"output tokens/s, {level}", f"× {summary.reference}"]
+        load = load_text(concurrency, rate)
+        headings += [f"output tokens/s, {workload}, {load}", f"× {summary.reference}"]
     headings += ["same answers", "first different token, median"]
     rows = []
     for label, groups in by_label.items():
