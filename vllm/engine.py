@@ -37,6 +37,9 @@ DIALECT = Dialect(
         "preemptions_total": ("vllm:num_preemptions_total",),
         "prefix_hit_tokens_total": ("vllm:prefix_cache_hits_total",),
         "prefix_query_tokens_total": ("vllm:prefix_cache_queries_total",),
+        "drafts_total": ("vllm:spec_decode_num_drafts_total",),
+        "draft_tokens_total": ("vllm:spec_decode_num_draft_tokens_total",),
+        "draft_tokens_accepted_total": ("vllm:spec_decode_num_accepted_tokens_total",),
     },
     # The null block; usage is a share of the others (BlockPool.get_usage in vllm/v1/core).
     kv_blocks_kept_back=1,

@@ -22,7 +22,7 @@ from project import (
 from enginebench.engines.directory import load_engine
 from enginebench.plan import models, study_file
 from enginebench.record import reading
-from enginebench.run import applied
+from enginebench.run import applied, prepare
 
 SOURCE = "https://example.org"
 DECLARED = {
@@ -258,3 +258,10 @@ def test_a_container_finds_the_draft_inside_the_one_directory_that_it_sees(
 
 def test_every_engine_of_this_repository_is_read_with_its_variants():
     assert {"eager", "w8a8", "draft-model"} <= set(load_engine(ROOT, "vllm").declared)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_study_of_this_repository_names_variants_that_are_there(path):
+    found = study_file.load(path)
+    engines = prepare.load_engines(found, ROOT, path.name)
+    assert set(engines) == {variant.engine for variant in found.engines}

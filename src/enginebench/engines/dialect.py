@@ -82,6 +82,9 @@ METRIC_NAMES: Mapping[str, str] = {
     "preemptions_total": "requests evicted from the KV cache since start",
     "prefix_hit_tokens_total": "prompt tokens found in a prefix cache since start",
     "prefix_query_tokens_total": "prompt tokens looked up in a prefix cache since start",
+    "drafts_total": "drafts of speculative decoding that were checked since start",
+    "draft_tokens_total": "tokens of these drafts since start",
+    "draft_tokens_accepted_total": "of these, tokens that the model accepted since start",
 }
 
 #: Several series of this metric give their mean, weighted by capacity.

@@ -17,6 +17,7 @@ from enginebench.metrics import cost
 from enginebench.metrics.agreement import NEAR_TIE_NATS
 from enginebench.record import reading
 from enginebench.report import (
+    arithmetic_report,
     batching_report,
     check_tables,
     client_tables,
@@ -61,6 +62,7 @@ def build(directory: Path, on_bytes: Callable[[int], object] = reading.ignore) -
             drawn = figures.write(summary, part / "figures")
             values = _values(summary, directory) | _memory_values(summary) | {"figures": drawn}
             values |= phases_report.values(summary) | batching_report.values(summary)
+            values |= arithmetic_report.values(summary)
             for name in ("report.md", "report.html"):
                 (part / name).write_text(_render(name, values), encoding="utf-8")
         _move(part, derived)

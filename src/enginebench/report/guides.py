@@ -19,7 +19,14 @@ from pathlib import Path
 
 from enginebench.base.errors import UserError
 from enginebench.record import locating
-from enginebench.report import batching_report, escaping, formats, memory_report, phases_report
+from enginebench.report import (
+    arithmetic_report,
+    batching_report,
+    escaping,
+    formats,
+    memory_report,
+    phases_report,
+)
 from enginebench.report.formats import GIB
 from enginebench.report.memory_report import Table
 from enginebench.summarize import batching_gain, phases
@@ -159,6 +166,14 @@ def _batching(summary: Summary, arguments: Sequence[str]) -> Table:
     return batching_report.gains_table(batching_gain.gains(summary))
 
 
+def _speculation(summary: Summary, arguments: Sequence[str]) -> Table:
+    return arithmetic_report.speculation_table(summary)
+
+
+def _weights(summary: Summary, arguments: Sequence[str]) -> Table:
+    return arithmetic_report.weights_table(summary)
+
+
 TABLES: Mapping[str, Callable[[Summary, Sequence[str]], Table]] = {
     "results": _results,
     "phases": _phases,
@@ -166,6 +181,8 @@ TABLES: Mapping[str, Callable[[Summary, Sequence[str]], Table]] = {
     "memory": _memory,
     "lengths": _lengths,
     "batching": _batching,
+    "speculation": _speculation,
+    "weights": _weights,
 }
 
 

@@ -31,6 +31,7 @@ from enginebench.metrics import (
     memory,
     metrics_page,
     other_tools,
+    speculation,
 )
 from enginebench.metrics.agreement import Comparison
 from enginebench.metrics.figures import Figures
@@ -218,6 +219,7 @@ def _figures(
         "energy_j": energy_j,
         "energy_j_per_output_token": energy_j / tokens if energy_j and tokens else None,
         "preemptions": metrics_page.difference(first, last, "preemptions_total"),
+        **speculation.figures(first, last),
         "counters_checked": metrics_page.difference(first, last, "output_tokens_total") is not None,
         "ceiling_share": shares.throughput,
         "ceiling_share_decode": shares.decode,

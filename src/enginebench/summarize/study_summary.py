@@ -192,9 +192,10 @@ def _arithmetic(launch: schema.Launch, model: schema.Model) -> str | None:
     if launch.dtype is None:
         return None
     options, weights = ceiling_shares.launch_options(launch), ""
-    if launch.model:  # one copy may be computed with in several ways: w4a16, w4a8
-        ways = f" as {'+'.join(launch.declared)}" if launch.declared else ""
-        weights = f"{launch.model.name} weights{ways}"
+    if launch.model:
+        # A quantized copy may be computed with in several ways: w4a16, w4a8.
+        ways = launch.declared if ceiling_shares.is_stored_quantized(launch.model) else []
+        weights = f"{launch.model.name} weights" + (f" as {'+'.join(ways)}" if ways else "")
     elif options.is_quantized and not ceiling_shares.is_stored_quantized(model):
         weights = "weights quantized by the engine"
     kv_dtype = options.kv_dtype
