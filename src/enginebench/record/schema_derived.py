@@ -84,6 +84,8 @@ _FIGURES = {
     "energy_j": "of the engine's GPUs over the cell",
     "energy_j_per_output_token": "energy over output tokens",
     "preemptions": "growth of the engine's counter over the cell",
+    "cached_share": "0 to 1: prompt tokens that the engine says came from a prefix cache; only "
+    "where a workload's prompts begin alike",
     "ceiling_share": "least time that the hardware allows over the window",
     "ceiling_share_decode": "least time of a decoding step over the least TPOT",
     "ceiling_share_prefill": "least time of a prefill over the least TTFT",
