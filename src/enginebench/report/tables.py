@@ -271,8 +271,9 @@ def _notes(summary: Summary, workload: Workload) -> Iterator[str]:
     """What prompts share, what the intervals of each level rest on, and who moved in step there."""
     if shared := workload.shared_prefix_tokens:
         yield (
-            f"All prompts begin with the same {shared} of {workload.prompt_tokens} tokens, also those "
-            f"of the warm-up: a prefix cache has them. {CACHED}: what the engine says of it."
+            f"All prompts begin with the same {shared} of {workload.prompt_tokens} tokens, those"
+            " of the warm-up too, so that a prefix cache has them. "
+            f"{CACHED}: of all prompt tokens, as the engine says."
         )
     for level in levels(workload):
         comparison = summary.comparisons.get((workload.name, level, RATE))
