@@ -106,6 +106,24 @@ def test_hits_of_a_prefix_cache_are_invalid():
     assert hits[0][2].startswith("16 prompt tokens came from a prefix cache")
 
 
+@pytest.mark.parametrize(("cached", "expected"), [(40, []), (41, ["cache"]), (None, [])])
+def test_of_a_declared_beginning_no_more_than_it_may_come_from_a_cache(cached, expected):
+    rows = [row(0, cached_tokens=40), row(1, cached_tokens=cached)]
+    found = findings_of(rows, 2, cached_permitted=40)
+    assert [(f.check, f.verdict) for f in found] == [(name, "invalid") for name in expected]
+    assert all("1 of 2 requests had more than 40 prompt tokens" in f.text for f in found)
+
+
+@pytest.mark.parametrize(("grown", "expected"), [(120, []), (121, ["cache"])])
+def test_nor_may_the_engines_counter_say_that_more_did(grown, expected):
+    # Three requests that may have 40 each.
+    rows = [row(index) for index in range(3)]
+    first, last = {"prefix_hit_tokens_total": 5}, {"prefix_hit_tokens_total": 5 + grown}
+    found = list(counters.counter_findings(gather(rows), first, last, 40))
+    assert [(f.check, f.verdict) for f in found] == [(name, "invalid") for name in expected]
+    assert all("121 prompt tokens" in f.text and "120 at most" in f.text for f in found)
+
+
 @pytest.mark.parametrize("values", [(None, 3.0), (3.0, None)])
 def test_a_counter_that_could_not_be_read_is_suspect_not_right(values):
     ((name, verdict, text),) = of_counters(*({"output_tokens_total": value} for value in values))

@@ -121,6 +121,32 @@ def test_a_huge_output_is_summed_at_once():
     assert 1e9 < found < math.inf
 
 
+def test_tokens_that_a_cache_gave_are_not_computed():
+    slow_products = Ceiling("x", 1e12, {"float16": 1000.0}, "made up")
+    bounds = [roofline.request_s(TINY, slow_products, FLOAT16, 4, 1, 1, n) for n in (0, 3, 4)]
+    # 4 tokens · 2464 less 3 · 2 · 80 that are never projected; then the last token alone, which
+    # no cache can give.
+    assert bounds == pytest.approx([9.376, 2.464, 2.464])
+    cells = [roofline.cell_s(TINY, slow_products, FLOAT16, {(4, 1): 2}, 1, 1, n) for n in (0, 3)]
+    assert cells == pytest.approx([2 * 9.376, 2 * 2.464])
+
+
+def test_what_a_cache_gave_may_be_read_once_for_all_requests_of_a_step():
+    # 4 steps · 1232 weights · 2 bytes, and for each of 4 requests (4 + 5 + 6 + 7) tokens · 16 · 2
+    # bytes less 4 steps · 3 tokens · 16 · 2.
+    found = roofline.cell_s(TINY, SLOW, FLOAT16, {(4, 5): 4}, 4, 1, 3)
+    assert found == pytest.approx((9856 + 4 * (704 - 384)) / 1000)
+    # Of a window of 3 tokens no more is left out than is read.
+    found = roofline.cell_s(windowed(3), SLOW, FLOAT16, {(4, 5): 4}, 4, 1, 4)
+    assert found == pytest.approx(9.856)
+
+
+def test_one_request_reads_all_of_its_context_whoever_computed_it():
+    own, given = (roofline.request_s(TINY, SLOW, FLOAT16, 4, 4, 1, n) for n in (0, 3))
+    prefills = [roofline.prefill_s(TINY, SLOW, FLOAT16, n) for n in (4, 1)]
+    assert own - given == pytest.approx(prefills[0] - prefills[1])
+
+
 def test_speculation_gets_several_tokens_from_one_reading():
     plain = roofline.cell_s(TINY, SLOW, FLOAT16, {(4, 5): 4}, 1)
     assert roofline.cell_s(TINY, SLOW, FLOAT16, {(4, 5): 4}, 1, 4) == pytest.approx(plain / 4)

@@ -1,12 +1,16 @@
 import hashlib
 import json
 import os
+from itertools import pairwise, takewhile
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from enginebench.base.errors import UserError
+from enginebench.metrics import prefix_cache
 from enginebench.plan import prompts
 
 
@@ -63,6 +67,77 @@ def test_no_two_prompts_share_a_first_block(tokenizer):
     made = prompts.make_set(tokenizer, ["the only source"], 64, 200, "a")
     assert len({prompt.ids[:16] for prompt in made}) == 200
     assert len({prompt.sha256 for prompt in made}) == 200
+
+
+def alike(one, other):
+    """How many tokens two prompts begin with."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=True))))
+
+
+def in_common(made):
+    """The most tokens that two prompts begin with, and the fewest."""
+    ids = sorted(prompt.ids for prompt in made)
+    return max(alike(*pair) for pair in pairwise(ids)), alike(ids[0], ids[-1])
+
+
+@given(
+    lengths=st.tuples(st.integers(1, 300), st.integers(12, 200)),
+    seed=st.text("abc", max_size=3),
+    text=st.sampled_from([None, "Grüße 你好 🙂 ", "  a\n\n  b 1234567 ", "word"]),
+)
+@settings(max_examples=40)
+def test_prompts_of_a_set_share_their_beginning_and_part_within_the_tag(
+    tokenizer, sources, lengths, seed, text
+):
+    shared, own = lengths
+    texts = sources if text is None else [text * 20]
+    made = prompts.make_set(tokenizer, texts, shared + own, 12, seed, shared, "s")
+    most, fewest = in_common(made)
+    assert fewest >= shared and most < shared + prefix_cache.TAG_TOKENS
+    for prompt in made:
+        assert len(prompt.ids) == shared + own
+        assert tuple(tokenizer.encode(prompt.text, add_special_tokens=False).ids) == prompt.ids
+    assert prompts.make_set(tokenizer, texts, shared + own, 12, seed, shared, "s") == made
+
+
+def test_sets_of_other_seeds_share_a_beginning_by_its_own_seed_alone(tokenizer, sources):
+    one, two, other = (
+        prompts.make_set(tokenizer, sources, 64, 8, seed, 48, shared_seed)
+        for seed, shared_seed in (("a", "s"), ("b", "s"), ("a", "t"))
+    )
+    assert not {prompt.ids for prompt in one} & {prompt.ids for prompt in two}
+    assert in_common(one + two)[1] >= 48
+    assert alike(one[0].ids, other[0].ids) < prefix_cache.TAG_TOKENS
+    # A seed of a beginning that there is not changes nothing.
+    plain = prompts.make_set(tokenizer, sources, 64, 8, "a")
+    assert prompts.make_set(tokenizer, sources, 64, 8, "a", 0, "s") == plain
+
+
+def test_what_a_tokenizer_adds_in_front_is_a_part_of_what_is_shared(tokenizer, sources):
+    adds = Tokenizer.from_str(tokenizer.to_str())
+    ids = {name: adds.token_to_id(name) for name in ("<|begin|>", "<|end|>")}
+    adds.post_processor = TemplateProcessing(
+        single="<|begin|> $A <|end|>", special_tokens=list(ids.items())
+    )
+    for shared in (1, 30):
+        made = prompts.make_set(adds, sources, 60, 8, "a", shared, "s")
+        most, fewest = in_common(made)
+        assert fewest >= shared and most < shared + prefix_cache.TAG_TOKENS
+        for prompt in made:
+            assert (prompt.ids[0], prompt.ids[-1]) == tuple(ids.values())
+            assert tuple(adds.encode(prompt.text).ids) == prompt.ids
+
+
+def test_too_few_tokens_behind_what_is_shared_are_refused(tokenizer, sources):
+    with pytest.raises(UserError, match="5000 different prompts of exactly 32 tokens"):
+        prompts.make_set(tokenizer, sources, 32, 5000, "a", 31, "s")
+
+
+def test_a_beginning_that_no_text_has_is_refused(tmp_path, tokenizer, sources):
+    words = {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"}
+    found = saved(tmp_path, tokenizer, added_tokens=[], pre_tokenizer=None, model=words)
+    with pytest.raises(UserError, match=r"shared_prefix_tokens: expected .* exactly 32 tokens"):
+        prompts.make_set(found, sources, 64, 2, "a", 32, "s")
 
 
 def test_more_prompts_than_can_differ_are_refused(tokenizer, sources):

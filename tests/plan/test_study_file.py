@@ -156,6 +156,27 @@ def test_a_mistake_in_a_range_is_named(value, found):
 
 
 @pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"shared_prefix_tokens": 8}, "expected shared_prefix_tokens below prompt_tokens (8), "
+         "found 8"),
+        ({"shared_prefix_tokens": -1}, "input should be greater than or equal to 0, found -1"),
+        ({"shared_prefix_tokens": 4, "concurrency": [], "rate": [1], "arrivals": "trace",
+          "trace": "t.csv"}, "shared_prefix_tokens needs prompts of one length; leave out trace"),
+    ],
+)  # fmt: skip
+def test_a_beginning_that_prompts_cannot_share_is_refused(changes, found):
+    workload = SMALLEST["workloads"][0] | changes
+    assert found in mistake(SMALLEST | {"workloads": [workload]})
+
+
+def test_prompts_share_nothing_unless_it_is_declared():
+    assert study_file.parse(SMALLEST, "x").workloads[0].shared_prefix_tokens == 0
+    shared = study_file.parse(changed("workloads.0.shared_prefix_tokens", 7), "x").workloads[0]
+    assert shared.shared_prefix_tokens == 7
+
+
+@pytest.mark.parametrize(
     ("rates", "found"),
     [
         ({}, "engines[0].hint.tokens_per_s: dictionary should have at least 1 item"),

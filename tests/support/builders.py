@@ -108,9 +108,9 @@ def request_row(index: int = 0, **changes: Any) -> Request:
     return request(**(good | changes))
 
 
-def findings_of(rows: Iterable[Request], asked: int) -> list[Finding]:
+def findings_of(rows: Iterable[Request], asked: int, cached_permitted: int = 0) -> list[Finding]:
     """What a cell's measured requests say by themselves, of so many that were planned."""
-    tally = request_checks.Tally()
+    tally = request_checks.Tally(cached_permitted)
     for row in rows:
         tally.add(row)
     return list(request_checks.tally_findings(tally, asked))

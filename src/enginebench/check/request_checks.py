@@ -27,6 +27,7 @@ class Tally:
     A cell may have a million of them: their rows are read once and not kept.
     """
 
+    cached_permitted: int = 0  # tokens of a prompt that may come from a cache
     rows: int = 0
     failed: int = 0
     first_error: str = ""
@@ -35,6 +36,7 @@ class Tally:
     usage_tokens: int = 0
     unknown: int = 0  # requests with an event of unknown size
     says_cached: int = 0  # requests whose usage says how many prompt tokens came from a cache
+    cached_beyond: int = 0  # and those of which it is more than permitted
     prompts: set[str] = field(default_factory=set)
     text: str = ""  # of the first answer
     same_text: int = 0  # answers like it
@@ -55,6 +57,7 @@ class Tally:
             self.usage_tokens += row.output_tokens
         self.unknown += None in row.event_tokens
         self.says_cached += row.cached_tokens is not None
+        self.cached_beyond += (row.cached_tokens or 0) > self.cached_permitted
         if self.rows - self.failed == 1:
             self.text = row.text
         self.same_text += bool(row.text) and row.text == self.text
@@ -80,6 +83,7 @@ def tally_findings(tally: Tally, asked: int) -> Iterator[Finding]:
         if bad := tally.bad.get(check):
             text = f"{bad} of {finished} requests {check.text}"
             yield Finding(check.name, "invalid", text, bad, check.advice)
+    yield from _cache_findings(tally, finished)
     yield from _text_findings(tally, finished)
     yield from _difference_findings(tally, finished)
 
@@ -174,18 +178,23 @@ _CHECKS = (
         "look at `text` in requests.jsonl",
     ),
     _RequestCheck(
-        "cache",
-        lambda row: bool(row.cached_tokens),
-        "had prompt tokens served from a cache",
-        "turn the prefix cache off in launch.yaml",
-    ),
-    _RequestCheck(
         "clock",
         _is_out_of_order,
         "have times that are not in order",
         "measure again; a clock was set or a machine was paused",
     ),
 )
+
+
+def _cache_findings(tally: Tally, finished: int) -> Iterator[Finding]:
+    bad, permitted = tally.cached_beyond, tally.cached_permitted
+    text, advice = "prompt tokens served from a cache", "turn the prefix cache off in launch.yaml"
+    if permitted:
+        text = f"more than {permitted} {text}: more than their prompts have in common"
+        advice = "look at cached_tokens in requests.jsonl; was a prompt sent twice?"
+    if bad:
+        text = f"{bad} of {finished} requests had {text}"
+        yield Finding("cache", "invalid", text, bad, advice)
 
 
 def _text_findings(tally: Tally, finished: int) -> Iterator[Finding]:

@@ -132,14 +132,20 @@ def request_s(
     prompt: int,
     output: int,
     tokens_per_read: float = 1,
+    cached: int = 0,
 ) -> float:
     """Least time of one request from start to last token: its prefill, then output - 1 steps.
 
     These follow one another, so their times add, whatever else runs at the same time.
+
+    Args:
+        cached: tokens of the prompt that a prefix cache may have given: they are not computed,
+            and still read in every step.
     """
     steps = output - 1
+    prefill = prefill_s(model, ceiling, dtypes, uncached(prompt, cached))
     if not steps:
-        return prefill_s(model, ceiling, dtypes, prompt)
+        return prefill
     # Step k moves prompt + k tokens of the cache: it reads those before its own, and writes that.
     # The mean step, in whole tokens: rounded down.
     moved = sum(
@@ -149,7 +155,12 @@ def request_s(
     bytes_moved = model.read_bytes(dtypes.weight_bytes) + moved * dtypes.kv_bytes
     by_memory = bytes_moved / ceiling.bandwidth_bytes_per_s / tokens_per_read
     step_s = max(by_memory, _flops_s(model, ceiling, dtypes, 1, projected=1))
-    return prefill_s(model, ceiling, dtypes, prompt) + steps * step_s
+    return prefill + steps * step_s
+
+
+def uncached(prompt: int, cached: int) -> int:
+    """Tokens of a prompt that are computed: at least the last, which the first output needs."""
+    return max(prompt - cached, 1)
 
 
 def batch_s(
@@ -180,6 +191,7 @@ def cell_s(
     requests: Mapping[tuple[int, int], int],
     concurrency: int,
     tokens_per_read: float = 1,
+    cached: int = 0,
 ) -> float:
     """Least time for a cell: all requests, at most ``concurrency`` of them at once.
 
@@ -188,17 +200,25 @@ def cell_s(
 
     Args:
         requests: (prompt, output tokens) -> how many requests.
+        cached: tokens of each prompt that a prefix cache may have given: they are not computed, and
+            one reading may serve all requests of a step.
     """
     decoded = sum(count * (output - 1) for (_, output), count in requests.items())
     # Whole steps; with speculation a bound need not be that exact.
     per_read = concurrency * tokens_per_read
     steps = -(-decoded // concurrency) if tokens_per_read == 1 else decoded / per_read
+    cached_bytes = cached * model.kv_bytes_per_token(dtypes.kv_bytes)
     contexts = sum(
-        count * model.kv_read_bytes(prompt, prompt + output - 1, dtypes.kv_bytes)
+        count
+        * max(
+            model.kv_read_bytes(prompt, prompt + output - 1, dtypes.kv_bytes)
+            - (output - 1) * cached_bytes,
+            0.0,
+        )
         for (prompt, output), count in requests.items()
     )
     bytes_read = steps * model.read_bytes(dtypes.weight_bytes) + contexts / tokens_per_read
-    processed = sum(count * (prompt + output - 1) for (prompt, output), count in requests.items())
+    processed = decoded + sum(count * uncached(p, cached) for (p, _), count in requests.items())
     projected = decoded + sum(requests.values())
     by_memory = bytes_read / ceiling.bandwidth_bytes_per_s
     return max(by_memory, _flops_s(model, ceiling, dtypes, processed, projected))

@@ -24,6 +24,7 @@ COUNTS = (
     "prompt_tokens",
     "output_tokens",
     "text_tokens",
+    "cached_tokens",
 )
 
 
@@ -41,6 +42,7 @@ class Columns:
     prompt_tokens: Counts  # as the engine counts them
     output_tokens: Counts
     text_tokens: Counts
+    cached_tokens: Counts  # of the prompt, from a prefix cache
     is_failed: NDArray[np.bool_]
     starts: NDArray[np.int64]  # of each request's events in the two columns below; and their end
     event_s: Times  # one entry an event
@@ -114,6 +116,7 @@ def gather(rows: Iterable[Request]) -> Columns:
             row.prompt_tokens,
             row.output_tokens,
             row.text_tokens,
+            row.cached_tokens,
         )
         counts.fromlist([UNKNOWN if count is None else count for count in known])
         event_s.fromlist(row.event_s)

@@ -3,14 +3,15 @@
 Every engine gets the same prompts, so they are made once per study, by the model's own tokenizer,
 from a seed. A prompt's text re-tokenizes to exactly its ids (checked), so an engine that takes ids
 and an engine that takes text do the same work. Each prompt starts with a tag of its own: no two
-share a first block, so no prefix cache can help.
+share a first block, so no prefix cache can help. Where a workload has a shared beginning, the tag
+comes behind it.
 """
 
 import hashlib
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -55,6 +56,12 @@ def load_tokenizer(model: Path) -> Tokenizer:
 
 
 @dataclass(frozen=True, slots=True)
+class _Beginning:
+    ids: tuple[int, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class _Writer:
     """Makes texts and ids with one tokenizer; every text is plain, without control tokens."""
 
@@ -64,6 +71,7 @@ class _Writer:
     tail: list[int]  # and behind it
     control_ids: frozenset[int]
     control_text: re.Pattern[str] | None
+    beginning: _Beginning = _Beginning()  # of every text, behind the head
 
     def source(self, draw: random.Random, length: int) -> str:
         """One source as drawn, no longer than so many tokens need.
@@ -106,21 +114,34 @@ def _writer(tokenizer: Tokenizer, sources: Sequence[str]) -> _Writer:
 
 
 def make_set(
-    tokenizer: Tokenizer, sources: Sequence[str], length: int, count: int, seed: str
+    tokenizer: Tokenizer,
+    sources: Sequence[str],
+    length: int,
+    count: int,
+    seed: str,
+    shared: int = 0,
+    shared_seed: str = "",
 ) -> list[Prompt]:
     """``count`` different prompts of exactly ``length`` tokens each, the same for the same seed.
 
-    A prompt is a tag of its own and then source texts in a seeded order, cut at ``length`` tokens.
+    A prompt is ``shared`` tokens that all have, a tag of its own, and then source texts in a seeded
+    order, cut at ``length`` tokens.
     A cut inside a word may tokenize otherwise on the way back; then another order is tried. What
     the tokenizer puts around any text (a beginning or end of sequence) counts: an engine that is
     sent the text puts it there itself, an engine that is sent the ids is sent it. No other control
     token is in a prompt.
+
+    Args:
+        shared: less than ``length``; 0: a prompt begins with its tag.
+        shared_seed: sets of one such seed begin alike, whatever their other seed.
 
     Raises:
         UserError: the tokenizer cannot give such prompts.
     """
     prompts: dict[tuple[int, ...], Prompt] = {}
     writer = _writer(tokenizer, sources)
+    if shared:
+        writer = replace(writer, beginning=_make_beginning(writer, shared, shared_seed))
     for index in range(count):
         prompt = _make_one(writer, length, f"{seed}/{index}")
         if prompt is None or prompt.ids in prompts:
@@ -136,28 +157,49 @@ def make_set(
     return list(prompts.values())
 
 
+def _make_beginning(writer: _Writer, length: int, seed: str) -> _Beginning:
+    """What all prompts of a set begin with: ``length`` tokens, those of the head included.
+
+    Raises:
+        UserError: no cut there lets the tokens before it be as they are.
+    """
+    wanted = max(length - len(writer.head), 0)
+    for attempt in range(ATTEMPTS):
+        body = _fill(writer, length, f"{seed}/{attempt}")[:wanted]
+        text = writer.tokenizer.decode(body, skip_special_tokens=False)
+        # As a prompt goes on: the tag's first character must not join the last token.
+        followed = list(writer.tokenizer.encode(f"{text}0", add_special_tokens=False).ids)
+        is_plain = writer.control_ids.isdisjoint(body)
+        if is_plain and len(body) == wanted and followed[:wanted] == body:
+            return _Beginning(tuple(body), text)
+    raise UserError(
+        f"shared_prefix_tokens: expected a beginning of exactly {length} tokens, found that none "
+        "re-tokenizes to its own ids; ask for another length or name other prompts in the study"
+    )
+
+
 def _make_one(writer: _Writer, length: int, seed: str) -> Prompt | None:
     tokenizer = writer.tokenizer
     wanted = max(length - len(writer.head) - len(writer.tail), 0)
+    begins = list(writer.beginning.ids)
     for attempt in range(ATTEMPTS):
-        draw = random.Random(f"{seed}/{attempt}")
-        tag = hashlib.sha256(f"{seed}/{attempt}".encode()).hexdigest()[:8]
-        body = _fill(writer, length, tag, draw)[:wanted]
+        body = _fill(writer, length, f"{seed}/{attempt}")[:wanted]
         text = tokenizer.decode(body, skip_special_tokens=False)
         ids = writer.head + body + writer.tail
-        is_plain = writer.control_ids.isdisjoint(body)
+        is_plain = writer.control_ids.isdisjoint(body) and body[: len(begins)] == begins
         if is_plain and len(ids) == length and tokenizer.encode(text).ids == ids:
             raw = b"".join(token.to_bytes(4, "little") for token in ids)
             return Prompt(tuple(ids), text, hashlib.sha256(raw).hexdigest())
     return None
 
 
-def _fill(writer: _Writer, length: int, tag: str, draw: random.Random) -> list[int]:
-    """The ids of a text of at least ``length`` tokens: the tag, then sources as drawn.
+def _fill(writer: _Writer, length: int, seed: str) -> list[int]:
+    """The ids of a text of at least ``length`` tokens: the beginning, a tag, sources as drawn.
 
     Fewer where the tokenizer makes next to no tokens of a text.
     """
-    text = tag
+    draw = random.Random(seed)
+    text = writer.beginning.text + hashlib.sha256(seed.encode()).hexdigest()[:8]
     ids: list[int] = []
     while len(ids) < length:
         before, count = len(text), len(ids)

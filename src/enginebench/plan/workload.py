@@ -41,6 +41,9 @@ class Workload(Section):
 
     name: Name
     prompt_tokens: Positive
+    # All prompts of the workload begin with the same so many tokens, those of the warm-up too: what
+    # is measured is a prefix cache that has them. 0: every prompt begins with its own tag.
+    shared_prefix_tokens: Annotated[int, Field(ge=0)] = 0
     output_tokens: Annotated[
         Annotated[Positive, Tag("length")] | Annotated[OutputRange, Tag("range")],
         Discriminator(_output_kind),
@@ -83,6 +86,18 @@ class Workload(Section):
             raise ValueError("arrivals: trace and a file in trace belong together")
         if "burstiness" in given and self.arrivals != "gamma":
             raise ValueError("burstiness belongs to arrivals: gamma")
+        return self
+
+    @model_validator(mode="after")
+    def _prefix_fits(self) -> "Workload":
+        shared = self.shared_prefix_tokens
+        if shared >= self.prompt_tokens:
+            raise ValueError(
+                f"expected shared_prefix_tokens below prompt_tokens ({self.prompt_tokens}), "
+                f"found {shared}"
+            )
+        if shared and self.trace:
+            raise ValueError("shared_prefix_tokens needs prompts of one length; leave out trace")
         return self
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 #:   ``ceiling_unknown``.
 #: 4 (2026-11): declared variants of an engine (``declared``, ``resolved``), the derived copies of
 #:   the model that they run (a launch's ``model``, ``draft``), ``left_out``, ``capability``,
-#:   ``decompositions``.
+#:   ``decompositions``, ``shared_prefix_tokens``.
 SCHEMA = 4
 READABLE = (1, 2, 3, 4)  # what is new in one is "not measured" in those before
 

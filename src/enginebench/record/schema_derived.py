@@ -89,6 +89,8 @@ _FIGURES = {
     "draft_tokens_accepted": "of these, tokens that the model accepted",
     "draft_acceptance": "0 to 1: accepted over proposed tokens",
     "draft_step_tokens": "1 + accepted tokens over drafts: of a step that checked a draft",
+    "cached_share": "0 to 1: prompt tokens that the engine says came from a prefix cache; only "
+    "where a workload's prompts begin alike",
     "ceiling_share": "least time that the hardware allows over the window",
     "ceiling_share_decode": "least time of a decoding step over the least TPOT",
     "ceiling_share_prefill": "least time of a prefill over the least TTFT",

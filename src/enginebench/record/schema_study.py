@@ -52,6 +52,9 @@ class Workload(Struct, frozen=True, kw_only=True):
 
     name: Identifier
     prompt_tokens: Count
+    shared_prefix_tokens: Annotated[
+        Count, Meta(description="that all prompts begin with, warm-up too; schema 4")
+    ] = 0
     output_tokens: Count | OutputRange
     concurrency: Annotated[list[Count], Meta(description="requests in flight")] = []
     requests_per_stream: Count = 2

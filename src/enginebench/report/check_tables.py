@@ -46,10 +46,14 @@ class ParityRow:
 def shown_checks(summary: Summary) -> dict[str, str]:
     """The checks of the parity table with their meanings.
 
-    A study whose variants promise nothing has no column for that.
+    A study whose variants promise nothing has no column for that. Where prompts are declared to
+    begin alike, a cache may have the beginning.
     """
     is_switched = any(launch.resolved for launch in summary.launches.values())
-    return {name: text for name, text in CHECKS.items() if name != "effect" or is_switched}
+    checks = {name: text for name, text in CHECKS.items() if name != "effect" or is_switched}
+    if any(workload.shared_prefix_tokens for workload in summary.study.study.workloads):
+        checks["cache"] += ", but of a beginning that the workload's prompts share"
+    return checks
 
 
 def parity(summary: Summary) -> list[ParityRow]:

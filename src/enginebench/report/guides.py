@@ -26,6 +26,7 @@ from enginebench.report import (
     formats,
     memory_report,
     phases_report,
+    tables,
 )
 from enginebench.report.formats import GIB
 from enginebench.report.memory_report import Table
@@ -125,8 +126,10 @@ def _results(summary: Summary, arguments: Sequence[str]) -> Table:
     workload, *level = arguments
     if workload not in (names := [w.name for w in summary.study.study.workloads]):
         raise LookupError(f"expected a workload of {', '.join(names)}, found {workload!r}")
-    all_levels = levels(workload_of(summary, workload))
+    found = workload_of(summary, workload)
+    all_levels = levels(found)
     at = float(level[0]) if level else max(all_levels)
+    is_shared = found.shared_prefix_tokens > 0
     rows = [
         [
             group.label,
@@ -134,11 +137,12 @@ def _results(summary: Summary, arguments: Sequence[str]) -> Table:
             "1" if group.label == summary.reference else formats.verdict(group.ratio),
             *(_mean(group, *column) for column in RESULT_MEANS),
             formats.interval(group.figures[COST], 2),
+            *([tables.cached_text(summary, group)] if is_shared else []),
         ]
         for group in summary.groups
         if (group.workload, group.level) == (workload, at)
     ]
-    return Table(RESULT_HEADINGS, rows)
+    return Table([*RESULT_HEADINGS, *([tables.CACHED] if is_shared else [])], rows)
 
 
 def _mean(group: Group, figure: str, digits: int, factor: float) -> str:

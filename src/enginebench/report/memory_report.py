@@ -92,6 +92,8 @@ def capacities(summary: Summary) -> Table:
         capacity = group.figures["kv_capacity_tokens"]
         if capacity is None or group.rate is not None:
             continue  # an open loop's requests in flight are not known beforehand
+        if workload_of(summary, group.workload).shared_prefix_tokens:
+            continue  # nor what requests hold whose prompts begin alike
         names = ("requests_running_peak", "waiting_for_room_peak", "preemptions")
         seen = [found.mean if (found := group.figures[name]) else None for name in names]
         if not _is_group_followed(summary, group):

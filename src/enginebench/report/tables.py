@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from enginebench.base import stats
 from enginebench.base.estimator import Comparison
@@ -13,7 +14,13 @@ from enginebench.report import formats
 from enginebench.report.formats import GIB, NOT_MEASURED, number
 from enginebench.summarize import ranking
 from enginebench.summarize.groups import COST, RATE, Group
-from enginebench.summarize.study_summary import Summary, cells_of, levels, output_text
+from enginebench.summarize.study_summary import (
+    Summary,
+    cells_of,
+    levels,
+    output_text,
+    workload_of,
+)
 
 Column = tuple[str, str, float, int]  # heading, figure, factor from SI, digits after the point
 
@@ -54,6 +61,9 @@ BURST_COLUMNS: tuple[Column, ...] = (
 #: What an open loop shows instead: waiting counts from the moment a request was due, and costs,
 #: which are those of the offered rate, are left out.
 FROM_DUE = {"ttft_s": ("TTFT", "ttft_planned_s"), "e2e_s": ("E2E", "e2e_planned_s")}
+
+#: Of a workload whose prompts begin alike.
+CACHED = "prompt from cache %"
 
 
 RANKING_HEADINGS = (
@@ -179,6 +189,7 @@ def tables(summary: Summary) -> list[WorkloadTable]:
         level = "requests/s offered" if is_open else "in flight"
         headings = ["engine/variant", level, "requests", "output tokens/s", "× reference"]
         headings += [heading for heading, *_ in columns]
+        headings += [CACHED] if workload.shared_prefix_tokens else []
         headings += ["ITL gaps", *(["same answers"] if answers else []), "valid trials"]
         made.append(
             WorkloadTable(
@@ -230,6 +241,8 @@ def _row(
         number(found.mean if (found := group.figures[name]) else None, digits, factor)
         for _, name, factor, digits in columns
     ]
+    if workload_of(summary, group.workload).shared_prefix_tokens:
+        figures.append(cached_text(summary, group))
     gaps = [int(cell.figures["itl_gaps"] or 0) for cell in cells_of(summary, group) if cell.counts]
     return WorkloadRow(
         cells=[
@@ -247,8 +260,21 @@ def _row(
     )
 
 
+def cached_text(summary: Summary, group: Group) -> str:
+    """Under CACHED: the mean over the valid trials."""
+    valid = [cell.figures.get("cached_share") for cell in cells_of(summary, group) if cell.counts]
+    shares = [share for share in valid if share is not None]
+    return number(fmean(shares) if shares else None, 0, 100)
+
+
 def _notes(summary: Summary, workload: Workload) -> Iterator[str]:
-    """What the intervals of each level rest on, and which variants moved in step there."""
+    """What prompts share, what the intervals of each level rest on, and who moved in step there."""
+    if shared := workload.shared_prefix_tokens:
+        yield (
+            f"All prompts begin with the same {shared} of {workload.prompt_tokens} tokens, those"
+            " of the warm-up too, so that a prefix cache has them. "
+            f"{CACHED}: of all prompt tokens, as the engine says."
+        )
     for level in levels(workload):
         comparison = summary.comparisons.get((workload.name, level, RATE))
         unit = "in flight" if workload.concurrency else "requests/s"

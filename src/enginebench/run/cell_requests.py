@@ -87,9 +87,12 @@ def make(
     else:
         outputs += plan.output_lengths(workload, cell.requests, seed)
     # One set for both: no measured prompt is ever seen in the warm-up.
+    beginning = workload.shared_prefix_tokens, f"{study.seed}/{workload.name}"
     sets = {
         length: iter(
-            prompts.make_set(tokenizer, texts, length, count, _set_seed(prompt_seed, trace, length))
+            prompts.make_set(
+                tokenizer, texts, length, count, _set_seed(prompt_seed, trace, length), *beginning
+            )
         )
         for length, count in Counter(inputs).items()
     }

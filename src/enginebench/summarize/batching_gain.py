@@ -82,7 +82,10 @@ def pairs(summary: Summary) -> list[Lengths]:
 
 
 def _may_pair(equal: Workload, spread: Workload, level: int) -> bool:
-    return level > 1 and level in equal.concurrency and equal.prompt_tokens == spread.prompt_tokens
+    prompts, others = (
+        (workload.prompt_tokens, workload.shared_prefix_tokens) for workload in (equal, spread)
+    )
+    return level > 1 and level in equal.concurrency and prompts == others
 
 
 def _steps(summary: Summary) -> dict[tuple[str, int], Steps]:

@@ -80,8 +80,14 @@ def shares(
     requests: Columns,
     concurrency: int,
     figures: Figures,
+    cached: int = 0,
 ) -> Shares:
-    """How near the cell came to what the hardware allows; None where a ceiling is not known."""
+    """How near the cell came to what the hardware allows; None where a ceiling is not known.
+
+    Args:
+        cached: tokens that a prefix cache may have given to a request; no bound counts their
+            arithmetic.
+    """
     given = model_of(study, launch)
     shortest, model, options = _shortest(requests), model_shape(given), launch_options(launch)
     window_s = figures["window_s"]
@@ -96,11 +102,12 @@ def shares(
     work = {kind: count for kind, (count, _) in shortest.items()}
     prompt = min(prompt for prompt, _ in work)
     try:
-        least_s = roofline.cell_s(model, ceiling, dtypes, work, concurrency, per_read)
+        least_s = roofline.cell_s(model, ceiling, dtypes, work, concurrency, per_read, cached)
         step_s = roofline.decode_step_s(model, ceiling, dtypes, [prompt]) / per_read
-        prefill_s = roofline.prefill_s(model, ceiling, dtypes, prompt)
+        computed = roofline.uncached(prompt, cached)
+        prefill_s = roofline.prefill_s(model, ceiling, dtypes, computed)
         of_requests = [
-            roofline.request_s(model, ceiling, dtypes, *kind, per_read) / e2e_s
+            roofline.request_s(model, ceiling, dtypes, *kind, per_read, cached) / e2e_s
             for kind, (_, e2e_s) in shortest.items()
             if 0 < e2e_s < math.inf
         ]

@@ -31,6 +31,7 @@ from enginebench.metrics import (
     memory,
     metrics_page,
     other_tools,
+    prefix_cache,
     speculation,
 )
 from enginebench.metrics.agreement import Comparison
@@ -57,6 +58,13 @@ class CellSource:
     cell: PlannedCell
     launch: Launch | None  # None: its launch.json was never written
     comparisons: Sequence[Comparison]  # of the answers of all variants
+
+    @property
+    def cached_permitted(self) -> int:
+        """Tokens of a prompt that may come from a prefix cache."""
+        workloads = self.study.study.workloads
+        shared = (w.shared_prefix_tokens for w in workloads if w.name == self.cell.workload)
+        return prefix_cache.permitted(next(shared, 0))
 
 
 def cell_row(source: CellSource, on_bytes: Callable[[int], object] = reading.ignore) -> CellRow:
@@ -119,7 +127,8 @@ def _cell_row(source: CellSource, on_bytes: Callable[[int], object]) -> CellRow:
 def _attempt_row(where: Path, source: CellSource, on_bytes: Callable[[int], object]) -> CellRow:
     """One attempt of a cell, from its directory."""
     about = reading.read_document(where / "cell.json", Cell)
-    raw = raw_cell.read(where, source.study.device, source.launch, on_bytes)
+    device, permitted = source.study.device, source.cached_permitted
+    raw = raw_cell.read(where, device, source.launch, permitted, on_bytes)
     streams = None if source.cell.rate else source.cell.concurrency
     latencies = latency.latencies(raw.requests, streams)
     gpus = gpu.figures(raw.gpus, raw.pids)
@@ -201,8 +210,9 @@ def _figures(
     indices = {row.index for row in raw.own_gpus}
     # Its GPUs, as far as the samples say; all of the machine's where there are none.
     gpu_count = len(indices) or len(study.machine.gpus)
+    cached = prefix_cache.at_most(requests, source.cached_permitted)
     shares = ceiling_shares.shares(
-        study, source.ceiling, source.launch, requests, source.cell.concurrency, figures
+        study, source.ceiling, source.launch, requests, source.cell.concurrency, figures, cached
     )
     energy_j = physics.energy_used_j(about.started, about.ended, indices)
     return shares, figures | {
@@ -226,6 +236,17 @@ def _figures(
         "ceiling_share_prefill": shares.prefill,
         "ceiling_share_request": shares.request,
         "ceiling_is_measured": shares.is_measured,
+    } | (_of_shared_prompts(raw) if source.cached_permitted else {})
+
+
+def _of_shared_prompts(raw: RawCell) -> dict[str, float | None]:
+    """Figures of a cell whose prompts begin alike: what its requests hold together is less than
+    the sum of what each holds, and how much less is not known."""
+    return {
+        "cached_share": prefix_cache.share(raw.requests, *raw.ends),
+        "kv_tokens_in_flight_peak": None,
+        "kv_waste": None,
+        "kv_follow_error": None,
     }
 
 
@@ -256,7 +277,7 @@ def _findings(
     findings += in_effect.findings(source.launch)
     findings += request_checks.warmup_findings(raw.warmup)
     findings += request_checks.tally_findings(raw.tally, source.cell.requests)
-    findings += counters.counter_findings(raw.requests, *raw.ends)
+    findings += counters.counter_findings(raw.requests, *raw.ends, source.cached_permitted)
     if figures["client_judged"]:
         findings += client_error.findings(about.client, figures)
     findings += physics.clock_findings(about.started, about.ended)

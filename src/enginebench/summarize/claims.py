@@ -149,7 +149,8 @@ def _pairs(summary: Summary, claim: Claim) -> Iterator[Pair]:
         same_dtype = dtypes.get(a.label) == dtypes.get(b.label) is not None
         outputs = _outputs(summary, a.workload)
         if a.label in ours and b.label in theirs and same_level and same_dtype:
-            if claim.outputs not in (None, outputs):
+            is_shared = workload_of(summary, a.workload).shared_prefix_tokens > 0
+            if is_shared or claim.outputs not in (None, outputs):
                 continue
             ratio = summary.comparisons[a.workload, a.level, RATE].ratio(a.label, b.label)
             if ratio is not None:

@@ -31,7 +31,7 @@ def _grid_at(summary: Summary, level: int) -> Grid | None:
         work = workload_of(summary, group.workload)
         output = work.output_tokens
         is_here = (group.concurrency, group.rate) == (level, None) and group.trials_valid > 0
-        if is_here and isinstance(output, int):
+        if is_here and isinstance(output, int) and not work.shared_prefix_tokens:
             cells[group.label, work.prompt_tokens, output] = group
     outputs_of: dict[int, set[int]] = {}
     for _, prompt, output in cells:

@@ -85,11 +85,12 @@ Single = Sequence[tuple[Group, Lengths]]
 
 
 def _single(summary: Summary) -> Iterator[tuple[Group, Lengths]]:
-    """The cells of one request at a time, with their lengths."""
+    """The cells of one request at a time, with their lengths; of whole prefills only."""
     for group in summary.groups:
         work = workload_of(summary, group.workload)
         output = work.output_tokens
-        if group.concurrency == 1 and group.rate is None and isinstance(output, int):
+        is_single = group.concurrency == 1 and group.rate is None and not work.shared_prefix_tokens
+        if is_single and isinstance(output, int):
             yield group, (work.prompt_tokens, output)
 
 

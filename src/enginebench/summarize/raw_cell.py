@@ -42,18 +42,23 @@ class RawCell:
 
 
 def read(
-    where: Path, device: str, launch: Launch | None, on_bytes: Callable[[int], object]
+    where: Path,
+    device: str,
+    launch: Launch | None,
+    cached_permitted: int,
+    on_bytes: Callable[[int], object],
 ) -> RawCell:
     """The files in the directory of one attempt.
 
     Args:
+        cached_permitted: tokens of a prompt that may come from a prefix cache.
         on_bytes: is called with the bytes of requests.jsonl as they are read.
 
     Raises:
         RecordError: one of them is missing or damaged.
     """
     warmup: list[Request] = []
-    tally = request_checks.Tally()
+    tally = request_checks.Tally(cached_permitted)
     requests = request_table.gather(_measured(where / "requests.jsonl", warmup, tally, on_bytes))
     processes = list(reading.read_rows(where / "processes.jsonl", ProcessSample))
     gpus: list[GpuSample] = []
