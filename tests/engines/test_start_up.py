@@ -1,6 +1,7 @@
 """What the logs of engines say of their starts."""
 
 import pytest
+import yaml
 from project import ROOT, add_engine
 
 from enginebench.base.errors import UserError
@@ -77,8 +78,9 @@ def test_a_time_that_is_no_number_is_not_measured():
 )
 def test_a_pattern_that_cannot_be_used_is_refused_in_one_line(tmp_path, key, reason):
     file = add_engine(tmp_path, "one") / "launch.yaml"
-    kept = [line for line in file.read_text().splitlines() if not line.startswith("x-start-up")]
-    file.write_text("\n".join([*kept, key]) + "\n")
+    launch = yaml.safe_load(file.read_text())
+    del launch["x-start-up"]
+    file.write_text(f"{yaml.safe_dump(launch)}{key}\n")
     with pytest.raises(UserError) as caught:
         load_engine(tmp_path, "one")
     assert reason in caught.value.message and "\n" not in caught.value.message

@@ -42,7 +42,7 @@ def test_a_prompt_s_own_tokens_are_read_and_not_the_best_ones():
     ],
 )
 def test_an_answer_of_another_form_is_refused(text):
-    with pytest.raises(ValueError, match=r"^expected the prompt's logprobs, found"):
+    with pytest.raises(ValueError, match=r"^expected log-probabilities of the prompt, found"):
         PROMPT_LOGPROBS.read(ASK, text)
 
 
