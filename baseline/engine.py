@@ -4,6 +4,7 @@ from typing import Any
 
 from enginebench.engines.dialect import Dialect, GenerationRequest
 from enginebench.engines.openai_completions import (
+    PROMPT_LOGPROBS,
     completions_body,
     ids_wanted,
     read_completions_event,
@@ -18,6 +19,7 @@ DIALECT = Dialect(
     generate_path="/v1/completions",
     body=body,
     read=read_completions_event,
+    scoring=PROMPT_LOGPROBS,
     metrics={
         "requests_running": ("baseline_requests_running",),
         "requests_waiting": ("baseline_requests_waiting",),

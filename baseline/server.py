@@ -19,7 +19,8 @@ then checks in one step (assisted generation), by a draft model or from the prom
 ``--quantize`` stores the layers' weights in fewer bits, by torchao.
 
 Before it listens, the server generates a little and reads back what the library did: the labels of
-``baseline_config_info``, also in ``/version`` and on a line of the log.
+``baseline_config_info``, also in ``/version`` and on a line of the log; the next line has what the
+start took. A request with ``prompt_logprobs`` is not generated: its prompt is scored in one pass.
 
 ``--in-process FILE`` runs the same prompts through ``generate`` with no server around it and
 prints the time: what the server is compared with (``benchmarks/baseline_overhead.py``).
@@ -100,6 +101,7 @@ class Model:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.device = torch.device(options.device)
+        self.load_s = 0.0  # reading the weights, a draft's too
         self.tokenizer = AutoTokenizer.from_pretrained(options.model)
         self.model = self._load(options.model)
         if options.quantize != "off":
@@ -122,8 +124,19 @@ class Model:
         named = self.options.attention
         more = {} if named == "auto" else {"attn_implementation": named}
         dtype = getattr(torch, self.options.dtype)
+        begun_s = time.perf_counter()
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **more)
-        return model.to(self.device).eval()
+        model = model.to(self.device).eval()
+        self.load_s += time.perf_counter() - begun_s
+        return model
+
+    def score(self, ids: list[int]) -> list[dict[str, dict[str, float]] | None]:
+        """The log-probability of every token of a prompt, as vLLM gives them; none of the first."""
+        tokens = torch.tensor([ids], device=self.device)
+        with torch.no_grad():
+            logits = self.model(tokens, use_cache=False).logits[0, :-1]
+        own = logits.float().log_softmax(-1).gather(1, tokens[0, 1:, None])[:, 0].tolist()
+        return [None, *({str(t): {"logprob": p}} for t, p in zip(ids[1:], own, strict=True))]
 
     def resolved(self, mode: str, kv_cache: str, assist: str) -> dict[str, str]:
         """What the library made of the options, after the first generation."""
@@ -174,6 +187,18 @@ def compiled_graphs() -> int:
     """How many graphs torch.compile has made in this process."""
     dynamo = sys.modules.get("torch._dynamo")  # imported with what uses it
     return int(dynamo.utils.counters["stats"]["unique_graphs"]) if dynamo else 0
+
+
+def start_up(load_s: float, init_s: float) -> str:
+    """What a start took, for the log: seconds, and whether compiled code came from a cache."""
+    text = f"start-up: weights={load_s:.3f} init={init_s:.3f}"
+    if not compiled_graphs():
+        return text
+    utils = sys.modules["torch._dynamo"].utils
+    compile_s = utils.calculate_time_spent()["total_wall_time"]
+    hits = utils.counters["inductor"]["fxgraph_cache_hit"]
+    hits += utils.counters["aot_autograd"]["autograd_cache_hit"]
+    return f"{text} compile={compile_s:.3f} cache={'found' if hits else 'new'}"
 
 
 class Batches:
@@ -670,6 +695,8 @@ class Server:
             return _error(str(error), 400)
         except ValueError as error:
             return _error(f"the body is not JSON: {error}", 400)
+        if body.get("prompt_logprobs") is not None:
+            return await self._score(job)
         self._engine.submit(job)
         try:
             if body.get("stream"):
@@ -677,6 +704,14 @@ class Server:
             return await self._whole(job)
         finally:
             self._engine.cancel(job)  # done or disconnected: nobody reads further
+
+    async def _score(self, job: Job) -> web.Response:
+        if self._model.options.mode == "continuous":
+            return _error("prompt_logprobs: continuous batching gives none", 400)
+        event = _event("", "length", _usage(job, 0))
+        scores = await asyncio.to_thread(self._model.score, job.prompt_ids)
+        event["choices"][0]["prompt_logprobs"] = scores
+        return web.json_response(event)
 
     async def _whole(self, job: Job) -> web.Response:
         ids = []
@@ -789,9 +824,12 @@ def main() -> None:
         return
     engine = Paged(model) if options.mode == "continuous" else Batches(model)
     loop = asyncio.new_event_loop()
+    begun_s = time.perf_counter()
     resolved = engine.start(loop)
+    init_s = time.perf_counter() - begun_s
     words = " ".join(f"{name}={value}" for name, value in resolved.items())
     print(f"resolved: {words} graphs={compiled_graphs()}", flush=True)
+    print(start_up(model.load_s, init_s), flush=True)
     try:
         app = Server(engine, resolved).app()
         web.run_app(app, host=options.host, port=options.port, loop=loop, access_log=None)

@@ -35,6 +35,7 @@ from enginebench.plan import arrivals, plan, prompt_files, study_file
 from enginebench.record import reading, schema, schema_samples
 from enginebench.record.encoding import Encoder
 from enginebench.report import build
+from enginebench.run.scoring import logprobs
 from enginebench.summarize.study_summary import summarize
 
 DATA = ROOT / "tests" / "data"
@@ -115,6 +116,20 @@ def check_answer(given: tuple[bytes, list[bytes]]) -> None:
         same = {"event_s": [], "headers_s": None}
         if one.error_kind != "protocol":  # where framing breaks, what came before depends on pieces
             assert dataclasses.replace(one, **same) == dataclasses.replace(many, **same)
+
+
+SCORES = (
+    b'{"choices": [{"prompt_logprobs": [null, {"1": {"logprob": -0.5}}, {"2": {"logprob": -1}}]}]}'
+)
+
+
+def check_scores(data: bytes) -> None:
+    """What an engine says of a prompt is logarithms of probabilities, or refused in words."""
+    asked = GenerationRequest((0, 1, 2), "text", 1)
+    for scoring in (dialect.scoring for dialect in dialects() if dialect.scoring):
+        with contextlib.suppress(ValueError):
+            found = logprobs(scoring.read(asked, data.decode(errors="replace")), 2)
+            assert len(found) == 2 and all(-1e6 <= value <= 1e-3 for value in found)
 
 
 # Pages.
@@ -327,6 +342,7 @@ TARGETS: Mapping[str, Target] = {
         ),
         check_metrics,
     ),
+    "scores": Target(lambda: mutated([SCORES]), check_scores),
     "page": Target(lambda: mutated(seeds("page", *ANSWERS), HTTP), check_page),
     "study": Target(lambda: mutated(_studies()), check_study),
     "launch": Target(

@@ -10,6 +10,7 @@ import pytest
 from builders import request
 from project import ROOT
 
+from enginebench.engines import start_up
 from enginebench.hardware import machine, nvml, prices, roofline
 from enginebench.launch import server
 from enginebench.load import calibrate, client_stats
@@ -92,6 +93,7 @@ def test_a_written_request_has_the_fields_of_the_schema():
         (pulse.PulseCost, schema.PulseCost),
         (server.ContainerFacts, schema.Container),
         (server.ContainerEnd, schema.Ended),
+        (start_up.StartUp, schema.StartUp),
         (nvml.GpuFacts, schema_study.Gpu),
         (machine.Machine, schema_study.Machine),
         (machine.GitState, schema_study.Git),

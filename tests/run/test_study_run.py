@@ -105,6 +105,28 @@ def test_answers_are_compared_on_prompts_that_nothing_measured_is_asked(whole):
     assert not prompts & {row["prompt_sha256"] for row in rows}
 
 
+def test_every_start_is_recorded_with_what_its_log_says_of_it(whole):
+    starts = [
+        json.loads(path.read_text())["start_up"]
+        for path in (result(whole[0]) / "raw").glob("*/launch.json")
+    ]
+    assert [(one["weights_s"], one["init_s"], one["compile_cache"]) for one in starts] == [
+        (0.25, None, None)
+    ] * 4
+    kinds = {row["label"]: (row["kind"], row["starts"]) for row in metrics(whole[0])["start_up"]}
+    assert kinds == {"alpha/default": ("not known", 2), "beta/default": ("not known", 2)}
+
+
+def test_perplexity_is_asked_once_of_each_variant_on_the_prompts_of_the_comparison(whole):
+    project, _ = whole
+    assert [one["ratio"] for one in metrics(project)["perplexity"]] == [1, 1]
+    scored = sorted(path.parent.name for path in result(project).rglob("perplexity.jsonl"))
+    assert scored == ["trial1_alpha_default", "trial1_beta_default"]
+    where = result(project) / "raw" / scored[0]
+    asked = [row["prompt_sha256"] for row in rows_of(where / "agreement.jsonl.gz")]
+    assert [row["prompt_sha256"] for row in rows_of(where / "perplexity.jsonl")] == asked
+
+
 def test_a_token_in_the_environment_is_in_no_file_and_no_output(whole):
     project, done = whole
     assert SECRET not in done.stdout + done.stderr

@@ -72,6 +72,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt, wanted = body["prompt"], body["max_tokens"]
+        if "prompt_logprobs" in body:
+            self.score(prompt)
+            return
         counts["requests"] += 1
         if args.behaviour == "cannot-generate":
             self.answer(500, '{"error": {"message": "no kernel for this device"}}')
@@ -95,6 +98,16 @@ class Handler(BaseHTTPRequestHandler):
             counts["output"] += made
         self.event("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
+
+    def score(self, prompt):
+        """Every token but the first has the log-probability -2."""
+        if args.behaviour == "refuses-scores":
+            self.answer(400, "no logprobs")
+            return
+        logprob = "high" if args.behaviour == "wrong-scores" else -2.0
+        entries = [None, *({str(token): {"logprob": logprob}} for token in prompt[1:])]
+        text = json.dumps({"choices": [{"text": "", "prompt_logprobs": entries}]})
+        self.answer(200, text + " " * (1 << 20 if args.behaviour == "huge-scores" else 0))
 
     def generate(self, prompt, wanted, fault, wants_ids):
         """Stream an answer; what the engine believes it made, and the prompt it believes it had."""
@@ -137,5 +150,5 @@ class Handler(BaseHTTPRequestHandler):
 
 
 print(os.environ.get("HF_TOKEN", "no token"), flush=True)
-print(f"feature={feature}", flush=True)
+print(f"feature={feature}\nweights took 0.25 s", flush=True)
 ThreadingHTTPServer((args.host, args.port), Handler).serve_forever()

@@ -41,6 +41,7 @@ def add_engine(root: Path, name: str) -> Path:
             }
         },
         "x-dtype": "${DTYPE:-float32}",
+        "x-start-up": {"weights": r"weights took ([\d.]+) s"},
         "x-native": {
             "environment": {"name": "double", "cpu": [["-r", "requirements.txt"]]},
             "command": ["python", "server.py"],

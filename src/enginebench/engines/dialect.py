@@ -5,7 +5,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,17 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Scoring:
+    """How an engine is asked for the log-probabilities of a prompt's tokens, without a stream."""
+
+    path: str
+    body: Callable[[GenerationRequest], Mapping[str, Any]]  # the JSON body
+    #: From the whole answer: the natural logarithm of the probability of every token of the prompt
+    #: but the first, in order. Raises ValueError for an answer without them.
+    read: Callable[[GenerationRequest, str], Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """How the harness talks to one engine."""
 
@@ -66,6 +77,7 @@ class Dialect:
     #: Blocks of the KV cache that the engine keeps for itself: ``kv_capacity_tokens`` includes
     #: them, ``kv_used_ratio`` is a share of the others.
     kv_blocks_kept_back: int = 0
+    scoring: Scoring | None = None  # None: it gives no log-probabilities of a prompt
 
 
 #: The metric names that a dialect may map, each with its meaning and unit.

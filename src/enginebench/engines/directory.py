@@ -6,7 +6,8 @@ the flags and environment of the service are used for both, so they stand there 
 ``x-cpu-image`` names the image for machines without a GPU, if there is one;
 ``x-without-end-of-sequence`` asks for the model in a form that never stops by itself (``overlay``);
 ``x-dtype`` is the dtype that the engine computes in under its settings, wherever that is stated;
-``x-version-of`` names packages; the one that is installed has the engine's version. ``variants``
+``x-version-of`` names packages; the one that is installed has the engine's version;
+``x-start-up`` is what its log says of its own start (``start_up``). ``variants``
 reads the variants that an engine declares.
 """
 
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from enginebench.base import text_file, yaml_file
 from enginebench.base.errors import UserError
 from enginebench.base.text import one_line
+from enginebench.engines import start_up
 from enginebench.engines import variants as declarations
 from enginebench.engines.dialect import METRIC_NAMES, Dialect
 from enginebench.engines.interpolation import (
@@ -75,6 +77,7 @@ class Engine:
     passed: tuple[str, ...] = ()  # the caller's variables that it is to have, secrets too
     dtype: str | None = None  # that it computes in, not yet interpolated; None: not stated
     version_of: tuple[str, ...] = ()  # packages; the version of one is the engine's
+    start_up: Mapping[str, str] = field(default_factory=dict)  # patterns of its log, by name
     declared: Mapping[str, Declared] = field(default_factory=dict)  # of variants.yaml, by name
 
     @property
@@ -173,6 +176,7 @@ def _read_launch_file(name: str, directory: Path) -> Engine:
             dtype=_key(data, "x-dtype", str, None),
             passed=passed,
             version_of=_words(data, "x-version-of"),
+            start_up=start_up.patterns(data.get("x-start-up", {})),
         )
     except ValidationError as error:
         first = error.errors()[0]

@@ -1,4 +1,4 @@
-"""Reading a page of an engine (health, version, metrics) within a time and a size.
+"""Reading a page of an engine (health, version, metrics, a score) within a time and a size.
 
 The deadline holds for the whole answer, however slowly its bytes come. No redirect is followed, no
 proxy asked, nothing unpacked beyond the limit, and a failure is a text, never an exception.
@@ -10,7 +10,7 @@ import socket
 import time
 import zlib
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 LIMIT_BYTES = 16 << 20
 PIECE_BYTES = 1 << 16
@@ -39,12 +39,15 @@ class _PageError(Exception):
     """The answer is not one that can be used; its text says why."""
 
 
-def fetch(url: str, timeout_s: float, limit_bytes: int = LIMIT_BYTES) -> Page:
-    """GET a page over plain HTTP, on a connection of its own.
+def fetch(
+    url: str, timeout_s: float, limit_bytes: int = LIMIT_BYTES, content: bytes | None = None
+) -> Page:
+    """GET a page over plain HTTP, or POST JSON, on a connection of its own.
 
     Args:
         timeout_s: for the whole answer, from now on.
         limit_bytes: of its body, unpacked.
+        content: the JSON to post; None: GET.
     """
     until_s = time.perf_counter() + timeout_s
     status: int | None = None
@@ -52,7 +55,7 @@ def fetch(url: str, timeout_s: float, limit_bytes: int = LIMIT_BYTES) -> Page:
         parts = urlsplit(url)
         address = (parts.hostname or "", parts.port or 80)
         with socket.create_connection(address, max(timeout_s, 0.001)) as connection:
-            connection.sendall(_request(parts.netloc, parts.path or "/", parts.query))
+            connection.sendall(_request(parts, content))
             answer = http.client.HTTPResponse(_Reader(connection, until_s))  # type: ignore[arg-type]
             answer.begin()
             status = answer.status
@@ -69,10 +72,14 @@ def fetch(url: str, timeout_s: float, limit_bytes: int = LIMIT_BYTES) -> Page:
         return Page(status, None, f"{type(error).__name__}: {text}")
 
 
-def _request(host: str, path: str, query: str) -> bytes:
-    target = f"{path}?{query}" if query else path
-    lines = (f"GET {target} HTTP/1.1", f"Host: {host}", "Accept-Encoding: identity")
-    return "\r\n".join((*lines, "Connection: close", "", "")).encode()
+def _request(parts: SplitResult, content: bytes | None) -> bytes:
+    path = parts.path or "/"
+    target = f"{path}?{parts.query}" if parts.query else path
+    method = "GET" if content is None else "POST"
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", "Accept-Encoding: identity"]
+    if content is not None:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
+    return "\r\n".join((*lines, "Connection: close", "", "")).encode() + (content or b"")
 
 
 def _body(answer: http.client.HTTPResponse, limit_bytes: int) -> bytes:

@@ -6,7 +6,7 @@ An engine's ``engine.py`` starts from these two functions and adds what is its o
 from typing import Any
 
 from enginebench.engines import event_json
-from enginebench.engines.dialect import Delta, GenerationRequest, Usage
+from enginebench.engines.dialect import Delta, GenerationRequest, Scoring, Usage
 
 _NO_CHOICE: list[dict[str, Any]] = [{}]
 
@@ -97,3 +97,31 @@ def _usage(usage: dict[str, Any]) -> Usage:
     details = get("prompt_tokens_details")
     cached = details.get("cached_tokens") if details else None
     return Usage(get("prompt_tokens"), get("completion_tokens"), cached)
+
+
+def _scoring_body(request: GenerationRequest) -> dict[str, Any]:
+    """A stream has no ``prompt_logprobs``; 0 of them: of the prompt's own tokens alone."""
+    return {
+        "model": "model",
+        "prompt": list(request.prompt_ids),
+        "max_tokens": 1,
+        "temperature": 0,
+        "prompt_logprobs": 0,
+    }
+
+
+def _read_scores(request: GenerationRequest, answer: str) -> list[float]:
+    """The first token has no entry; each other one has a mapping from token ids to entries."""
+    try:
+        (choice,) = event_json.parse(answer)["choices"]
+        _, *entries = choice["prompt_logprobs"]
+        own = zip(request.prompt_ids[1:], entries, strict=True)
+        return [entry[str(token)]["logprob"] for token, entry in own]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"expected log-probabilities of the prompt, found {answer[:200]}"
+        ) from None
+
+
+#: vLLM's own addition to the completions API (vllm/entrypoints/openai/completion/protocol.py).
+PROMPT_LOGPROBS = Scoring("/v1/completions", _scoring_body, _read_scores)

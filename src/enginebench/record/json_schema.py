@@ -27,6 +27,7 @@ RAW_FILES: dict[str, Any] = {
     "launch.json": schema.Launch,
     "container.jsonl": schema_samples.ContainerSample,
     "agreement.jsonl.gz": schema.Request,
+    "perplexity.jsonl": schema.PromptScore,
     "cell.json": schema.Cell,
     "requests.jsonl": schema.Request,
     "scrapes.jsonl.gz": schema_samples.Scrape,

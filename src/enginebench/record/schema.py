@@ -22,7 +22,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 #:   ``ceiling_unknown``.
 #: 4 (2026-11): declared variants of an engine (``declared``, ``resolved``), the derived copies of
 #:   the model that they run (a launch's ``model``, ``draft``), ``left_out``, ``capability``,
-#:   ``decompositions``, ``shared_prefix_tokens``.
+#:   ``decompositions``, ``shared_prefix_tokens``; what a start is made of (``start_up``),
+#:   ``perplexity.jsonl``.
 SCHEMA = 4
 READABLE = (1, 2, 3, 4)  # what is new in one is "not measured" in those before
 
@@ -250,6 +251,36 @@ class Model(Struct, frozen=True, kw_only=True):
     ]
 
 
+class PromptScore(Struct, frozen=True, kw_only=True):
+    """A line of ``perplexity.jsonl``: how probable an engine finds one prompt."""
+
+    index: Annotated[Count, Meta(description="order in which they were asked, from 0")]
+    prompt_sha256: Annotated[Identifier, Meta(description="of the prompt's token ids")]
+    tokens: Annotated[Count, Meta(description="those that have a probability: all but the first")]
+    logprob_sum: Annotated[
+        float | None, Meta(description="sum of their natural logarithms; null: not given")
+    ]
+    error: Annotated[str | None, Meta(description="why it was not given")] = None
+
+
+class StartUp(Struct, frozen=True, kw_only=True):
+    """A start by the engine's own account, in its log; null: it does not say."""
+
+    weights_s: Annotated[float | None, Meta(description="loading the weights")] = None
+    compile_s: Annotated[float | None, Meta(description="compiling, or loading compiled code")] = (
+        None
+    )
+    capture_s: Annotated[float | None, Meta(description="capturing CUDA graphs")] = None
+    init_s: Annotated[
+        float | None,
+        Meta(description="after the weights until it serves; contains compile_s and capture_s"),
+    ] = None
+    compile_cache: Annotated[
+        Literal["found", "new"] | None,
+        Meta(extra=IDENTIFIER, description="new: there was no compiled code from before"),
+    ] = None
+
+
 class Resolved(Struct, frozen=True, kw_only=True):
     """One thing that a declared variant promises, and what the started engine showed."""
 
@@ -281,6 +312,9 @@ class Launch(Struct, frozen=True, kw_only=True):
     version: Annotated[Any, Meta(description="what the engine says of itself")] = None
     ready_s: Annotated[
         float | None, Meta(description="from the start to the first real generation")
+    ] = None
+    start_up: Annotated[
+        StartUp | None, Meta(description="null: before schema 4, or never ready; schema 4")
     ] = None
     kv_blocks_kept_back: Annotated[
         Count, Meta(description="blocks of its KV cache that the engine keeps for itself; schema 3")

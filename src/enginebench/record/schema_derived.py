@@ -350,6 +350,30 @@ class Comparison(Struct, kw_only=True):
     margin_largest: float | None
 
 
+class Starts(Struct, kw_only=True):
+    """The starts of a variant of one kind: means, in s; null: not every log states it."""
+
+    label: str
+    kind: Annotated[str, Meta(description="cold, warm, or not known: of compiled code")]
+    starts: Count
+    ready_s: Annotated[float, Meta(description="from the launch to the first generation")]
+    weights_s: float | None
+    init_s: Annotated[float | None, Meta(description="contains compile_s and capture_s")]
+    compile_s: float | None
+    capture_s: float | None
+    rest_s: Annotated[float | None, Meta(description="that no stated part accounts for")]
+
+
+class Perplexity(Struct, kw_only=True):
+    """How probable a variant finds the prompts on which answers are compared."""
+
+    label: str
+    tokens: Annotated[Count | None, Meta(description="that it is the mean over")]
+    perplexity: Annotated[float | None, Meta(description="exp(−mean of ln p)")]
+    ratio: Annotated[float | None, Meta(description="to the reference's")]
+    reason: Annotated[str | None, Meta(description="why it is not measured")]
+
+
 class Metrics(Struct, kw_only=True):
     """``derived/metrics_data.json``: every figure of every cell, and the groups over trials."""
 
@@ -362,6 +386,8 @@ class Metrics(Struct, kw_only=True):
     attributions: Annotated[
         list[Attribution], Meta(description="of studies with decompositions")
     ] = []
+    start_up: Annotated[list[Starts], Meta(description="empty: not recorded")] = []
+    perplexity: Annotated[list[Perplexity], Meta(description="empty: not asked")] = []
 
 
 class _Series(Struct, kw_only=True):

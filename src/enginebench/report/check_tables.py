@@ -148,6 +148,22 @@ def agreement_rows(summary: Summary) -> list[list[str]]:
     ]
 
 
+PERPLEXITY_HEADINGS = ("engine/variant", "perplexity", "× reference", "tokens")
+
+
+def perplexity_rows(summary: Summary) -> list[list[str]]:
+    """One row a variant, under PERPLEXITY_HEADINGS; empty if no engine was asked."""
+    return [
+        [
+            found.label,
+            number(found.perplexity, 2),
+            number(found.ratio, 4),
+            number(found.tokens, 0),
+        ]
+        for found in summary.perplexities
+    ]
+
+
 CLAIM_HEADINGS = (
     "claim",
     "verdict",

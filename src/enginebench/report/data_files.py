@@ -12,6 +12,7 @@ from enginebench.base.estimator import Comparison, Interval
 from enginebench.metrics import agreement
 from enginebench.metrics.memory import Sample
 from enginebench.report.escaping import spreadsheet
+from enginebench.summarize import start_up
 from enginebench.summarize.cells import CellRow
 from enginebench.summarize.decomposed import attributions
 from enginebench.summarize.groups import COMPARED, RATE, Group
@@ -37,6 +38,10 @@ def write(summary: Summary, derived: Path) -> None:
             if found.order
         ],
     }
+    if starts := start_up.of_study(summary):
+        data["start_up"] = [asdict(found) for found in starts]
+    if summary.perplexities:
+        data["perplexity"] = [asdict(found) for found in summary.perplexities]
     if summary.study.study.decompositions:
         data["attributions"] = [asdict(found) for found in attributions(summary)]
     text = json.dumps(data, indent=1, allow_nan=False, default=list)

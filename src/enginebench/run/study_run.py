@@ -15,7 +15,7 @@ from msgspec import structs
 from enginebench.base.errors import EngineError, UserError
 from enginebench.check import in_effect
 from enginebench.check.disturbance import RerunBudget
-from enginebench.engines import http_page
+from enginebench.engines import http_page, start_up
 from enginebench.engines.dialect import capacity_in_log
 from enginebench.engines.interpolation import Setting
 from enginebench.hardware import machine
@@ -26,7 +26,7 @@ from enginebench.plan.models import Model
 from enginebench.plan.plan import Launch
 from enginebench.record import schema, schema_study
 from enginebench.record.files import Writer
-from enginebench.run import cell_run
+from enginebench.run import cell_run, scoring
 from enginebench.run.cell_run import RunningLaunch
 from enginebench.run.display import Display
 from enginebench.run.interrupts import DeferredInterrupts
@@ -202,12 +202,13 @@ def _ready(facts: schema.Launch, prepared: Prepared, item: Launch, server: Serve
     """Wait until the engine generates; the same with what is known then."""
     first = prepared.work[item.cells[0].id].warmup[0]
     ready_s = wait_ready(server, first, prepared.study.ready_timeout_s)
-    pattern = server.engine.dialect.capacity_in_log
+    log = server.log_text()
     return structs.replace(
         facts,
         ready_s=ready_s,
         version=_version(server),
-        kv_capacity_tokens=capacity_in_log(pattern, server.log_text()),
+        start_up=as_recorded(schema.StartUp, start_up.read(server.engine.start_up, log)),
+        kv_capacity_tokens=capacity_in_log(server.engine.dialect.capacity_in_log, log),
         resolved=resolved(server, prepared.applied[item.variant.label].parts),
     )
 
@@ -218,6 +219,8 @@ def _run_cells(launch: RunningLaunch, budget: RerunBudget) -> RerunBudget:
         cell_run.run_agreement(launch, launch.item.agreement)
     for cell in launch.item.cells:
         budget = cell_run.run_until_quiet(launch, cell, budget)
+    if launch.item.agreement is not None:  # last, so that no cell is measured after it
+        scoring.run_scoring(launch, launch.item.agreement)
     return budget
 
 

@@ -14,10 +14,11 @@ from enginebench.base.estimator import Comparison
 from enginebench.check import record_damage
 from enginebench.hardware import roofline
 from enginebench.metrics import agreement
+from enginebench.metrics.perplexity import Perplexity
 from enginebench.record import reading, schema
 from enginebench.record.schema_study import Ceiling as RecordedCeiling
 from enginebench.record.schema_study import OutputRange, PlannedCell, PlannedLaunch, Study, Workload
-from enginebench.summarize import ceiling_shares, cell_reader, documents
+from enginebench.summarize import ceiling_shares, cell_reader, documents, perplexities
 from enginebench.summarize.cell_reader import CellSource
 from enginebench.summarize.cells import CellRow
 from enginebench.summarize.documents import Documents
@@ -34,6 +35,7 @@ class Summary:
     groups: tuple[Group, ...]
     reference: str
     agreement: tuple[agreement.Comparison, ...]  # empty: answers were not compared
+    perplexities: tuple[Perplexity, ...] = ()  # empty: no engine was asked
     #: By workload, level and figure of COMPARED.
     comparisons: Mapping[tuple[str, float, str], Comparison] = field(default_factory=dict)
     ceiling_before: roofline.Ceiling | None = None  # before the first engine; None: not known
@@ -106,6 +108,7 @@ def _summarize(directory: Path, on_bytes: Callable[[int], object]) -> Summary:
         groups=(),
         reference=reference,
         agreement=_agreement(directory, read, reference),
+        perplexities=perplexities.of_study(directory, read, reference),
         ceiling_before=_ceiling(study.ceiling),
         ceiling_after=_ceiling(read.finished.ceiling if read.finished else None),
         gpu_reached=_ceiling(study.gpu_reached),
