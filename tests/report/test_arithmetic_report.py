@@ -65,7 +65,8 @@ def test_a_variant_that_speculates_shows_its_acceptance_beside_its_gain(speculat
     ]
     # Both trials: 60 tokens proposed and 24 accepted in 20 drafts; 24 / 60, and 1 + 24 / 20.
     assert table.rows[0][2:6] == ["60", "24", "0.40", "2.20"]
-    assert table.rows[0][7].startswith("2.00×")  # half the time of e/plain, not of e/easy
+    assert table.rows[0][6] == "80"  # of 2 trials x 3 requests x 5 tokens: 24 / 30
+    assert table.rows[0][8].startswith("2.00×")  # half the time of e/plain, not of e/easy
 
 
 def test_counters_that_fell_in_one_trial_leave_the_acceptance_unmeasured(speculated):
@@ -76,14 +77,14 @@ def test_counters_that_fell_in_one_trial_leave_the_acceptance_unmeasured(specula
         first["text"] = first["text"].replace("made_accepted_total 0", "made_accepted_total 99")
         new.write(json.dumps(first) + "\n" + json.dumps(last) + "\n")
     low, high = arithmetic_report.speculation_table(summarize(speculated)).rows
-    assert low[2:6] == ["–"] * 4
+    assert low[2:7] == ["–"] * 5
     assert high[4] == "0.40"
 
 
 def test_a_variant_with_nothing_to_compare_with_says_so(speculated):
     declare(speculated, "e/fast", ["eager", "easy", "guess"])  # e/easy has other weights
     rows = arithmetic_report.speculation_table(summarize(speculated)).rows
-    assert [row[7] for row in rows] == ["–", "–"]
+    assert [row[8] for row in rows] == ["–", "–"]
 
 
 def test_the_report_and_a_guide_have_the_table_of_a_study_that_speculates(speculated, tmp_path):
@@ -93,7 +94,7 @@ def test_the_report_and_a_guide_have_the_table_of_a_study_that_speculates(specul
     page = tmp_path / "page.md"
     page.write_text("<!-- table: made speculation -->\nold\n<!-- end -->\n")
     guides.write(tmp_path, speculated.parent)
-    assert "| e/fast | many, 1 in flight | 60 | 24 | 0.40 | 2.20 |" in page.read_text()
+    assert "| e/fast | many, 1 in flight | 60 | 24 | 0.40 | 2.20 | 80 |" in page.read_text()
     html = (speculated / "derived" / "report.html").read_text()
     assert '<a href="#speculation">' in html and '<h2 id="speculation">' in html
 

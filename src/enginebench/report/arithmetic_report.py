@@ -17,8 +17,8 @@ from enginebench.summarize.study_summary import Summary, cells_of
 MIB = 1 << 20
 SPECULATION_HEADINGS = [
     "engine/variant", "workload", "proposed tokens", "accepted", "acceptance",
-    "tokens a step with a draft", "output tokens/s", "× the same without drafts", "TPOT p50 ms",
-    "same answers",
+    "tokens a step with a draft", "accepted, % of the output", "output tokens/s",
+    "× the same without drafts", "TPOT p50 ms", "same answers",
 ]  # fmt: skip
 #: Figure of a variant, its heading, factor from SI, digits after the point.
 MEMORY_COLUMNS = (
@@ -45,7 +45,9 @@ def speculation_table(summary: Summary) -> Table:
         start = starts.get(group.label)
         if start is None or not _is_speculative(start):
             continue
-        drafts = speculation.together(c.figures for c in cells_of(summary, group) if c.counts)
+        cells = [cell.figures for cell in cells_of(summary, group) if cell.counts]
+        drafts = speculation.together(cells)
+        output = sum(figures["output_tokens"] or 0 for figures in cells)
         plain = _without_drafts(start, starts)
         comparison = summary.comparisons[group.workload, group.level, RATE]
         tpot = group.figures["tpot_s_p50"]
@@ -57,6 +59,7 @@ def speculation_table(summary: Summary) -> Table:
                 number(drafts.accepted if drafts else None, 0),
                 number(drafts.acceptance if drafts else None, 2),
                 number(drafts.step_tokens if drafts else None, 2),
+                number(drafts.accepted / output if drafts and output else None, 0, 100),
                 formats.interval(group.figures[RATE], 1),
                 formats.verdict(comparison.ratio(group.label, plain)) if plain else NOT_MEASURED,
                 number(tpot.mean if tpot else None, 1, 1e3),
