@@ -155,9 +155,11 @@ def untimed(record):
 def test_a_metrics_page_is_read_into_our_names(engine, expected):
     found = metrics_page.read(200, page(engine)["text"], dialect(engine).metrics)
     assert expected.items() <= found.items()
-    # Every name that is mapped is on the recorded page, but for those of a cache of fixed size.
+    # Every name that is mapped is on the recorded page, but for those of a cache of fixed size and
+    # of drafts, which that engine did not make.
     growing = {"kv_capacity_tokens", "kv_block_tokens"} if engine == "baseline" else set()
-    assert {name for name, value in found.items() if value is None} == growing
+    drafts = {name for name in found if name.startswith("draft")}
+    assert {name for name, value in found.items() if value is None} == growing | drafts
 
 
 @pytest.mark.parametrize("engine", RECORDED)

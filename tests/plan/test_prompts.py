@@ -91,7 +91,11 @@ def test_prompts_of_a_set_share_their_beginning_and_part_within_the_tag(
 ):
     shared, own = lengths
     texts = sources if text is None else [text * 20]
-    made = prompts.make_set(tokenizer, texts, shared + own, 12, seed, shared, "s")
+    try:
+        made = prompts.make_set(tokenizer, texts, shared + own, 12, seed, shared, "s")
+    except UserError:  # a text of one line over and over may have no cut at that length
+        assert text is not None
+        return
     most, fewest = in_common(made)
     assert fewest >= shared and most < shared + prefix_cache.TAG_TOKENS
     for prompt in made:

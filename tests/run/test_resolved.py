@@ -48,7 +48,7 @@ AS_IT_IS = [
     (name, condition)
     for name, variant in VLLM.items()
     for condition in variant.resolved
-    if condition.log or condition.metric
+    if (condition.log or condition.metric) and name != "chunked-prefill"  # it is on by itself
 ]
 
 

@@ -151,4 +151,5 @@ class Handler(BaseHTTPRequestHandler):
 
 print(os.environ.get("HF_TOKEN", "no token"), flush=True)
 print(f"feature={feature}\nweights took 0.25 s", flush=True)
+ThreadingHTTPServer.handle_error = lambda *_: None  # clients may hang up; no need for a log of it
 ThreadingHTTPServer((args.host, args.port), Handler).serve_forever()

@@ -157,4 +157,5 @@ else:
     assert "enable_block_reuse: false" in options
     time.sleep(LOADING_S)
 host = flags.get("hostname") or flags["host"]
+ThreadingHTTPServer.handle_error = lambda *_: None  # clients may hang up; no need for a log of it
 ThreadingHTTPServer((host, int(flags["port"])), Handler).serve_forever()
