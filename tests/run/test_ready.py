@@ -94,7 +94,7 @@ def test_a_health_page_that_sends_elsewhere_is_no_healthy_engine(server):
         "/other": (200, b"{}", {}),
     }
     with pytest.raises(EngineError, match="HTTP 301: a redirect, which is not followed from /heal"):
-        ready.wait_ready(engine, ASK, 0.3)
+        ready.wait_ready(engine, ASK, 2)
 
 
 @pytest.mark.parametrize(
