@@ -340,3 +340,7 @@ class Launch(Struct, frozen=True, kw_only=True):
         list[str], Meta(description="what Docker said, if it could not be removed")
     ] = []
     files: Files = {}
+
+    @property
+    def label(self) -> str:
+        return f"{self.engine}/{self.variant}"

@@ -10,7 +10,7 @@ from enginebench.record.schema import Launch
 from enginebench.report import formats
 from enginebench.report.formats import NOT_MEASURED, number
 from enginebench.report.memory_report import Table
-from enginebench.summarize import ceiling_shares
+from enginebench.summarize import ceiling_shares, engine_configs
 from enginebench.summarize.groups import RATE, Group
 from enginebench.summarize.study_summary import Summary, cells_of
 
@@ -30,7 +30,7 @@ MEMORY_COLUMNS = (
 
 def values(summary: Summary) -> dict[str, object]:
     """What the templates need; a study in which nothing of the kind was tried has no rows."""
-    is_tried = any(map(_is_quantized, _first_starts(summary).values()))
+    is_tried = any(map(_is_quantized, engine_configs.launches(summary).values()))
     return {
         "speculation_table": speculation_table(summary),
         "weights_table": weights_table(summary) if is_tried else Table([], []),
@@ -39,7 +39,7 @@ def values(summary: Summary) -> dict[str, object]:
 
 def speculation_table(summary: Summary) -> Table:
     """Every level of a variant that speculates: what its drafts were worth, and what it gained."""
-    starts = _first_starts(summary)
+    starts = engine_configs.launches(summary)
     rows = []
     for group in summary.groups:
         start = starts.get(group.label)
@@ -116,15 +116,6 @@ def _answers_text(found: Comparison | None) -> str:
     return f"{found.identical} of {found.prompts} beside {found.against}"
 
 
-def _first_starts(summary: Summary) -> Mapping[str, Launch]:
-    """By label the first start of each variant that was recorded."""
-    found: dict[str, Launch] = {}
-    for planned in summary.study.plan:
-        if (launch := summary.launches.get(planned.id)) is not None:
-            found.setdefault(planned.label, launch)
-    return found
-
-
 def _is_speculative(launch: Launch) -> bool:
     return ceiling_shares.launch_options(launch).is_speculative
 
@@ -139,8 +130,8 @@ def _without_drafts(start: Launch, starts: Mapping[str, Launch]) -> str | None:
     """The label of the same engine with the same declared variants but the one that speculates."""
     own = set(start.declared)
     for label, other in starts.items():
-        less = own - set(other.declared)
-        is_one_less = len(less) == 1 and set(other.declared) == own - less
+        rest = set(other.declared)
+        is_one_less = rest < own and len(own - rest) == 1
         is_same = other.engine == start.engine and other.model == start.model
         if is_same and is_one_less and other.dtype == start.dtype and not _is_speculative(other):
             return label

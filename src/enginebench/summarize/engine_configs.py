@@ -14,9 +14,7 @@ BY_CHANCE = ("--port",)  # another one at every start
 
 def dtypes(summary: Summary) -> dict[str, str | None]:
     """Variant -> dtype, of every variant that was started."""
-    return {
-        f"{launch.engine}/{launch.variant}": launch.dtype for launch in summary.launches.values()
-    }
+    return {launch.label: launch.dtype for launch in summary.launches.values()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,7 +211,7 @@ def _dtypes(summary: Summary) -> dict[str, Dtypes]:
             is_other = launch.model or options.is_quantized or options.is_speculative
             dtypes = None if is_other else ceiling_shares.run_dtypes(model, launch)
             if dtypes is not None:
-                found[f"{launch.engine}/{launch.variant}"] = dtypes
+                found[launch.label] = dtypes
     return found
 
 

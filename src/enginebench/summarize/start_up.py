@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from enginebench.record.schema import Launch, StartUp
+from enginebench.record.schema import StartUp
 from enginebench.summarize.study_summary import Summary
 
 KINDS = {"new": "cold", "found": "warm", None: "not known"}  # by what the log says of a cache
@@ -28,7 +28,7 @@ def of_study(summary: Summary) -> list[Starts]:
     """By variant, in the study's order, and kind. None for a record from before ``start_up``."""
     found: dict[tuple[str, str], list[tuple[float, StartUp]]] = {}
     for label in summary.labels:
-        own = [launch for launch in summary.launches.values() if _label(launch) == label]
+        own = [launch for launch in summary.launches.values() if launch.label == label]
         for kind in KINDS.values():
             for launch in own:
                 parts, ready_s = launch.start_up, launch.ready_s
@@ -36,10 +36,6 @@ def of_study(summary: Summary) -> list[Starts]:
                     continue
                 found.setdefault((label, kind), []).append((ready_s, parts))
     return [_starts(label, kind, starts) for (label, kind), starts in found.items()]
-
-
-def _label(launch: Launch) -> str:
-    return f"{launch.engine}/{launch.variant}"
 
 
 def _starts(label: str, kind: str, starts: Sequence[tuple[float, StartUp]]) -> Starts:
