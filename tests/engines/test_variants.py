@@ -212,6 +212,20 @@ def test_what_is_needed_and_not_there_is_said(needs, device, capability, version
     assert (found is None) if lack is None else lack in found
 
 
+@pytest.mark.parametrize(
+    ("device", "flags", "is_met"),
+    [
+        ("cpu", {"avx2"}, False),
+        ("cpu", {"amx_tile"}, True),
+        ("cpu", (), True),
+        ("cuda", {"x"}, True),
+    ],
+)
+def test_what_only_some_processors_can_do_is_asked_of_those_that_say_it(device, flags, is_met):
+    found = variants.unmet(Needs(cpu_flag="amx_tile"), device, None, None, flags)
+    assert found == (None if is_met else "needs processors with amx_tile, these have none")
+
+
 OF_REPOSITORY = [
     (engine, name)
     for engine in directory.find_engines(ROOT)

@@ -39,6 +39,7 @@ class Needs(_Part):
     device: Literal["cpu", "cuda"] | None = None
     capability: Annotated[float, Field(strict=False, gt=0)] | None = None  # of a GPU, at least
     version: Text | None = None  # of the engine, such as ">=0.24"
+    cpu_flag: Text | None = None  # of /proc/cpuinfo, such as amx_tile; not asked beside a GPU
 
     @field_validator("version")
     @classmethod
@@ -289,7 +290,11 @@ def _note(set_by: dict[str, tuple[str, str]], what: str, text: str, name: str, w
 
 
 def unmet(
-    needs: Needs, device: str, capability: float | None, version: Version | None
+    needs: Needs,
+    device: str,
+    capability: float | None,
+    version: Version | None,
+    cpu_flags: Collection[str] = (),
 ) -> str | None:
     """What is needed and not there, in words; None: nothing.
 
@@ -297,11 +302,14 @@ def unmet(
         device: that the engines run on.
         capability: compute capability of the GPU; None: not known, and not judged.
         version: of the engine; None: not known, and not judged.
+        cpu_flags: what the processors can do; empty: not known, and not judged.
     """
     if needs.device not in (None, device):
         return f"needs the device {needs.device}, this study runs on {device}"
     if device == "cuda" and capability and capability < (needs.capability or 0):
         return f"needs compute capability {needs.capability}, the GPU has {capability}"
+    if device == "cpu" and needs.cpu_flag and cpu_flags and needs.cpu_flag not in cpu_flags:
+        return f"needs processors with {needs.cpu_flag}, these have none"
     if (
         needs.version
         and version

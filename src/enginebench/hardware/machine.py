@@ -17,6 +17,7 @@ from enginebench.hardware.nvml import GpuFacts, GpuMeter
 
 #: Instructions without which bfloat16 arithmetic is emulated.
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+UNKNOWN = "unknown"  # a field that /proc/cpuinfo does not have
 PACKED_FROM = "packed-from.json"  # in a kit: the git state of what was packed
 _PACKAGES = ("enginebench", "numpy", "pandas", "tokenizers", "matplotlib")
 
@@ -98,12 +99,18 @@ def cpu_list(numbers: list[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
+def cpu_flags() -> frozenset[str]:
+    """What the processors say that they can do, as Linux names it; empty: they do not say."""
+    flags = _cpu("flags")
+    return frozenset() if flags == UNKNOWN else frozenset(flags.split())
+
+
 def facts() -> Machine:
     """Everything about this machine that the record keeps."""
     return Machine(
         system=platform.platform(),
         cpu=_cpu("model name"),
-        cpu_bfloat16=[flag for flag in BFLOAT16_FLAGS if flag in _cpu("flags").split()],
+        cpu_bfloat16=[flag for flag in BFLOAT16_FLAGS if flag in cpu_flags()],
         cpus=len(cpus()),
         memory_bytes=psutil.virtual_memory().total,
         gpus=gpus(),
@@ -140,7 +147,7 @@ def _cpu(field: str) -> str:
         name, _, value = line.partition(":")
         if name.strip() == field:
             return value.strip()
-    return "unknown"
+    return UNKNOWN
 
 
 def _version(package: str) -> str | None:

@@ -1,6 +1,6 @@
 """What of a study this machine cannot run, and why."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from packaging.version import Version
@@ -20,6 +20,7 @@ class Place:
     device: Device
     in_containers: bool
     capability: float | None = None  # compute capability of the GPU; None: not known
+    cpu_flags: Collection[str] = ()  # of its processors; empty: not known
     images: Mapping[str, str] = field(default_factory=dict)  # by engine, instead of its own
 
 
@@ -34,7 +35,7 @@ def unmet(study: Study, engines: Mapping[str, Engine], place: Place) -> Reasons:
         for name in variant.declared:
             needs = engine.declared[name].needs
             version = _version(engine, place) if needs.version else None
-            reason = variants.unmet(needs, place.device, place.capability, version)
+            reason = variants.unmet(needs, place.device, place.capability, version, place.cpu_flags)
             if reason is not None:
                 found.setdefault(variant.label, f"{name} {reason}")
     return found

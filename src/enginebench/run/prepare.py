@@ -177,7 +177,11 @@ def planned(study: Study, root: Path, where: str, runner: str = "") -> tuple[Stu
 def _place(device: Device, in_containers: bool, chosen_images: Mapping[str, str]) -> Place:
     capability = next((gpu.capability for gpu in machine.gpus()), None)
     return Place(
-        device=device, in_containers=in_containers, capability=capability, images=chosen_images
+        device=device,
+        in_containers=in_containers,
+        capability=capability,
+        cpu_flags=machine.cpu_flags(),
+        images=chosen_images,
     )
 
 
