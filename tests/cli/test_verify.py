@@ -11,6 +11,7 @@ from project import enginebench
 
 from enginebench.record import reading, schema, schema_study
 from enginebench.record.files import Writer
+from enginebench.report import build
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
 
@@ -61,6 +62,48 @@ def test_an_altered_a_missing_and_an_unlisted_file_are_named(record):
     assert "many-c4/requests.jsonl: altered since it was recorded" in done.stdout
     assert "notes.txt: has no checksum" in done.stdout
     assert "9 of 11 files" in done.stdout
+
+
+def publish(record, to):
+    return enginebench("publish", record, "--to", to, cwd=record.parent)
+
+
+def test_a_published_record_is_packed_and_still_whole(record):
+    to = record.parent / "published"
+    done = publish(record, to)
+    assert (done.returncode, done.stderr) == (0, "")
+    published = to / record.name
+    packed = [file.name for file in published.glob("raw/*/many-c1/*")]
+    assert "requests.jsonl.gz" in packed and "requests.jsonl" not in packed
+    assert (record / "raw/trial1_quick_plain/many-c1/requests.jsonl").exists()
+    assert "11 of 11 files with a checksum are as recorded" in verify(published).stdout
+    first, second = (build.build(directory) for directory in (record, published))
+    assert first.cells == second.cells
+
+
+def test_a_damaged_packed_file_is_named(record):
+    publish(record, record.parent / "published")
+    published = record.parent / "published" / record.name
+    file = published / "raw/trial1_quick_plain/many-c1/requests.jsonl.gz"
+    file.write_bytes(file.read_bytes()[:-20])
+    done = verify(published)
+    assert done.returncode == 1
+    assert "many-c1/requests.jsonl: expected the file that was recorded, found a dam" in done.stdout
+    assert any("requests.jsonl" in str(cell.findings) for cell in build.build(published).invalid)
+
+
+def test_a_record_that_is_not_whole_is_not_published(record):
+    (record / "raw/trial1_quick_plain/many-c1/processes.jsonl").unlink()
+    done = publish(record, record.parent / "published")
+    assert done.returncode == 2
+    assert "expected a whole record to publish, found 1 faults" in done.stderr
+    assert not (record.parent / "published").exists()
+
+
+def test_no_published_record_is_overwritten(record):
+    publish(record, record.parent / "published")
+    done = publish(record, record.parent / "published")
+    assert done.returncode == 2 and "expected no record of that name, found one" in done.stderr
 
 
 def test_what_is_no_record_is_one_line(tmp_path):

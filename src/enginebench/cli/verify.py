@@ -1,4 +1,4 @@
-"""The verb that checks a record: whether its raw files are those that were written, and signed."""
+"""The verbs that check whether a record is as it was written and signed, and that publish it."""
 
 import shutil
 import subprocess
@@ -14,6 +14,7 @@ from enginebench.cli.options import RESULTS, RecordArgument, ResultsOption
 NAMESPACE = "enginebench"  # of signatures, so that one made for something else does not count
 SIGNED = "finished.json"  # its checksums lead to every other file
 TIMEOUT_S = 60
+PUBLISHED = Path("results/published")
 
 
 def verify(
@@ -34,9 +35,40 @@ def verify(
     Exit code 1: a file is missing, cut, altered or without a checksum, or the signature is wrong.
     """
     from enginebench.record.locating import latest
-    from enginebench.summarize import documents
 
     target = directory or latest(results, terminal.skipped)
+    faults = _faults(target)
+    if sign is not None:
+        _require_whole(target, faults, "sign")
+        _sign(target / SIGNED, sign)
+    is_signed = _check_signature(target / SIGNED, signers)
+    if faults or not is_signed:
+        raise typer.Exit(exit_codes.INVALID)
+
+
+def publish(
+    directory: RecordArgument = None,
+    results: ResultsOption = RESULTS,
+    to: Annotated[Path, typer.Option("--to", help="Where published records are")] = PUBLISHED,
+) -> None:
+    """Copy a whole record to where published ones are kept, with its rows packed.
+
+    Its checksums, its report and its figures stay as they are.
+    """
+    from enginebench.record import publishing
+    from enginebench.record.locating import latest
+
+    target = directory or latest(results, terminal.skipped)
+    _require_whole(target, _faults(target), "publish")
+    published = publishing.publish(target, to)
+    size = sum(file.stat().st_size for file in published.rglob("*") if file.is_file())
+    terminal.log(f"published: {published} ({size / 1e6:.1f} MB)")
+
+
+def _faults(target: Path) -> int:
+    """Print what is wrong with a record's files; returns in how many places."""
+    from enginebench.summarize import documents
+
     read = documents.read(target)
     listed = {path for launch in read.launches.values() for path in launch.files}
     if read.finished is not None:
@@ -48,24 +80,21 @@ def verify(
         terminal.log(text)
     good = len(listed - set(read.damages))
     terminal.log(f"{target}: {good} of {len(listed)} files with a checksum are as recorded")
-    if sign is not None:
-        _require_whole(target, read.damages, gaps)
-        _sign(target / SIGNED, sign)
-    is_signed = _check_signature(target / SIGNED, signers)
-    if read.damages or gaps or not is_signed:
-        raise typer.Exit(exit_codes.INVALID)
+    return len(read.damages) + len(gaps)
 
 
 def _unlisted(target: Path, listed: set[str]) -> list[str]:
+    """Files that no checksum is of; a packed file has that of its content."""
     found = (path for path in sorted(target.glob("raw/**/*")) if not path.is_dir())
     names = (str(path.relative_to(target)) for path in found)
-    return [name for name in ("study.json", *names) if name not in listed]
+    known = listed | {f"{path}.gz" for path in listed}
+    return [name for name in ("study.json", *names) if name not in known]
 
 
-def _require_whole(target: Path, damages: dict[str, str], gaps: list[str]) -> None:
-    if damages or gaps:
+def _require_whole(target: Path, faults: int, purpose: str) -> None:
+    if faults:
         raise UserError(
-            f"{target}: expected a whole record to sign, found {len(damages) + len(gaps)} faults; "
+            f"{target}: expected a whole record to {purpose}, found {faults} faults; "
             "restore the files, or resume the study"
         )
 

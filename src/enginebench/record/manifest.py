@@ -5,6 +5,8 @@ files of the whole study: whoever trusts ``finished.json`` (by a signature, say)
 """
 
 import hashlib
+import math
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -35,16 +37,19 @@ class HashingFile:
 
 
 def checksum(path: Path) -> Checksum:
-    """Of a file as it is; raises RecordError where it cannot be read."""
+    """Of a file, of a packed copy once unpacked; raises RecordError where it cannot be read."""
     sha256, size = hashlib.sha256(), 0
-    with reading.opened(path) as file:
+    where = reading.kept(path)
+    is_packed = where != path
+    most = reading.MOST_UNPACKED_BYTES if is_packed else math.inf
+    with (reading.unpacked if is_packed else reading.opened)(where) as file:
         try:
-            while piece := file.read(PIECE_BYTES):
+            while (piece := file.read(PIECE_BYTES)) and size <= most:
                 sha256.update(piece)
                 size += len(piece)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise reading.RecordError(path, "a readable file", reason) from None
+        except (OSError, EOFError, zlib.error) as error:
+            reason = "a damaged gzip file" if is_packed else error.strerror or str(error)
+            raise reading.RecordError(where, "a readable file", reason) from None
     return Checksum(bytes=size, sha256=sha256.hexdigest())
 
 

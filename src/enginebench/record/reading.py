@@ -50,7 +50,7 @@ def ignore(_: object) -> None:
 
 
 def read_rows(path: Path, kind: type[T], progress: Callable[[int], object] = ignore) -> Iterator[T]:
-    """The rows of a JSON-lines file, plain or gzip, one by one.
+    """The rows of a JSON-lines file, plain or gzip, one by one; a packed copy will do.
 
     Args:
         kind: the type of each row; ``Any`` leaves it as it is.
@@ -60,8 +60,8 @@ def read_rows(path: Path, kind: type[T], progress: Callable[[int], object] = ign
         RecordError: at the first row that is not one; rows before it have been yielded.
     """
     decode = _decoder(cast(Any, kind)).decode
-    number = 0
-    with _opened(path) as file:
+    number, path = 0, kept(path)
+    with unpacked(path) as file:
         for line in _lines(path, file):
             number += 1
             try:
@@ -76,7 +76,7 @@ def whole_rows(path: Path, kind: type[T]) -> Iterator[T]:
     """The rows that can be read, of a file that is added to while a study runs; the others are left
     out. Raises RecordError where the file itself cannot be read."""
     decode = _decoder(cast(Any, kind)).decode
-    with _opened(path) as file:
+    with unpacked(path) as file:
         for line in _lines(path, file):
             with contextlib.suppress(ValueError, RecursionError):
                 yield decode(line)
@@ -179,8 +179,14 @@ def is_of_record(path: Path) -> bool:
         return False
 
 
+def kept(path: Path) -> Path:
+    """Where a file of rows is: a published record has it packed, as ``<name>.gz``."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if not os.path.lexists(path) and os.path.lexists(packed) else path
+
+
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def unpacked(path: Path) -> Iterator[IO[bytes]]:
     """A file of a record, unpacked if it is compressed."""
     with opened(path) as file:
         if path.suffix != ".gz":
@@ -188,8 +194,15 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             return
         if not os.fstat(file.fileno()).st_size:
             raise RecordError(path, "a gzip file", "0 bytes")
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            yield unpacked  # type: ignore[misc]
+        with gzip.GzipFile(fileobj=file) as content:
+            yield content  # type: ignore[misc]
+
+
+def unpacked_bytes(path: Path) -> int:
+    """How many bytes a gzip file says that it has unpacked, below 4 GiB (RFC 1952)."""
+    with opened(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 4))
+        return int.from_bytes(file.read(4), "little")
 
 
 def _refuse_links(path: Path) -> None:
@@ -228,7 +241,7 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
 
 def document_bytes(path: Path) -> bytes:
     """The bytes of a document; raises RecordError where they cannot be read, or are too many."""
-    with _opened(path) as file:
+    with unpacked(path) as file:
         try:
             content = file.read(LARGEST_DOCUMENT_BYTES + 1)
         except OSError as error:

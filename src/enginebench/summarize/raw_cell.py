@@ -69,7 +69,7 @@ def read(
         for scrape in reading.read_rows(where / "scrapes.jsonl.gz", Scrape)
     ]
     pages = [page for _, _, page in scrapes]
-    machine = where / "machine.jsonl"
+    machine = reading.kept(where / "machine.jsonl")
     own_gpus = gpu.of_engine(gpus, {pid for sample in processes for pid in sample.pids})
     container = _of_container(where.parent / "container.jsonl", processes)
     has_gpu = device == "cuda"

@@ -151,8 +151,10 @@ def _row(
 
 
 def size(directory: Path) -> int:
-    """Bytes of the requests' records of a study."""
-    return sum(file.stat().st_size for file in directory.glob("raw/*/*/requests.jsonl"))
+    """Bytes of the requests' records of a study; unpacked, as they are read."""
+    plain = directory.glob("raw/*/*/requests.jsonl")
+    packed = directory.glob("raw/*/*/requests.jsonl.gz")
+    return sum(f.stat().st_size for f in plain) + sum(map(reading.unpacked_bytes, packed))
 
 
 def _labels(study: Study) -> list[str]:

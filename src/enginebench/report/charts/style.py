@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from PIL import Image
 
 from enginebench.base.estimator import Interval
 from enginebench.report.charts import svg
@@ -198,13 +199,22 @@ def _meet(boxes: Sequence[tuple[float, float, float]], a: int, b: int) -> bool:
 def save(figure: Figure, stem: Path, marks: Sequence[Mark] = ()) -> None:
     """Write PNG and SVG, without a date or a version in them."""
     with plt.rc_context(STYLE):
-        figure.savefig(stem.with_suffix(".png"), dpi=200, metadata={"Software": None})
+        drawing = stem.with_suffix(".png")
+        figure.savefig(drawing, dpi=200, metadata={"Software": None})
+        _reduce(drawing)
         path = stem.with_suffix(".svg")
         figure.savefig(path, metadata={"Date": None, "Creator": None})
     if marks:
         drawn = svg.with_marks(path.read_text(encoding="utf-8"), [_place(figure, m) for m in marks])
         path.write_text(drawn, encoding="utf-8")
     plt.close(figure)
+
+
+def _reduce(drawing: Path) -> None:
+    """Give a PNG of few colours a palette, which takes a third of the bytes."""
+    with Image.open(drawing) as image:
+        reduced = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    reduced.save(drawing, optimize=True)
 
 
 def _place(figure: Figure, mark: Mark) -> tuple[float, float, str]:
