@@ -1,6 +1,7 @@
 """Checking a record in one command, and its signature."""
 
 import json
+import lzma
 import os
 import shutil
 import subprocess
@@ -74,22 +75,54 @@ def test_a_published_record_is_packed_and_still_whole(record):
     assert (done.returncode, done.stderr) == (0, "")
     published = to / record.name
     packed = [file.name for file in published.glob("raw/*/many-c1/*")]
-    assert "requests.jsonl.gz" in packed and "requests.jsonl" not in packed
+    assert {"requests.jsonl.gz", "scrapes.jsonl.xz"} <= set(packed)
+    assert not {"requests.jsonl", "scrapes.jsonl.gz"} & set(packed)
     assert (record / "raw/trial1_quick_plain/many-c1/requests.jsonl").exists()
     assert "11 of 11 files with a checksum are as recorded" in verify(published).stdout
     first, second = (build.build(directory) for directory in (record, published))
     assert first.cells == second.cells
 
 
-def test_a_damaged_packed_file_is_named(record):
+@pytest.mark.parametrize(
+    ("packed", "name"),
+    [("requests.jsonl.gz", "requests.jsonl"), ("scrapes.jsonl.xz", "scrapes.jsonl.gz")],
+)
+def test_a_damaged_packed_file_is_named(record, packed, name):
     publish(record, record.parent / "published")
     published = record.parent / "published" / record.name
-    file = published / "raw/trial1_quick_plain/many-c1/requests.jsonl.gz"
+    file = published / "raw/trial1_quick_plain/many-c1" / packed
     file.write_bytes(file.read_bytes()[:-20])
     done = verify(published)
     assert done.returncode == 1
-    assert "many-c1/requests.jsonl: expected the file that was recorded, found a dam" in done.stdout
-    assert any("requests.jsonl" in str(cell.findings) for cell in build.build(published).invalid)
+    assert f"many-c1/{name}: expected the file that was recorded, found a dam" in done.stdout
+    assert any(packed[:8] in str(cell.findings) for cell in build.build(published).invalid)
+
+
+def test_other_pages_in_a_packed_file_are_found(record):
+    publish(record, record.parent / "published")
+    published = record.parent / "published" / record.name
+    pages = published / "raw/trial1_quick_plain/many-c1/scrapes.jsonl.xz"
+    pages.write_bytes(lzma.compress(lzma.decompress(pages.read_bytes()).replace(b"200", b"201")))
+    assert "scrapes.jsonl.gz: altered since it was recorded" in verify(published).stdout
+
+
+def test_a_damaged_list_of_what_was_packed_anew_makes_its_cells_invalid(record):
+    publish(record, record.parent / "published")
+    published = record.parent / "published" / record.name
+    (published / "published.json").write_text("{}}")
+    assert len(build.build(published).invalid) == 2
+    done = verify(published)
+    assert done.returncode == 2 and "published.json" in done.stderr
+
+
+def test_an_xz_file_that_asks_for_much_memory_is_refused(record):
+    publish(record, record.parent / "published")
+    published = record.parent / "published" / record.name
+    large = [{"id": lzma.FILTER_LZMA2, "dict_size": 512 << 20}]
+    pages = published / "raw/trial1_quick_plain/many-c1/scrapes.jsonl.xz"
+    pages.write_bytes(lzma.compress(b"{}", filters=large))
+    done = verify(published)
+    assert done.returncode == 1 and "a damaged packed file" in done.stdout
 
 
 def test_a_record_that_is_not_whole_is_not_published(record):

@@ -67,6 +67,7 @@ def publish(
 
 def _faults(target: Path) -> int:
     """Print what is wrong with a record's files; returns in how many places."""
+    from enginebench.record import manifest
     from enginebench.summarize import documents
 
     read = documents.read(target)
@@ -80,14 +81,19 @@ def _faults(target: Path) -> int:
         terminal.log(text)
     good = len(listed - set(read.damages))
     terminal.log(f"{target}: {good} of {len(listed)} files with a checksum are as recorded")
+    if repacked := len(manifest.published(target)):
+        terminal.log(f"{repacked} of them were packed anew when it was published (published.json)")
     return len(read.damages) + len(gaps)
 
 
 def _unlisted(target: Path, listed: set[str]) -> list[str]:
     """Files that no checksum is of; a packed file has that of its content."""
+    from enginebench.record import manifest
+
     found = (path for path in sorted(target.glob("raw/**/*")) if not path.is_dir())
     names = (str(path.relative_to(target)) for path in found)
     known = listed | {f"{path}.gz" for path in listed}
+    known |= {f"{path.removesuffix('.gz')}.xz" for path in manifest.published(target)}
     return [name for name in ("study.json", *names) if name not in known]
 
 

@@ -24,6 +24,7 @@ RAW_FILES: dict[str, Any] = {
     "study.json": schema_study.Study,
     "events.jsonl": schema_study.Event,
     "finished.json": schema_study.Finished,
+    "published.json": schema_study.Published,
     "launch.json": schema.Launch,
     "container.jsonl": schema_samples.ContainerSample,
     "agreement.jsonl.gz": schema.Request,

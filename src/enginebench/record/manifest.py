@@ -6,15 +6,16 @@ files of the whole study: whoever trusts ``finished.json`` (by a signature, say)
 
 import hashlib
 import math
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 from enginebench.record import reading
 from enginebench.record.schema import Checksum
+from enginebench.record.schema_study import Published
 
 PIECE_BYTES = 1 << 20
+PUBLISHED = "published.json"
 STUDY_FILES = ("study.json", "events.jsonl")
 
 
@@ -42,13 +43,14 @@ def checksum(path: Path) -> Checksum:
     where = reading.kept(path)
     is_packed = where != path
     most = reading.MOST_UNPACKED_BYTES if is_packed else math.inf
+    damaged = reading.DAMAGED if is_packed else ()
     with (reading.unpacked if is_packed else reading.opened)(where) as file:
         try:
             while (piece := file.read(PIECE_BYTES)) and size <= most:
                 sha256.update(piece)
                 size += len(piece)
-        except (OSError, EOFError, zlib.error) as error:
-            reason = "a damaged gzip file" if is_packed else error.strerror or str(error)
+        except (OSError, *damaged) as error:
+            reason = "a damaged packed file" if is_packed else str(error)
             raise reading.RecordError(where, "a readable file", reason) from None
     return Checksum(bytes=size, sha256=sha256.hexdigest())
 
@@ -60,10 +62,18 @@ def damages(directory: Path, files: Mapping[str, Checksum]) -> dict[str, str]:
         files: the field ``files`` of ``launch.json`` or ``finished.json``; paths below
             ``directory``.
     """
-    found = {}
-    for path, wanted in files.items():
+    found: dict[str, str] = {}
+    try:
+        repacked = published(directory)
+    except reading.RecordError as error:
+        repacked, found[PUBLISHED] = {}, error.message
+    for path, recorded in files.items():
         try:
-            now = checksum(_below(directory, path))
+            file = _below(directory, path)
+            wanted = (
+                repacked.get(path, recorded) if reading.kept(file).suffix == ".xz" else recorded
+            )
+            now = checksum(file)
         except reading.RecordError as error:
             found[path] = f"{path}: expected the file that was recorded, found {error.reason}"
             continue
@@ -72,6 +82,16 @@ def damages(directory: Path, files: Mapping[str, Checksum]) -> dict[str, str]:
         elif now.sha256 != wanted.sha256:
             found[path] = f"{path}: altered since it was recorded (its sha256 is another)"
     return found
+
+
+def published(directory: Path) -> Mapping[str, Checksum]:
+    """The files of a record that were packed anew when it was published, by their recorded paths.
+
+    Their checksums are of the content; those recorded are of the gzip files that it was in.
+    Raises RecordError for a damaged list.
+    """
+    file = directory / PUBLISHED
+    return reading.read_document(file, Published).files if reading.is_of_record(file) else {}
 
 
 def _below(directory: Path, path: str) -> Path:

@@ -8,7 +8,9 @@ import contextlib
 import errno
 import functools
 import gzip
+import io
 import json
+import lzma
 import math
 import os
 import re
@@ -28,6 +30,10 @@ T = TypeVar("T")
 
 LONGEST_LINE_BYTES = 128 << 20  # a page of 16 MiB, should JSON escape every byte of it
 LARGEST_DOCUMENT_BYTES = 64 << 20
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError)  # what unpacking ends in
+_PACKED = {".gz": "a gzip file", ".xz": "an xz file"}
+_MOST_XZ_BYTES = 64 << 20  # memory to unpack one
+_PIECE_BYTES = 1 << 16
 MOST_UNPACKED_BYTES = 8 << 30  # of one compressed file
 _DEPTH = 4  # directories from a record's deepest file up to study.json
 _NAME = re.compile(r"[A-Za-z0-9][^/\0]{0,254}")  # of an engine start or a cell
@@ -180,8 +186,8 @@ def is_of_record(path: Path) -> bool:
 
 
 def kept(path: Path) -> Path:
-    """Where a file of rows is: a published record has it packed, as ``<name>.gz``."""
-    packed = path.with_name(f"{path.name}.gz")
+    """Where a file of rows is: a published record has it packed (``publishing``)."""
+    packed = path.with_suffix(".xz") if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
     return packed if not os.path.lexists(path) and os.path.lexists(packed) else path
 
 
@@ -189,13 +195,38 @@ def kept(path: Path) -> Path:
 def unpacked(path: Path) -> Iterator[IO[bytes]]:
     """A file of a record, unpacked if it is compressed."""
     with opened(path) as file:
-        if path.suffix != ".gz":
+        if path.suffix not in _PACKED:
             yield file
             return
         if not os.fstat(file.fileno()).st_size:
-            raise RecordError(path, "a gzip file", "0 bytes")
+            raise RecordError(path, _PACKED[path.suffix], "0 bytes")
+        if path.suffix == ".xz":
+            yield io.BufferedReader(_Xz(file))
+            return
         with gzip.GzipFile(fileobj=file) as content:
             yield content  # type: ignore[misc]
+
+
+class _Xz(io.RawIOBase):
+    """An xz file unpacked in bounded memory, which ``lzma.LZMAFile`` has no limit for."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_XZ_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._unpacker.eof:
+            piece = self._file.read(_PIECE_BYTES) if self._unpacker.needs_input else b""
+            if self._unpacker.needs_input and not piece:
+                raise EOFError
+            made = self._unpacker.decompress(piece, len(buffer))
+            if made:
+                buffer[: len(made)] = made
+                return len(made)
+        return 0
 
 
 def unpacked_bytes(path: Path) -> int:
@@ -216,15 +247,15 @@ def _refuse_links(path: Path) -> None:
 
 def _lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
     number, size = 0, 0
-    readline, is_compressed = file.readline, path.suffix == ".gz"
+    readline, is_compressed = file.readline, path.suffix in _PACKED
     while True:
         try:
             line = readline(LONGEST_LINE_BYTES + 1)
         except EOFError:
             reason = f"that the file is cut off after line {number}"
-            raise RecordError(path, "a whole gzip file", reason) from None
-        except (OSError, zlib.error) as error:
-            expected = "a gzip file" if is_compressed else "a readable file"
+            raise RecordError(path, f"a whole {path.suffix[1:]} file", reason) from None
+        except (OSError, *DAMAGED) as error:
+            expected = _PACKED.get(path.suffix, "a readable file")
             raise RecordError(path, expected, f"something else: {error}") from None
         if not line:
             return

@@ -299,6 +299,14 @@ class Event(Struct, frozen=True, kw_only=True):
     gpu_reached: Ceiling | None = None
 
 
+class Published(Struct, frozen=True, kw_only=True):
+    """``published.json``: what was packed anew when a record was published."""
+
+    files: Annotated[
+        Files, Meta(description="by the recorded path: of what is packed, as publishing found it")
+    ] = {}
+
+
 class Finished(Struct, frozen=True, kw_only=True):
     """``finished.json``: exists only if the study came to its end."""
 
