@@ -452,3 +452,11 @@ def test_what_the_hardware_can_do_is_said_with_where_it_is_from(tmp_path):
         "this study: memory 4,080 GB/s (85% of that), float16 products 693 TFLOP/s (70% of that), "
         "float32 products 50 TFLOP/s."
     )
+
+
+def test_the_lines_of_an_svg_are_rounded_and_nothing_else():
+    text = (
+        '<path d="M 1.23456 -0.98765 L 100 5.5" style="w: 1.2345"/><text x="1.2345">2.3456</text>'
+    )
+    short = '<path d="M 1.23 -0.98 L 100 5.5" style="w: 1.2345"/><text x="1.2345">2.3456</text>'
+    assert svg.shortened(text) == short

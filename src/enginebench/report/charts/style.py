@@ -204,9 +204,10 @@ def save(figure: Figure, stem: Path, marks: Sequence[Mark] = ()) -> None:
         _reduce(drawing)
         path = stem.with_suffix(".svg")
         figure.savefig(path, metadata={"Date": None, "Creator": None})
+    drawn = svg.shortened(path.read_text(encoding="utf-8"))
     if marks:
-        drawn = svg.with_marks(path.read_text(encoding="utf-8"), [_place(figure, m) for m in marks])
-        path.write_text(drawn, encoding="utf-8")
+        drawn = svg.with_marks(drawn, [_place(figure, m) for m in marks])
+    path.write_text(drawn, encoding="utf-8")
     plt.close(figure)
 
 
