@@ -1,8 +1,9 @@
 """The published study is what the schema says, and the schema is what is published."""
 
-import gzip
 import json
 from dataclasses import asdict, fields
+from itertools import islice
+from pathlib import Path
 from typing import get_type_hints
 
 import msgspec
@@ -17,22 +18,36 @@ from enginebench.load import calibrate, client_stats
 from enginebench.load.exchange import Kind
 from enginebench.load.request_record import RequestRecord
 from enginebench.plan.study_file import Study as StudyModel
-from enginebench.record import encoding, json_schema, reading, schema, schema_samples, schema_study
+from enginebench.record import (
+    encoding,
+    json_schema,
+    publishing,
+    reading,
+    schema,
+    schema_samples,
+    schema_study,
+)
 from enginebench.run import noise_probe
 from enginebench.run.recorded import as_recorded
 from enginebench.watch import processes, pulse, scrape
 
 PUBLISHED = sorted((ROOT / "results" / "published").iterdir())
+#: As files are called before they are packed for publishing.
+AS_RECORDED = {f"{name}.gz": name for name in publishing.PLAIN} | {
+    "scrapes.jsonl.xz": publishing.PAGES
+}
+MOST_PAGES = 5  # of a cell: they are long, and alike
 FILES = json_schema.RAW_FILES | json_schema.DERIVED_FILES
 
 
 def documents(study):
     """Each JSON document of a study: its file, its type, its bytes."""
     for path in sorted(study.rglob("*.json*")):
-        packed = path.read_bytes()
-        content = gzip.decompress(packed) if path.suffix == ".gz" else packed
-        for document in content.splitlines() if ".jsonl" in path.name else [content]:
-            yield path, FILES[path.name], document
+        recorded = Path(AS_RECORDED.get(path.name, path.name))
+        with reading.unpacked(path) as file:
+            rows = islice(file, MOST_PAGES if path.suffix == ".xz" else None)
+            for document in rows if ".jsonl" in path.name else [file.read()]:
+                yield recorded, FILES[recorded.name], document
 
 
 def assert_within(plain, typed, where):

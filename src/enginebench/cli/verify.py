@@ -51,7 +51,7 @@ def publish(
     results: ResultsOption = RESULTS,
     to: Annotated[Path, typer.Option("--to", help="Where published records are")] = PUBLISHED,
 ) -> None:
-    """Copy a whole record to where published ones are kept, with its rows packed.
+    """Copy a record to the published ones, with its rows packed.
 
     Its checksums, its report and its figures stay as they are.
     """
