@@ -28,3 +28,22 @@ def test_an_interrupt_that_lands_in_a_callback_ends_the_command_all_the_same():
     assert ended.stdout == "goes on\n"
     assert ended.returncode == 130
     assert ended.stderr == ""
+
+
+LANDS_AT_THE_END = """
+import atexit, os, signal
+from enginebench.cli import app
+
+def command():
+    raise KeyboardInterrupt
+
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+app.run_cli(command)
+"""
+
+
+def test_a_second_interrupt_while_python_ends_changes_nothing():
+    ended = subprocess.run(
+        [sys.executable, "-c", LANDS_AT_THE_END], capture_output=True, text=True, timeout=20
+    )
+    assert (ended.returncode, ended.stderr) == (130, "")

@@ -76,6 +76,9 @@ def run_cli(command: Callable[[], object]) -> None:
         sys.exit(exit_codes.USER_ERROR)
     except KeyboardInterrupt:
         sys.exit(exit_codes.INTERRUPTED)
+    finally:  # all is done: a second Ctrl-C while Python ends must not change the exit code
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
