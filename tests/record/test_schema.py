@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, fields
-from itertools import islice
 from pathlib import Path
 from typing import get_type_hints
 
@@ -36,7 +35,6 @@ PUBLISHED = sorted((ROOT / "results" / "published").iterdir())
 AS_RECORDED = {f"{name}.gz": name for name in publishing.PLAIN} | {
     "scrapes.jsonl.xz": publishing.PAGES
 }
-MOST_PAGES = 5  # of a cell: they are long, and alike
 FILES = json_schema.RAW_FILES | json_schema.DERIVED_FILES
 
 
@@ -45,8 +43,7 @@ def documents(study):
     for path in sorted(study.rglob("*.json*")):
         recorded = Path(AS_RECORDED.get(path.name, path.name))
         with reading.unpacked(path) as file:
-            rows = islice(file, MOST_PAGES if path.suffix == ".xz" else None)
-            for document in rows if ".jsonl" in path.name else [file.read()]:
+            for document in file if ".jsonl" in path.name else [file.read()]:
                 yield recorded, FILES[recorded.name], document
 
 

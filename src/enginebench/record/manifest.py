@@ -43,14 +43,16 @@ def checksum(path: Path) -> Checksum:
     where = reading.kept(path)
     is_packed = where != path
     most = reading.MOST_UNPACKED_BYTES if is_packed else math.inf
-    damaged = reading.DAMAGED if is_packed else ()
     with (reading.unpacked if is_packed else reading.opened)(where) as file:
         try:
             while (piece := file.read(PIECE_BYTES)) and size <= most:
                 sha256.update(piece)
                 size += len(piece)
-        except (OSError, *damaged) as error:
-            reason = "a damaged packed file" if is_packed else str(error)
+        except reading.DAMAGED:
+            reason = "a damaged packed file"
+            raise reading.RecordError(where, "a readable file", reason) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
             raise reading.RecordError(where, "a readable file", reason) from None
     return Checksum(bytes=size, sha256=sha256.hexdigest())
 
